@@ -1,0 +1,36 @@
+"""The errors a caller may want to tell apart.
+
+PersynError
+ ├── ConfigError (ValueError)         the recipe or the command line asks for something impossible
+ ├── DataError (ValueError)           a table or a file lacks what it must have
+ ├── PoolMismatchError (ValueError)   something was made for another ordered set of teachers
+ ├── DriftError (RuntimeError)        a finished step was made with other settings
+ └── StepError (RuntimeError)         a step could not be carried out
+
+All are picklable, because workers raise them across processes. A message says what is wrong, with
+which value, what would be right, and which setting changes it.
+"""
+
+
+class PersynError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class ConfigError(PersynError, ValueError):
+    """The recipe or the command line asks for something impossible."""
+
+
+class DataError(PersynError, ValueError):
+    """A table or a file lacks what it must have."""
+
+
+class PoolMismatchError(PersynError, ValueError):
+    """Something was made for another ordered set of teachers."""
+
+
+class DriftError(PersynError, RuntimeError):
+    """A finished step was made with settings other than the recipe's."""
+
+
+class StepError(PersynError, RuntimeError):
+    """A step could not be carried out."""

@@ -1,0 +1,126 @@
+"""The Arrow schemas of every table, and `conform`, which holds a table to one of them.
+
+Tables live on disk as Parquet, in shards of some hundred prompts; a prompt's rows are in the shard of
+the same number in every table, so no step needs a distributed join. Rows meet by `prompt_id` (a hash of
+the prompt's content) and `teacher`, never by position. Columns are non-null unless marked `nullable`.
+"""
+
+import pyarrow as pa
+
+from persyn_ray.errors import DataError
+
+
+def _field(name: str, kind: pa.DataType, nullable: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable)
+
+
+MESSAGES = pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())]))
+
+PROMPTS = pa.schema(
+    [
+        _field("prompt_id", pa.string()),
+        _field("messages", MESSAGES),
+        _field("reference", pa.string(), nullable=True),  # the right answer, where one is known
+        _field("task", pa.string(), nullable=True),  # a label for break-downs in the report
+        _field("source", pa.string()),
+        _field("split", pa.string()),  # parallel | routed | heldout
+    ]
+)
+
+RESPONSES = pa.schema(
+    [
+        _field("prompt_id", pa.string()),
+        _field("teacher", pa.string()),
+        _field("response", pa.string(), nullable=True),  # null when finish_reason is error or missing
+        _field("finish_reason", pa.string()),  # stop | length | error | missing
+        _field("num_prompt_tokens", pa.int32()),
+        _field("num_tokens", pa.int32()),  # tokens the teacher wrote
+        _field("error", pa.string(), nullable=True),
+    ]
+)
+
+LEARNABILITY = pa.schema(
+    [
+        _field("prompt_id", pa.string()),
+        _field("teacher", pa.string()),
+        _field("learnability", pa.float64(), nullable=True),  # nats per token, <= 0
+        _field("num_tokens", pa.int32()),  # response tokens under the student's tokenizer
+    ]
+)
+
+QUALITY = pa.schema(
+    [
+        _field("prompt_id", pa.string()),
+        _field("teacher", pa.string()),
+        _field("quality", pa.float64(), nullable=True),  # on its own scale
+        _field("outcome", pa.string()),  # scored | correct | wrong | no_answer | timed_out | crashed | no_response
+    ]
+)
+
+ASSIGNMENT = pa.schema(
+    [
+        _field("prompt_id", pa.string()),
+        _field("teacher", pa.string()),
+        _field("margin", pa.float64(), nullable=True),  # to the runner-up, in the method's own unit
+    ]
+)
+
+EXAMPLES = pa.schema(
+    [
+        _field("prompt_id", pa.string()),
+        _field("teacher", pa.string()),
+        _field("messages", MESSAGES),  # ends with the assistant
+    ]
+)
+
+EVALUATIONS = pa.schema(
+    [
+        _field("prompt_id", pa.string()),
+        _field("student", pa.string()),  # "before" or the method whose data it was tuned on
+        _field("response", pa.string(), nullable=True),
+        _field("finish_reason", pa.string()),
+        _field("outcome", pa.string()),
+        _field("correct", pa.float64(), nullable=True),  # 1, 0 or unknown
+    ]
+)
+
+DEAD_LETTERS = pa.schema(
+    [
+        _field("step", pa.string()),
+        _field("prompt_id", pa.string(), nullable=True),
+        _field("teacher", pa.string(), nullable=True),
+        _field("reason", pa.string()),
+        _field("detail", pa.string(), nullable=True),
+    ]
+)
+
+
+def per_teacher(name: str, teachers: tuple[str, ...]) -> pa.Schema:
+    """Schema of a table with one list per prompt, one value per teacher in pool order.
+
+    The pool's names travel in the schema metadata: positions without names mean nothing.
+    """
+    values = pa.list_(pa.float64(), len(teachers))
+    return pa.schema(
+        [_field("prompt_id", pa.string()), _field(name, values)],
+        metadata={"teachers": "\x1f".join(teachers)},
+    )
+
+
+def conform(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
+    """Return `table` with exactly the columns, order and types of `schema`, or say what is wrong.
+
+    Raises:
+        DataError: a column is missing, cannot be cast, or holds nulls where none are allowed.
+    """
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise DataError(f"{where}: columns {missing} are missing; found {table.column_names}.")
+    try:
+        table = table.select(schema.names).cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
+        raise DataError(f"{where}: the table does not fit its schema: {error}") from error
+    for field in schema:
+        if not field.nullable and table[field.name].null_count:
+            raise DataError(f"{where}: column {field.name!r} holds {table[field.name].null_count} nulls.")
+    return table.replace_schema_metadata(schema.metadata)
