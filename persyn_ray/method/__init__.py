@@ -1,0 +1,1 @@
+"""The arithmetic of PerSyn: numpy in, numpy out; no torch, Arrow, Ray or settings objects."""
