@@ -31,7 +31,9 @@ RESPONSES = pa.schema(
     [
         _field("prompt_id", pa.string()),
         _field("teacher", pa.string()),
-        _field("response", pa.string(), nullable=True),  # null when finish_reason is error or missing
+        _field(
+            "response", pa.string(), nullable=True
+        ),  # null when finish_reason is error or missing
         _field("finish_reason", pa.string()),  # stop | length | error | missing
         _field("num_prompt_tokens", pa.int32()),
         _field("num_tokens", pa.int32()),  # tokens the teacher wrote
@@ -53,7 +55,9 @@ QUALITY = pa.schema(
         _field("prompt_id", pa.string()),
         _field("teacher", pa.string()),
         _field("quality", pa.float64(), nullable=True),  # on its own scale
-        _field("outcome", pa.string()),  # scored | correct | wrong | no_answer | timed_out | crashed | no_response
+        _field(
+            "outcome", pa.string()
+        ),  # scored | correct | wrong | no_answer | timed_out | crashed | no_response
     ]
 )
 
@@ -95,15 +99,24 @@ DEAD_LETTERS = pa.schema(
 )
 
 
-def per_teacher(name: str, teachers: tuple[str, ...]) -> pa.Schema:
-    """Schema of a table with one list per prompt, one value per teacher in pool order.
-
-    The pool's names travel in the schema metadata: positions without names mean nothing.
-    """
+def rewards_schema(teachers: tuple[str, ...]) -> pa.Schema:
+    """REWARDS: both raw signals and the reward of Eq. 2, one value per teacher in pool order."""
     values = pa.list_(pa.float64(), len(teachers))
+    names = ("learnability", "quality", "rewards")
+    return _of_pool([_field(name, values) for name in names], teachers)
+
+
+def logits_schema(teachers: tuple[str, ...]) -> pa.Schema:
+    """LOGITS: the router's coefficients, and whether each teacher can take the prompt."""
+    logits = _field("logits", pa.list_(pa.float64(), len(teachers)))
+    candidates = _field("candidates", pa.list_(pa.bool_(), len(teachers)))
+    return _of_pool([logits, candidates], teachers)
+
+
+def _of_pool(fields: list[pa.Field], teachers: tuple[str, ...]) -> pa.Schema:
+    """The pool's names travel in the schema metadata: positions without names mean nothing."""
     return pa.schema(
-        [_field("prompt_id", pa.string()), _field(name, values)],
-        metadata={"teachers": "\x1f".join(teachers)},
+        [_field("prompt_id", pa.string()), *fields], metadata={"teachers": "\x1f".join(teachers)}
     )
 
 
@@ -122,5 +135,7 @@ def conform(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
         raise DataError(f"{where}: the table does not fit its schema: {error}") from error
     for field in schema:
         if not field.nullable and table[field.name].null_count:
-            raise DataError(f"{where}: column {field.name!r} holds {table[field.name].null_count} nulls.")
+            raise DataError(
+                f"{where}: column {field.name!r} holds {table[field.name].null_count} nulls."
+            )
     return table.replace_schema_metadata(schema.metadata)

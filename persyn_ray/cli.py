@@ -1,0 +1,216 @@
+"""The command line: persyn run | plan | status | report | explain | init | schema | lab.
+
+Only what a command needs is imported, inside the command: `persyn --help` loads neither torch nor ray.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from persyn_ray import __version__
+from persyn_ray.errors import PersynError
+
+app = typer.Typer(
+    name="persyn",
+    help="Send each prompt to the teacher your student will learn most from.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+lab = typer.Typer(help="The tiny trained world that the quickstart runs in.", no_args_is_help=True)
+app.add_typer(lab, name="lab")
+console = Console()
+
+RecipePath = Annotated[Path, typer.Argument(help="A recipe (YAML).")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="section.key=value, in place of what the recipe says.")
+]
+RunFolder = Annotated[str, typer.Argument(help="A run folder.")]
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Options before any command."""
+    if version:
+        console.print(f"persyn-ray {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Do this step and later ones anew.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Stop after this step.")] = None,
+    verbose: Annotated[bool, typer.Option(help="Show the workers' logs.")] = False,
+) -> None:
+    """Carry out a recipe; what is finished is kept, what was interrupted goes on."""
+    from persyn_ray.config import load_recipe
+    from persyn_ray.pipeline.reporting import write_report
+    from persyn_ray.pipeline.runner import run_recipe
+
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING)
+    given = tuple(overrides or ())
+    loaded = load_recipe(recipe, given)
+    done = run_recipe(loaded, console, overrides=given, start=start, until=until, verbose=verbose)
+    if until in (None, "report"):
+        address = write_report(loaded, done, console)
+        console.print(f"\nReport: [link=file://{address}]{address}[/link]")
+
+
+@app.command()
+def plan(recipe: RecipePath, overrides: Overrides = None) -> None:
+    """Say what a recipe will do and need, without starting anything."""
+    from persyn_ray.config import load_recipe
+    from persyn_ray.pipeline.planning import plan_run
+
+    given = tuple(overrides or ())
+    made = plan_run(load_recipe(recipe, given), given)
+    table = Table("step", "state", "needs", header_style="bold", show_edge=False)
+    for row in made.rows:
+        table.add_row(row.step, row.state, row.needs)
+    console.print(table)
+    prompts = ", ".join(f"{number:,} {split}" for split, number in made.num_prompts.items())
+    console.print(f"\nPrompts: {prompts}. This machine has {made.cpus} CPUs.")
+    console.print(
+        f"Responses: {made.responses_collect:,} collected from all teachers, at most "
+        f"{made.responses_routed:,} more for the assignments; generate-then-select would take "
+        f"{made.responses_generate_then_select:,}."
+    )
+
+
+@app.command()
+def status(run_folder: RunFolder) -> None:
+    """Which steps of a run are finished, when, and with how many rows."""
+    from persyn_ray.pipeline.explaining import open_run, state
+
+    _, opened = open_run(run_folder)
+    table = Table("step", "finished", "rows", "seconds", header_style="bold", show_edge=False)
+    for name, record in state(opened):
+        if record is None:
+            begun = opened.records.exists(f"{name}.begun")
+            table.add_row(name, "begun, not finished" if begun else "–", "", "")
+        else:
+            rows = f"{record.counts.get('rows', 0):,}"
+            table.add_row(name, record.finished, rows, f"{record.seconds:.1f}")
+    console.print(table)
+
+
+@app.command()
+def report(run_folder: RunFolder) -> None:
+    """Write report.html and report.json anew from what a run holds."""
+    from persyn_ray.pipeline.explaining import open_run
+    from persyn_ray.pipeline.reporting import write_report
+
+    recipe, opened = open_run(run_folder)
+    console.print(f"\nReport: {write_report(recipe, opened, console)}")
+
+
+@app.command()
+def explain(
+    run_folder: RunFolder,
+    prompt_id: Annotated[str, typer.Argument(help="A prompt's id, or its beginning.")],
+) -> None:
+    """Why a prompt went to its teacher: signals, rewards, router logits and responses."""
+    from persyn_ray.pipeline.explaining import explain as explain_prompt
+    from persyn_ray.pipeline.explaining import open_run
+
+    found = explain_prompt(*open_run(run_folder), prompt_id)
+    console.print(f"[bold]{found['prompt_id']}[/bold]  {found['split']}  {found['shard']}")
+    for message in found["messages"]:
+        console.print(f"  {message['role']}: {message['content']}", markup=False)
+    if found["reference"] is not None:
+        console.print(f"  reference: {found['reference']}", markup=False)
+    table = Table(header_style="bold", show_edge=False)
+    columns = ("quality", "learnability", "rewards", "logits", "finish_reason", "response")
+    for name in ("teacher", *columns):
+        table.add_column(name, overflow="fold")
+    for teacher, facts in found["teachers"].items():
+        table.add_row(teacher, *(_cell(facts.get(column)) for column in columns))
+    console.print(table)
+    for method, teacher in found["assigned"].items():
+        console.print(f"  {method} → {teacher}")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return text.replace("[", r"\[") if len(text) < 200 else text[:200].replace("[", r"\[") + "…"
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("recipe.yaml"),
+) -> None:
+    """Write a short commented recipe to start from."""
+    from persyn_ray.errors import ConfigError
+
+    if path.exists():
+        raise ConfigError(f"{path} is there already; choose another name.")
+    path.write_text(files("persyn_ray").joinpath("template.yaml").read_text())
+    console.print(f"Wrote {path}. `persyn plan {path}` says what it will do.")
+
+
+@app.command()
+def schema() -> None:
+    """Print the recipe's JSON schema, for editors."""
+    from persyn_ray.config import Recipe
+
+    typer.echo(json.dumps(Recipe.model_json_schema(), indent=2))
+
+
+@app.command("import-gsm8k")
+def import_gsm8k(
+    solutions: Annotated[Path, typer.Argument(help="example_model_solutions.jsonl")],
+    responses: Annotated[Path, typer.Argument(help="gsm8k_responses.csv")],
+    out: Annotated[Path, typer.Argument(help="Parquet file to write.")],
+) -> None:
+    """Build the table of recorded GSM8K answers from its public sources."""
+    from persyn_ray.gsm8k import write_gsm8k_parallel
+
+    console.print(f"Wrote {write_gsm8k_parallel(solutions, responses, out):,} rows to {out}.")
+
+
+@lab.command("build")
+def lab_build(
+    out: Annotated[Path, typer.Argument(help="Folder for the checkpoints.")] = Path("lab"),
+    seed: Annotated[int, typer.Option(help="Seed of data and weights.")] = 0,
+) -> None:
+    """Train the lab's teachers and students anew (about half an hour on two cores)."""
+    from persyn_ray.lab.build import build
+
+    build(out, seed=seed)
+
+
+def entry() -> None:
+    """The `persyn` command: known errors are one message, without a traceback."""
+    sys.exit(_guarded(app))
+
+
+def _guarded(command: Callable[[], Any]) -> int:
+    try:
+        command()
+    except PersynError as error:
+        Console(stderr=True).print(f"[bold red]{type(error).__name__}:[/bold red] {_plain(error)}")
+        return 1
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Interrupted. The same command goes on where this one stopped.")
+        return 130
+    return 0
+
+
+def _plain(error: Exception) -> str:
+    return str(error).replace("[", r"\[")

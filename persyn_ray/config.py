@@ -1,0 +1,388 @@
+"""The recipe: one YAML file read into frozen models; unknown keys are refused.
+
+Sections are named after the steps. Defaults are the paper's where it gives one (docstrings say so).
+`resources` and `run` are execution: they never enter a step's identity, so a bigger cluster goes on with
+the same run. Every other value does.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from persyn_ray.errors import ConfigError
+from persyn_ray.pool import TeacherPool
+
+BASELINES = ("random", "best_constant", "strong", "oracle")
+
+
+class Section(BaseModel):
+    """A part of the recipe: frozen, and strict about its keys."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+
+class Model(Section):
+    """A model by name."""
+
+    name: str
+    """Hub name, folder, `package:IMPORT_NAME/path` inside an installed package, or `random:llama`."""
+    revision: str | None = None
+    """Hub revision; part of the model's identity."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the weights."""
+    chat_template: str | None = None
+    """Jinja chat template in place of the tokenizer's own."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model."""
+
+
+class Sampling(Section):
+    """How a teacher writes."""
+
+    max_tokens: int = Field(512, ge=1)
+    """Most tokens of one response."""
+    temperature: float = Field(0.0, ge=0)
+    """0 is greedy. The paper's value is not known."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Nucleus sampling."""
+    seed: int = 0
+    """Seed of the draws; a response's identity includes it."""
+
+
+class TransformersEngine(Section):
+    """A local model run by transformers."""
+
+    kind: Literal["transformers"]
+    model: Model
+    batch_size: int = Field(64, ge=1)
+    """Prompts decoded together, grouped by length."""
+
+
+class RecordedEngine(Section):
+    """Answers read from a table of parallel responses."""
+
+    kind: Literal["recorded"]
+    path: str
+    """Parquet, jsonl or csv file."""
+    teacher: str | None = None
+    """Value of the teacher column to take; the teacher's name by default."""
+    prompt_column: str = "question"
+    teacher_column: str = "teacher"
+    response_column: str = "response"
+    finish_reason_column: str | None = None
+    """stop or length; every recorded response counts as complete without it."""
+
+
+class ScriptedEngine(Section):
+    """A planted world whose truth is known; for tests and simulation only."""
+
+    kind: Literal["scripted"]
+    num_tasks: int = 4
+    seed: int = 0
+    fail_on: str | None = None
+    """Prompts that contain this text make the engine fail (a fault to test with)."""
+
+
+Engine = Annotated[
+    TransformersEngine | RecordedEngine | ScriptedEngine, Field(discriminator="kind")
+]
+
+
+class Teacher(Section):
+    """One member of the pool."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    engine: Engine
+    sampling: Sampling = Sampling()  # pyright: ignore[reportCallIssue]
+    system_prompt: str | None = None
+    """Put before the conversation."""
+    template_kwargs: dict[str, Any] = {}
+    """Passed to the chat template."""
+    licence: str | None = None
+    """Named in the data set card."""
+
+
+class Prompts(Section):
+    """Where the prompts come from and how they are split."""
+
+    path: str | tuple[str, ...]
+    """Paths or globs of parquet, jsonl or csv files (local or any fsspec address), `hub:NAME` or `package:...`."""
+    config: str | None = None
+    """Configuration name of a hub data set."""
+    split: str = "train"
+    """Split of a hub data set."""
+    column: str = "prompt"
+    """Column with the text, or with `messages` (a list of role and content)."""
+    reference_column: str | None = None
+    """Column with the right answer; needed by exact_answer and exact_match."""
+    task_column: str | None = None
+    """Column with a label for break-downs in the report."""
+    system_prompt: str | None = None
+    """System message put before plain-text prompts."""
+    template: str = "{prompt}"
+    """How plain text becomes the user message."""
+    limit: int | None = Field(None, ge=1)
+    """Take at most so many prompts (after de-duplication, by seeded draw)."""
+    num_parallel: int = Field(2500, ge=1)
+    """Size of the parallel set, which all teachers answer (the paper: 2.5K)."""
+    num_heldout: int = Field(0, ge=0)
+    """Prompts set aside for evaluation, when `evaluate.path` names no file of its own."""
+    shard_rows: int = Field(256, ge=1)
+    """Prompts per shard: the unit of work and of resumption."""
+    seed: int = 0
+    """Seed of the split."""
+
+
+class ExactAnswer(Section):
+    """1 for a right final answer, 0 for a wrong one (the paper's math setting), by math-verify."""
+
+    kind: Literal["exact_answer"]
+    timeout_seconds: float = Field(10.0, gt=0)
+    """Wall-clock limit of one check; past it the quality is a counted null."""
+
+
+class ExactMatch(Section):
+    """1 when the text after the last `marker` equals the reference, 0 otherwise."""
+
+    kind: Literal["exact_match"]
+    marker: str = "#"
+
+
+class RewardModel(Section):
+    """Scalar score of a sequence-classification model (the paper: Skywork-Reward-Llama-3.1-8B)."""
+
+    kind: Literal["reward_model"]
+    model: Model
+    max_length: int = Field(4096, ge=1)
+    tokens_per_batch: int = Field(8192, ge=1)
+
+
+Quality = Annotated[ExactAnswer | ExactMatch | RewardModel, Field(discriminator="kind")]
+
+
+class Scoring(Section):
+    """The two signals and how they become one reward (Eq. 2)."""
+
+    quality: Quality
+    alpha: float = Field(0.4, ge=0, le=1)
+    """Weight of learnability (the paper: 0.4)."""
+    scaling: Literal["minmax", "zscore", "rank", "none"] = "minmax"
+    """Within-prompt scaling before Eq. 2; the paper's form is not known."""
+    tokens_per_batch: int = Field(8192, ge=1)
+    """Tokens of one forward pass of the student."""
+    max_length: int | None = Field(None, ge=1)
+    """Longest prompt + response scored; longer ones are counted nulls. The student's context by default."""
+
+
+class Router(Section):
+    """The Bradley-Terry router. Training settings are ours: the paper's are not known."""
+
+    backbone: Model
+    pooling: Literal["auto", "last", "mean"] = "auto"
+    """last token for decoders, mean for encoders."""
+    ties: Literal["drop", "half"] = "drop"
+    """Equal rewards make no pair, or half a win each."""
+    heldout_fraction: float = Field(0.15, gt=0, lt=1)
+    """Share of the parallel set kept for early stopping and the router's figures, split by prompt."""
+    epochs: float = Field(3, gt=0)
+    learning_rate: float = Field(1e-5, gt=0)
+    batch_size: int = Field(32, ge=1)
+    warmup_ratio: float = Field(0.05, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    max_length: int = Field(1024, ge=1)
+    patience: int = Field(3, ge=1)
+    """Evaluations without a better hold-out loss before the fit stops."""
+    evaluations_per_epoch: int = Field(1, ge=1)
+    freeze_backbone: bool = False
+    learning_curve: tuple[int, ...] = ()
+    """Numbers of parallel prompts at which the router is also fitted, for the report's learning curve."""
+    seed: int = 0
+
+
+class Lora(Section):
+    """Low-rank adapters in place of full fine-tuning (the paper: from 14B on)."""
+
+    rank: int = Field(16, ge=1)
+    lora_alpha: int = Field(32, ge=1)
+    target_modules: str = "all-linear"
+
+
+class Finetune(Section):
+    """Supervised fine-tuning of the student on response tokens. The paper's settings are not known."""
+
+    epochs: float = Field(2, gt=0)
+    max_steps: int | None = Field(None, ge=1)
+    """Stop after so many optimiser steps."""
+    learning_rate: float = Field(1e-5, gt=0)
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    batch_size: int = Field(32, ge=1)
+    """Examples per optimiser step, over all workers and accumulation."""
+    micro_batch_size: int = Field(4, ge=1)
+    """Examples per worker and forward pass."""
+    max_length: int = Field(4096, ge=2)
+    """Longer examples are left out and counted."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of training."""
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    """DeepSpeed ZeRO stage."""
+    gradient_checkpointing: bool = False
+    lora: Lora | None = None
+    keep_truncated: bool = False
+    """Also train on responses that were cut by their token limit."""
+    save_steps: int = Field(200, ge=1)
+    """Optimiser steps between checkpoints to resume from."""
+    seed: int = 0
+
+
+class Evaluate(Section):
+    """Held-out problems with checkable answers."""
+
+    path: str | tuple[str, ...] | None = None
+    """File of held-out problems (columns as in `prompts`); otherwise `prompts.num_heldout` are set aside."""
+    limit: int | None = Field(None, ge=1)
+    """Decode at most so many of the held-out problems."""
+    max_tokens: int = Field(256, ge=1)
+    batch_size: int = Field(64, ge=1)
+    check: Annotated[ExactAnswer | ExactMatch, Field(discriminator="kind")] | None = None
+    """How answers are checked; by default as `scoring.quality`, when that is an exact check."""
+
+
+class Compare(Section):
+    """Other ways to fill the assignment, measured beside PerSyn."""
+
+    methods: tuple[Literal["random", "best_constant", "strong", "oracle"], ...] = BASELINES
+    """References. They share every later step."""
+    strong: str | None = None
+    """The most capable teacher; by default the one with the best mean quality on the parallel set."""
+    students: bool = False
+    """Also fine-tune and evaluate a student for each method. Their teacher responses are generated too."""
+    heldout: bool = False
+    """All teachers answer the held-out prompts too, so that routed reward can be measured there."""
+
+
+class StepResources(Section):
+    """What a pool of actors takes from the cluster."""
+
+    actors: int = Field(1, ge=1)
+    cpus: float = Field(1.0, ge=0)
+    """Logical CPUs per actor."""
+    gpus: float = Field(0.0, ge=0)
+    """GPUs per actor."""
+    threads: int | None = Field(None, ge=1)
+    """Torch threads per actor; the number of logical CPUs by default."""
+
+
+class TrainResources(Section):
+    """What a training run takes from the cluster."""
+
+    workers: int = Field(1, ge=1)
+    cpus: float = Field(1.0, gt=0)
+    gpus: float = Field(0.0, ge=0)
+    max_failures: int = Field(2, ge=-1)
+    """Restarts after the death of a worker."""
+
+
+class Resources(Section):
+    """Execution only: never part of a run's identity."""
+
+    collect: StepResources = StepResources()  # pyright: ignore[reportCallIssue]
+    score: StepResources = StepResources()  # pyright: ignore[reportCallIssue]
+    quality: StepResources = StepResources()  # pyright: ignore[reportCallIssue]
+    route: StepResources = StepResources()  # pyright: ignore[reportCallIssue]
+    synthesize: StepResources = StepResources()  # pyright: ignore[reportCallIssue]
+    evaluate: StepResources = StepResources()  # pyright: ignore[reportCallIssue]
+    router: TrainResources = TrainResources()  # pyright: ignore[reportCallIssue]
+    finetune: TrainResources = TrainResources()  # pyright: ignore[reportCallIssue]
+
+
+class Recipe(Section):
+    """A whole run."""
+
+    run: str
+    """Run folder: a local path or any fsspec address, shared by all nodes of a cluster."""
+    name: str | None = None
+    """Title of the report and the data set card."""
+    student: Model
+    teachers: tuple[Teacher, ...]
+    prompts: Prompts
+    scoring: Scoring
+    router: Router
+    finetune: Finetune = Finetune()  # pyright: ignore[reportCallIssue]
+    evaluate: Evaluate = Evaluate()  # pyright: ignore[reportCallIssue]
+    compare: Compare = Compare()  # pyright: ignore[reportCallIssue]
+    resources: Resources = Resources()  # pyright: ignore[reportCallIssue]
+
+    @property
+    def pool(self) -> TeacherPool:
+        """The teachers' names, in the recipe's order."""
+        return TeacherPool(tuple(teacher.name for teacher in self.teachers))
+
+    @field_validator("teachers")
+    @classmethod
+    def _pool_is_sound(cls, teachers: tuple[Teacher, ...]) -> tuple[Teacher, ...]:
+        TeacherPool(tuple(teacher.name for teacher in teachers))
+        return teachers
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Recipe":
+        strong = self.compare.strong
+        if strong is not None and strong not in self.pool.names:
+            raise ValueError(
+                f"compare.strong is {strong!r}, which is no teacher: {self.pool.names}"
+            )
+        kind = self.scoring.quality.kind
+        if kind in ("exact_answer", "exact_match") and self.prompts.reference_column is None:
+            raise ValueError(f"scoring.quality.kind {kind} needs prompts.reference_column")
+        return self
+
+
+def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe and apply `section.key=value` overrides (values are YAML).
+
+    Raises:
+        ConfigError: the file is missing, is no YAML mapping, or does not fit the recipe's schema.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"No recipe at {path}. `persyn init {path}` writes one to start from.")
+    try:
+        data = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold a mapping of sections, found {type(data).__name__}.")
+    for override in overrides:
+        _apply(data, override)
+    return parse_recipe(data, str(path))
+
+
+def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
+    """Validate a mapping; every complaint names its key by its dotted path."""
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        lines = [_complaint(item) for item in error.errors()]
+        raise ConfigError(f"{where} is no valid recipe:\n" + "\n".join(lines)) from error
+
+
+def _complaint(item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"]) or "recipe"
+    given = "" if item["type"] in ("missing", "extra_forbidden") else f" (given: {item['input']!r})"
+    return f"  {key}: {item['msg']}{given if len(given) < 200 else ''}"
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"Override {override!r} must read section.key=value.")
+    *parents, leaf = key.split(".")
+    node: Any = data
+    for parent in parents:
+        node = node[int(parent)] if isinstance(node, list) else node.setdefault(parent, {})
+    node[int(leaf) if isinstance(node, list) else leaf] = yaml.safe_load(value)

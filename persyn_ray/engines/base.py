@@ -1,0 +1,84 @@
+"""Conversations in, responses out: the seam between the method and whatever writes text.
+
+An engine answers every request it is given, one completion a request and in their order. A request
+that cannot be answered is a completion with finish reason `error`, never an exception: an engine
+raises only when it is broken itself. Engines know no tables, no splits and no Ray.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol, TypedDict
+
+FinishReason = Literal["stop", "length", "error", "missing"]
+
+
+class Message(TypedDict):
+    """One turn of a conversation."""
+
+    role: str  # system | user | assistant
+    content: str
+
+
+Conversation = Sequence[Message]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A conversation that waits for its answer."""
+
+    prompt_id: str
+    messages: Conversation
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What came of a request; `text` is None where the finish reason is error or missing."""
+
+    text: str | None
+    finish_reason: FinishReason
+    num_prompt_tokens: int  # 0 where the engine has no tokens
+    num_tokens: int  # tokens written, the end-of-turn token included; 0 where the engine has none
+    error: str | None = None
+
+    @classmethod
+    def failed(cls, reason: str, num_prompt_tokens: int = 0) -> "Completion":
+        """A request that could not be answered, and why."""
+        return cls(None, "error", num_prompt_tokens, 0, reason)
+
+
+class Engine(Protocol):
+    """Whatever writes text for one teacher."""
+
+    overlaps: ClassVar[bool]
+    """Whether `generate` may be called from several threads at once."""
+
+    def refuses(self, request: Request) -> str | None:
+        """Why this request can never be answered, or None; loads no weights."""
+        ...
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """One completion for each request, in order."""
+        ...
+
+    def close(self) -> None:
+        """Give back memory and processes; the engine may be used again and then starts anew."""
+        ...
+
+
+def with_system_prompt(messages: Conversation, system_prompt: str | None) -> list[Message]:
+    """The conversation behind a system prompt; one with its own keeps it, after this one.
+
+    Two system messages in a row are refused by most chat templates, hence the joining.
+    """
+    if system_prompt is None:
+        return list(messages)
+    if messages and messages[0]["role"] == "system":
+        joined = f"{system_prompt}\n\n{messages[0]['content']}"
+        return [Message(role="system", content=joined), *messages[1:]]
+    return [Message(role="system", content=system_prompt), *messages]
+
+
+def last_user_text(messages: Conversation) -> str:
+    """Content of the last user message; empty without one."""
+    texts = [message["content"] for message in messages if message["role"] == "user"]
+    return texts[-1] if texts else ""

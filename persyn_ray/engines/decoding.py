@@ -1,0 +1,131 @@
+"""Token by token, many rows at once: greedy decoding and seeded sampling with a key-value cache.
+
+Rows that have ended leave the batch, so that one long response does not hold up a hundred short
+ones. `generate` of transformers keeps every row to the end and works out a full mask each step: on
+one CPU thread, tiny models and responses of mixed length it took about three times as long. Only
+what the recipe says shapes the text: other settings of a model's generation config are not used.
+
+Axes: B rows, T tokens of prompt (left-padded), V vocabulary.
+"""
+
+import hashlib
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+# Rows leave the batch once a tenth of it has ended: moving the cache costs about one step.
+FULL_ENOUGH = 0.9
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How the next token is drawn: greedily at temperature 0, else from the nucleus.
+
+    Each row draws from a generator of its own, so its response does not depend on the rows beside
+    it (but for the rounding of the logits).
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def uniforms(self, keys: Sequence[str], num_steps: int) -> Tensor:
+        """Numbers in 0..1, one for each row and step; rows are known by their keys."""
+        if self.temperature == 0:
+            return torch.zeros(len(keys), 0)
+        rows = [torch.rand(num_steps, generator=self._generator(key)) for key in keys]
+        return torch.stack(rows)
+
+    def next_tokens(self, logits_BV: Tensor, uniform_B: Tensor | None) -> Tensor:
+        """Ids drawn by turning each row's uniform number into a place in its cumulated chances."""
+        if self.temperature == 0 or uniform_B is None:
+            return logits_BV.argmax(-1)
+        chances_BV, order_BV = (logits_BV.float() / self.temperature).softmax(-1).sort(-1, True)
+        sums_BV = chances_BV.cumsum(-1)
+        # A token is in the nucleus when those before it have not filled it; the first always is.
+        num_kept_B = (sums_BV - chances_BV < self.top_p).sum(-1).clamp(min=1)
+        mass_B = sums_BV.gather(-1, num_kept_B[:, None] - 1)
+        place_B = (sums_BV < uniform_B[:, None] * mass_B).sum(-1)
+        place_B = torch.minimum(place_B, num_kept_B - 1)
+        return order_BV.gather(-1, place_B[:, None])[:, 0]
+
+    def _generator(self, key: str) -> torch.Generator:
+        digest = hashlib.blake2b(f"{self.seed}:{key}".encode(), digest_size=8).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+@torch.inference_mode()
+def decode(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    limits: Sequence[int],
+    end_ids: frozenset[int],
+    draws: Draws,
+    keys: Sequence[str],
+) -> list[list[int]]:
+    """Ids that the model writes after each prompt, up to and with an end token, at most its limit.
+
+    Raises:
+        ArithmeticError: the model gave no numbers (overflow in a short number format, say).
+    """
+    device = model.device
+    ids_BT, mask_BT = _left_padded(prompts, device)
+    positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
+    limits_B = torch.tensor(limits, device=device)
+    uniforms = draws.uniforms(keys, max(limits)).to(device)
+    ends = torch.tensor(sorted(end_ids), device=device, dtype=torch.long)
+    written = torch.zeros(len(prompts), max(limits), dtype=torch.long, device=device)
+    lengths = limits_B.clone()
+    rows_B = torch.arange(len(prompts), device=device)  # which prompt each row of the batch is
+    is_running_B = torch.ones_like(rows_B, dtype=torch.bool)
+    settings, cache = _settings(model), None
+    for step in range(max(limits)):
+        output: Any = model(
+            input_ids=ids_BT,
+            attention_mask=mask_BT,
+            position_ids=positions_BT,
+            past_key_values=cache,
+            use_cache=True,
+            **settings,
+        )
+        cache, logits_BV = output.past_key_values, output.logits[:, -1]
+        if bool(logits_BV.isnan().any()):
+            raise ArithmeticError("the model's logits are not numbers (NaN)")
+        next_B = draws.next_tokens(logits_BV, uniforms[rows_B, step] if uniforms.numel() else None)
+        written[rows_B, step] = next_B
+        has_ended_B = is_running_B & (torch.isin(next_B, ends) | (step + 1 >= limits_B[rows_B]))
+        lengths[rows_B[has_ended_B]] = step + 1
+        is_running_B &= ~has_ended_B
+        num_running = int(is_running_B.sum())
+        if num_running == 0:
+            break
+        if num_running <= FULL_ENOUGH * len(rows_B):
+            kept = is_running_B.nonzero()[:, 0]
+            cache.batch_select_indices(kept)
+            next_B, rows_B, mask_BT, positions_BT = (
+                tensor[kept] for tensor in (next_B, rows_B, mask_BT, positions_BT)
+            )
+            is_running_B = is_running_B[kept]
+        ids_BT = next_B[:, None]
+        mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(rows_B), 1)], dim=1)
+        positions_BT = positions_BT[:, -1:] + 1
+    return [ids[:length] for ids, length in zip(written.tolist(), lengths.tolist(), strict=True)]
+
+
+def _left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Prompts with their ends aligned, and 1 where a token is real; padding is never looked at."""
+    longest = max(len(prompt) for prompt in prompts)
+    ids = [[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def _settings(model: PreTrainedModel) -> dict[str, int]:
+    """Ask for the last position's logits alone: those of whole prompts fill gigabytes."""
+    accepted = inspect.signature(model.forward).parameters
+    return {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}

@@ -1,0 +1,57 @@
+"""Lists of token ids become padded tensors; rows are grouped into batches of about equal length.
+
+Axes: B rows of a batch, T tokens, M teachers. This module does not tokenise and does not truncate.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from persyn_ray.models.chat import Example
+
+IGNORED = -100  # the label that torch's cross-entropy leaves out
+
+
+def pad_right(
+    rows: Sequence[Sequence[int]], pad_id: int, multiple_of: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask, both (B, T), with T a multiple of `multiple_of`."""
+    longest = max(len(row) for row in rows)
+    width = -(-longest // multiple_of) * multiple_of
+    input_ids_BT = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    mask_BT = torch.zeros((len(rows), width), dtype=torch.long)
+    for number, row in enumerate(rows):
+        input_ids_BT[number, : len(row)] = torch.tensor(row, dtype=torch.long)
+        mask_BT[number, : len(row)] = 1
+    return input_ids_BT, mask_BT
+
+
+def sft_collator(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
+    """A batch for fine-tuning: labels are the response tokens, -100 elsewhere."""
+    input_ids_BT, mask_BT = pad_right([example.ids for example in examples], pad_id)
+    labels_BT = input_ids_BT.masked_fill(mask_BT == 0, IGNORED)
+    for number, example in enumerate(examples):
+        labels_BT[number, : example.num_prompt_tokens] = IGNORED
+    return {"input_ids": input_ids_BT, "attention_mask": mask_BT, "labels": labels_BT}
+
+
+def router_collator(rows: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, Tensor]:
+    """A batch for the router: rows hold `input_ids` (T,) and `wins` (M, M)."""
+    input_ids_BT, mask_BT = pad_right([row["input_ids"] for row in rows], pad_id)
+    wins_BMM = torch.stack([torch.as_tensor(row["wins"], dtype=torch.float32) for row in rows])
+    return {"input_ids": input_ids_BT, "attention_mask": mask_BT, "wins": wins_BMM}
+
+
+def batches_by_tokens(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[int]]:
+    """Row numbers in batches, longest rows first; padded, each batch holds at most so many tokens.
+
+    A row longer than that makes a batch by itself. Longest first: lack of memory shows at once.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+    start = 0
+    while start < len(order):
+        count = max(1, tokens_per_batch // max(1, lengths[order[start]]))
+        yield order[start : start + count]
+        start += count

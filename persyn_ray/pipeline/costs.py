@@ -1,0 +1,105 @@
+"""What the run cost in teacher tokens, against generate-then-select, and what was lost on the way."""
+
+from typing import Any
+
+import numpy as np
+
+from persyn_ray.config import Recipe, Teacher
+from persyn_ray.layout import PERSYN, Run
+from persyn_ray.schemas import LEARNABILITY, RESPONSES
+from persyn_ray.stages.tables import shards_of
+from persyn_ray.stages.work import existing
+
+NUM_EXAMPLES = 5  # dead letters shown in the report
+
+
+def tokens(recipe: Recipe, run: Run) -> dict[str, Any]:
+    """Teacher tokens of route-then-generate and of generate-then-select over the same prompts.
+
+    Route-then-generate: every teacher on the parallel set, the assigned one on each routed prompt.
+    Generate-then-select: every teacher on all of them; where a teacher has not answered a prompt, its mean
+    over its own responses stands in, and the figure is marked as estimated.
+    """
+    counted = [_teacher_tokens(recipe, run, teacher) for teacher in recipe.teachers]
+    num_prompts = counted[0]["num_prompts"]
+    collect = sum(c["parallel"] for c in counted)
+    synthesize = sum(c["assigned"] for c in counted)
+    select = sum(c["known"] + c["mean"] * (num_prompts - c["num_known"]) for c in counted)
+    spent = collect + synthesize
+    responses = {
+        "collect": sum(c["num_parallel"] for c in counted),
+        "synthesize": sum(c["num_assigned"] for c in counted),
+        "generate_then_select": num_prompts * len(counted),
+    }
+    responses["route_then_generate"] = responses["collect"] + responses["synthesize"]
+    return {
+        "unit": "student tokens" if _counts_by_student(recipe) else "teacher tokens",
+        "collect": float(collect),
+        "synthesize": float(synthesize),
+        "route_then_generate": float(spent),
+        "generate_then_select": float(select),
+        "saving_fraction": 1 - spent / select if select else None,
+        "estimated": any(c["num_known"] < num_prompts for c in counted),
+        "per_teacher": {
+            t.name: float(c["parallel"] + c["assigned"])
+            for t, c in zip(recipe.teachers, counted, strict=True)
+        },
+        "responses": responses,
+    }
+
+
+def _counts_by_student(recipe: Recipe) -> bool:
+    """Recorded responses carry no token counts; the student's tokenizer counted them while scoring."""
+    return any(teacher.engine.kind == "recorded" for teacher in recipe.teachers)
+
+
+def _teacher_tokens(recipe: Recipe, run: Run, teacher: Teacher) -> dict[str, Any]:
+    by_student = _counts_by_student(recipe)
+    folder = run.learnability(recipe, teacher) if by_student else run.responses(teacher)
+    schema = LEARNABILITY if by_student else RESPONSES
+    known: list[int] = []
+    parallel: list[int] = []
+    assigned: list[int] = []
+    unknown = num_prompts = 0
+    for split in ("parallel", "routed"):
+        for shard in shards_of(run, split):
+            num_prompts += run.prompts.num_rows(shard)
+            table = existing(folder, shard, schema)
+            of = dict(
+                zip(table["prompt_id"].to_pylist(), table["num_tokens"].to_pylist(), strict=True)
+            )
+            known += of.values()
+            if split == "parallel":
+                parallel += of.values()
+                continue
+            for row in run.assignment(PERSYN).read_table(shard).to_pylist():
+                if row["teacher"] == teacher.name:
+                    unknown += row["prompt_id"] not in of
+                    assigned.append(of.get(row["prompt_id"], 0))
+    mean = float(np.mean(known)) if known else 0.0
+    return {
+        "num_prompts": num_prompts,
+        "known": sum(known),
+        "num_known": len(known),
+        "mean": mean,
+        "parallel": sum(parallel),
+        "num_parallel": len(parallel),
+        "assigned": sum(assigned) + unknown * mean,
+        "num_assigned": len(assigned),
+    }
+
+
+def dead_letters(run: Run) -> dict[str, Any]:
+    """Counts by reason and by teacher, and the first few."""
+    by_reason: dict[str, int] = {}
+    by_teacher: dict[str, int] = {}
+    examples: list[dict[str, Any]] = []
+    for _, table in run.dead_letters.tables():
+        for row in table.to_pylist():
+            by_reason[row["reason"]] = by_reason.get(row["reason"], 0) + 1
+            if row["teacher"] is not None:
+                by_teacher[row["teacher"]] = by_teacher.get(row["teacher"], 0) + 1
+            if len(examples) < NUM_EXAMPLES:
+                examples.append(row)
+    num = sum(by_reason.values())
+    return {"num": num, "by_reason": by_reason, "by_teacher": by_teacher, "examples": examples}

@@ -1,0 +1,353 @@
+"""Gather what a finished run measured into the content of report.json (persyn_ray/report/content.py).
+
+Router figures come from prompts that it was never fitted on: the held-out prompts when all teachers
+answered them, otherwise the router's hold-out part of the parallel set (which early stopping has seen).
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from persyn_ray.config import Recipe
+from persyn_ray.layout import BEFORE, PERSYN, Run
+from persyn_ray.method import baselines, metrics
+from persyn_ray.method.allocation import assign, tie_breaks
+from persyn_ray.method.intervals import Interval, bootstrap_difference, bootstrap_mean, wilson
+from persyn_ray.method.preferences import count_preferences
+from persyn_ray.pipeline.assigning import method_teachers
+from persyn_ray.pipeline.costs import dead_letters, tokens
+from persyn_ray.pipeline.explaining import state
+from persyn_ray.pipeline.steps import assigned_methods, students
+from persyn_ray.stages.tables import Rewards, column_PM, heldout_mask, load_rewards, shards_of
+
+Content = dict[str, Any]
+ALPHAS = tuple(np.round(np.arange(0, 1.01, 0.1), 1).tolist())
+
+
+def gather(recipe: Recipe, run: Run, versions: dict[str, str]) -> Content:
+    """Everything the report shows; sections of steps not yet done are null."""
+    records = dict(state(run))
+    content: Content = {"run": _run(recipe, records, versions), "timing": _timing(records)}
+    if records["prompts"] is not None:
+        content["prompts"] = _prompts(records["prompts"].counts)
+        content["dead_letters"] = dead_letters(run)
+    if records["rewards"] is not None:
+        parallel = load_rewards(run, shards_of(run, "parallel"), len(recipe.pool))
+        content["reward"] = _reward(recipe, run, parallel)
+        content["alpha_sweep"] = _alpha_sweep(recipe, parallel)
+        if records["route"] is not None:
+            content["allocation"] = _allocation(recipe, run, parallel, records["route"].counts)
+            content["router"] = _router(recipe, run, parallel)
+    if records["synthesize"] is not None:
+        content["tokens"] = tokens(recipe, run)
+    if records["evaluate"] is not None and students(recipe):
+        content["student"] = _student(recipe, run, records)
+    return content
+
+
+def _run(recipe: Recipe, records: dict[str, Any], versions: dict[str, str]) -> Content:
+    done = [record for record in records.values() if record is not None]
+    return {
+        "name": recipe.name or recipe.run.rstrip("/").rsplit("/", 1)[-1],
+        "recipe": recipe.model_dump(mode="json"),
+        "fingerprint": done[-1].fingerprint if done else None,
+        "created": done[-1].finished if done else None,
+        "versions": versions,
+        "hardware": {
+            "cpus": os.cpu_count(),
+            "memory_gib": round(
+                os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1
+            ),
+            "gpus": None,
+        },
+        "student": recipe.student.name,
+        "quality_kind": recipe.scoring.quality.kind,
+        "alpha": recipe.scoring.alpha,
+        "scaling": recipe.scoring.scaling,
+        "seed": recipe.prompts.seed,
+    }
+
+
+def _timing(records: dict[str, Any]) -> Content:
+    steps = [
+        {"step": name, "seconds": record.seconds, "rows": record.counts.get("rows")}
+        for name, record in records.items()
+        if record is not None
+    ]
+    return {"steps": steps, "total_seconds": round(sum(step["seconds"] for step in steps), 1)}
+
+
+def _prompts(counts: Content) -> Content:
+    splits = counts["splits"]
+    return {
+        "num_loaded": counts["rows"] + counts["duplicates"] + counts["errors"],
+        "num_duplicates": counts["duplicates"],
+        "num_parallel": splits["parallel"],
+        "num_routed": splits["routed"],
+        "num_heldout": splits["heldout"],
+    }
+
+
+def estimate(interval: Interval) -> Content:
+    """An interval in the report's form."""
+    return {
+        "value": interval.mean,
+        "low": interval.low,
+        "high": interval.high,
+        "num": interval.num,
+    }
+
+
+def _mean_known(values: Any) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else None
+
+
+def _reward(recipe: Recipe, run: Run, parallel: Rewards) -> Content:
+    seed, counts = recipe.prompts.seed, count_preferences(parallel.rewards_PM)
+    lengths = _mean_tokens(recipe, run)
+    teachers = {
+        name: {
+            "mean_reward": estimate(bootstrap_mean(parallel.rewards_PM[:, m], seed)),
+            "mean_quality": _mean_known(parallel.quality_PM[:, m]),
+            "mean_learnability": _mean_known(parallel.learnability_PM[:, m]),
+            "mean_tokens": lengths[name],
+            "num_null": int(np.isnan(parallel.rewards_PM[:, m]).sum()),
+        }
+        for m, name in enumerate(recipe.pool)
+    }
+    preferences = {
+        "num_pairs": counts.num_pairs,
+        "num_ties": counts.num_ties,
+        "num_null": counts.num_null_teachers,
+        "num_prompts_without_pairs": counts.num_prompts_without_pairs,
+    }
+    return {"measured_on": "parallel set", "teachers": teachers, "preferences": preferences}
+
+
+def _mean_tokens(recipe: Recipe, run: Run) -> dict[str, float | None]:
+    """Mean response length on the parallel set, in the student's tokens."""
+    means: dict[str, float | None] = {}
+    for teacher in recipe.teachers:
+        folder = run.learnability(recipe, teacher)
+        counts = [
+            count
+            for shard in shards_of(run, "parallel")
+            if folder.exists(shard)
+            for count in folder.read_table(shard, ["num_tokens"])["num_tokens"].to_pylist()
+            if count
+        ]
+        means[teacher.name] = float(np.mean(counts)) if counts else None
+    return means
+
+
+def _alpha_sweep(recipe: Recipe, parallel: Rewards) -> Content:
+    scoring, names = recipe.scoring, recipe.pool.names
+    sweep = metrics.alpha_sweep(
+        parallel.quality_PM,
+        parallel.learnability_PM,
+        ALPHAS,
+        scoring.scaling,
+        tie_breaks(parallel.prompt_ids, names, recipe.prompts.seed),
+        scoring.alpha,
+    )
+    points = [
+        {
+            "alpha": float(alpha),
+            "shares": dict(zip(names, map(float, sweep.shares_AM[a]), strict=True)),
+            "agreement": float(sweep.agreement_A[a]),
+            "mean_quality": float(sweep.mean_quality_A[a]),
+            "mean_learnability": float(sweep.mean_learnability_A[a]),
+        }
+        for a, alpha in enumerate(sweep.alphas_A)
+    ]
+    return {"reference_alpha": scoring.alpha, "points": points}
+
+
+def _allocation(recipe: Recipe, run: Run, parallel: Rewards, counts: Content) -> Content:
+    names, seed = recipe.pool.names, recipe.prompts.seed
+    best_P = baselines.oracle(parallel.rewards_PM, tie_breaks(parallel.prompt_ids, names, seed))
+    oracle = np.bincount(best_P[best_P >= 0], minlength=len(names))
+    return {
+        "teachers": list(names),
+        "methods": {m: _shares(assigned) for m, assigned in counts["assigned"].items()},
+        "parallel_set_oracle": _shares(dict(zip(names, map(int, oracle), strict=True))),
+        "by_task": _by_task(recipe, run),
+    }
+
+
+def _shares(counts: dict[str, int]) -> dict[str, float]:
+    total = sum(counts.values())
+    return {name: count / total if total else 0.0 for name, count in counts.items()}
+
+
+def _by_task(recipe: Recipe, run: Run) -> dict[str, dict[str, float]]:
+    counts: dict[str, dict[str, int]] = {}
+    for shard in shards_of(run, "parallel", "routed"):
+        table = run.prompts.read_table(shard, ["prompt_id", "task"]).to_pylist()
+        task_of = {row["prompt_id"]: row["task"] for row in table}
+        for row in run.assignment(PERSYN).read_table(shard).to_pylist():
+            task = task_of[row["prompt_id"]]
+            if task is not None:
+                of_task = counts.setdefault(task, dict.fromkeys(recipe.pool.names, 0))
+                of_task[row["teacher"]] += 1
+    return {task: _shares(count) for task, count in sorted(counts.items())}
+
+
+def _router(recipe: Recipe, run: Run, parallel: Rewards) -> Content:
+    facts = run.router.read_json("fit.json")
+    out_P = heldout_mask(parallel.prompt_ids, recipe.router.heldout_fraction, recipe.router.seed)
+    heldout = _subset(parallel, out_P)
+    sizes = {int(size): np.array(logits) for size, logits in facts["heldout_logits"].items()}
+    curve = [
+        {"num_parallel": size, **_ranking(logits_PM, heldout, recipe)}
+        for size, logits_PM in sorted(sizes.items())
+    ]
+    measured, logits_PM, where = heldout, sizes[facts["num_fit"]], "router hold-out"
+    if recipe.compare.heldout:
+        measured, logits_PM = _heldout(recipe, run)
+        where = "held-out prompts"
+    ranking = _ranking(logits_PM, measured, recipe)
+    return {
+        "num_fit": facts["num_fit"],
+        "num_heldout": len(measured.prompt_ids),
+        "heldout_set": where,
+        **ranking,
+        "hit_at_3": estimate(
+            bootstrap_mean(metrics.hit_at_k(logits_PM, measured.rewards_PM, 3), recipe.prompts.seed)
+        ),
+        "loss_curve": facts["loss_curve"],
+        "learning_curve": curve,
+        **_references(recipe, measured, logits_PM, parallel),
+    }
+
+
+def _subset(rewards: Rewards, chosen_P: Any) -> Rewards:
+    ids = tuple(name for name, keep in zip(rewards.prompt_ids, chosen_P, strict=True) if keep)
+    return Rewards(
+        ids,
+        rewards.learnability_PM[chosen_P],
+        rewards.quality_PM[chosen_P],
+        rewards.rewards_PM[chosen_P],
+    )
+
+
+def _heldout(recipe: Recipe, run: Run) -> tuple[Rewards, Any]:
+    shards = shards_of(run, "heldout")
+    logits = [column_PM(run.logits.read_table(shard), "logits") for shard in shards]
+    return load_rewards(run, shards, len(recipe.pool)), np.concatenate(logits)
+
+
+def _ranking(logits_PM: Any, rewards: Rewards, recipe: Recipe) -> Content:
+    """Hit@1, regret and pairwise accuracy, each with its interval over prompts."""
+    seed = recipe.prompts.seed
+    teacher_P, _ = assign(logits_PM, tie_breaks(rewards.prompt_ids, recipe.pool.names, seed))
+    correct_P, pairs_P = metrics.pairwise_accuracy(logits_PM, rewards.rewards_PM)
+    accuracy_P = np.where(pairs_P > 0, correct_P / np.maximum(pairs_P, 1), np.nan)
+    hits_P = metrics.hit_at_k(logits_PM, rewards.rewards_PM, 1)
+    return {
+        "hit_at_1": estimate(bootstrap_mean(hits_P, seed)),
+        "regret": estimate(bootstrap_mean(metrics.regret(rewards.rewards_PM, teacher_P), seed)),
+        "pairwise_accuracy": estimate(bootstrap_mean(accuracy_P, seed)),
+    }
+
+
+def _references(recipe: Recipe, measured: Rewards, logits_PM: Any, parallel: Rewards) -> Content:
+    """Reward, regret and Hit@1 of every method on the same prompts, and paired differences."""
+    seed, able_PM = recipe.prompts.seed, np.ones_like(logits_PM, dtype=bool)
+    rewards_PM = measured.rewards_PM
+    routed: dict[str, Any] = {}
+    references: Content = {}
+    for method in (PERSYN, *recipe.compare.methods):
+        teacher_P, _ = method_teachers(
+            method, recipe, measured.prompt_ids, logits_PM, able_PM, parallel, rewards_PM
+        )
+        routed[method] = metrics.routed_reward(rewards_PM, teacher_P)
+        regret_P = metrics.regret(rewards_PM, teacher_P)
+        hits_P = np.where(np.isnan(regret_P), np.nan, (regret_P == 0).astype(float))
+        references[method] = {
+            "reward": estimate(bootstrap_mean(routed[method], seed)),
+            "regret": estimate(bootstrap_mean(regret_P, seed)),
+            "hit_at_1": estimate(bootstrap_mean(hits_P, seed)),
+        }
+    differences = {
+        method: estimate(bootstrap_difference(routed[PERSYN], routed[method], seed))
+        for method in recipe.compare.methods
+    }
+    return {"references": references, "differences": differences}
+
+
+def _student(recipe: Recipe, run: Run, records: dict[str, Any]) -> Content:
+    """Accuracy of the student before and after, on the same problems."""
+    correct: dict[str, dict[str, float]] = {}
+    for student in students(recipe):
+        rows = [row for _, table in run.evaluations(student).tables() for row in table.to_pylist()]
+        # An answer that is not there is a wrong one; only a check that gave no verdict is unknown.
+        correct[student] = {
+            row["prompt_id"]: 0.0 if row["outcome"] == "no_response" else row["correct"]
+            for row in rows
+            if row["correct"] is not None or row["outcome"] == "no_response"
+        }
+    ids = sorted(correct[BEFORE])
+    values = {name: np.array([of.get(i, np.nan) for i in ids]) for name, of in correct.items()}
+    facts = records["finetune"].counts["students"]
+    shares = {method: _correct_share(recipe, run, method) for method in assigned_methods(recipe)}
+    return {
+        "metric": "accuracy, greedy decoding",
+        "num_problems": len(ids),
+        "before": _accuracy(values[BEFORE]),
+        "methods": {
+            method: {
+                **_accuracy(values[method]),
+                "num_examples": facts[method]["num_examples"],
+                "correct_share": shares[method],
+            }
+            for method in assigned_methods(recipe)
+        },
+        "differences": {
+            name: estimate(bootstrap_difference(values[PERSYN], of, recipe.prompts.seed))
+            for name, of in values.items()
+            if name != PERSYN
+        },
+        "by_task": _accuracy_by_task(run, values, ids),
+    }
+
+
+def _accuracy(values_P: Any) -> Content:
+    known = values_P[~np.isnan(values_P)]
+    return estimate(wilson(float(known.sum()), known.size))
+
+
+def _accuracy_by_task(run: Run, values: dict[str, Any], ids: list[str]) -> Content:
+    task_of = {
+        row["prompt_id"]: row["task"]
+        for shard in shards_of(run, "heldout")
+        for row in run.prompts.read_table(shard, ["prompt_id", "task"]).to_pylist()
+    }
+    tasks = np.array([task_of[name] or "" for name in ids])
+    return {
+        student: {
+            str(task): _mean_known(of[tasks == task]) for task in sorted(set(tasks.tolist()) - {""})
+        }
+        for student, of in values.items()
+        if (tasks != "").any()
+    }
+
+
+def _correct_share(recipe: Recipe, run: Run, method: str) -> float | None:
+    """Share of right answers in a method's data, where the verdicts of its responses are stored."""
+    if recipe.scoring.quality.kind == "reward_model":
+        return None
+    of_teacher = {teacher.name: run.quality(recipe, teacher) for teacher in recipe.teachers}
+    known: list[float] = []
+    for shard, table in run.examples(method).tables():
+        chosen = set(zip(table["prompt_id"].to_pylist(), table["teacher"].to_pylist(), strict=True))
+        for name, folder in of_teacher.items():
+            if folder.exists(shard):
+                known += [
+                    row["quality"]
+                    for row in folder.read_table(shard).to_pylist()
+                    if (row["prompt_id"], name) in chosen and row["quality"] is not None
+                ]
+    return float(np.mean(known)) if known else None

@@ -1,0 +1,214 @@
+"""Carry out the steps of a recipe in order: skip what is done, refuse what has drifted, resume the rest."""
+
+import platform
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from rich.console import Console
+
+from persyn_ray import __version__
+from persyn_ray.config import Recipe
+from persyn_ray.errors import ConfigError, DriftError
+from persyn_ray.layout import Run, run_of
+from persyn_ray.pipeline.steps import STEP_NAMES, STEPS, Context, Step
+from persyn_ray.records import (
+    Record,
+    Settings,
+    differences,
+    identity,
+    read_record,
+    write_record,
+)
+
+PACKAGES = ("ray", "torch", "transformers", "deepspeed", "accelerate", "pyarrow", "numpy")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A step with what it would be made with now, and what stands there."""
+
+    step: Step
+    settings: Settings
+    inputs: dict[str, str]
+    record: Record | None
+
+    @property
+    def identity(self) -> str:
+        return identity(self.settings, self.inputs)
+
+    @property
+    def is_done(self) -> bool:
+        return self.record is not None and self.record.fingerprint == self.identity
+
+
+def planned_steps(recipe: Recipe, run: Run) -> list[Planned]:
+    """Every step with its identity under this recipe and its record, in order."""
+    plan: list[Planned] = []
+    made: dict[str, str] = {}
+    for step in STEPS:
+        settings = step.settings(recipe)
+        inputs = {name: made[name] for name in step.reads}
+        planned = Planned(step, settings, inputs, read_record(run.records, step.name))
+        made[step.name] = planned.identity
+        plan.append(planned)
+    return plan
+
+
+def drift(plan: list[Planned]) -> dict[str, dict[str, tuple[Any, Any]]]:
+    """Per finished step, the recipe keys that differ from what it was made with."""
+    found: dict[str, dict[str, tuple[Any, Any]]] = {}
+    for planned in plan:
+        if planned.record is not None and not planned.is_done:
+            changed = differences(planned.record.settings, planned.settings)
+            if changed:
+                found[planned.step.name] = changed
+    return found
+
+
+def require_no_drift(plan: list[Planned], given: tuple[str, ...], start: str | None) -> None:
+    """Refuse a changed recipe over a finished run, unless the change was asked for.
+
+    A change is asked for by `--from` an earlier step, or by naming the key on the command line.
+
+    Raises:
+        DriftError: with every differing key, its old and its new value.
+    """
+    order = {planned.step.name: number for number, planned in enumerate(plan)}
+    lines: list[str] = []
+    first: str | None = None
+    for name, changed in drift(plan).items():
+        if start is not None and order[name] >= order.get(start, len(order)):
+            continue
+        for key, (old, new) in changed.items():
+            if not any(_covers(override, key) for override in given):
+                first = first or name
+                lines.append(f"  {name}: {key} was {old!r}, the recipe says {new!r}")
+    if lines:
+        raise DriftError(
+            "The run was made with other settings:\n"
+            + "\n".join(lines)
+            + f"\nRestore them, name the change on the command line (key=value), start again with "
+            f"`--from {first}`, or set `run` to another folder."
+        )
+
+
+def _covers(override: str, key: str) -> bool:
+    """Whether a `key=value` of the command line accounts for a difference under `key`."""
+    given = override.partition("=")[0]
+    both_teachers = given.startswith("teachers") and key.startswith("teachers")
+    return (
+        both_teachers or key == given or key.startswith(given + ".") or given.startswith(key + ".")
+    )
+
+
+def run_recipe(
+    recipe: Recipe,
+    console: Console,
+    *,
+    overrides: tuple[str, ...] = (),
+    start: str | None = None,
+    until: str | None = None,
+    verbose: bool = False,
+) -> Run:
+    """Bring a run up to date, step after step; each leaves its record last.
+
+    Args:
+        overrides: the `key=value`s of the command line; changes they name are on purpose.
+        start: do this step and all after it anew.
+        until: stop after this step.
+    """
+    for name, option in ((start, "--from"), (until, "--until")):
+        if name is not None and name not in STEP_NAMES:
+            raise ConfigError(
+                f"{option} {name!r} is no step; the steps are {', '.join(STEP_NAMES)}."
+            )
+    run = run_of(recipe)
+    plan = planned_steps(recipe, run)
+    require_no_drift(plan, overrides, start)
+    run.root.write_json("recipe.json", recipe.model_dump(mode="json"))
+    todo = _todo(plan, start, until)
+    for planned in plan:
+        if planned not in todo and planned.is_done:
+            console.print(f"[dim]{planned.step.name:<11} done before[/dim]")
+    if any(planned.step.on_ray for planned in todo):
+        from persyn_ray.runtime.session import check_fits, session
+
+        with session(verbose) as cluster:
+            check_fits(recipe, cluster)
+            _carry_out(todo, recipe, run, console)
+    else:
+        _carry_out(todo, recipe, run, console)
+    return run
+
+
+def _todo(plan: list[Planned], start: str | None, until: str | None) -> list[Planned]:
+    """Steps from the first unfinished one, or from `start`, up to `until`."""
+    names = [planned.step.name for planned in plan]
+    first = next((n for n, planned in enumerate(plan) if not planned.is_done), len(plan))
+    if start is not None:
+        first = min(first, STEP_NAMES.index(start))
+    last = len(names) if until is None else min(len(names), STEP_NAMES.index(until) + 1)
+    return plan[first:last]
+
+
+def _carry_out(todo: list[Planned], recipe: Recipe, run: Run, console: Console) -> None:
+    _invalidate(todo, run)
+    for planned in todo:
+        _carry_out_one(planned, recipe, run, console)
+
+
+def _invalidate(todo: list[Planned], run: Run) -> None:
+    """Take away records that no longer hold, before anything they vouch for is touched."""
+    for planned in todo:
+        run.records.remove(f"{planned.step.name}.json")
+
+
+def _carry_out_one(planned: Planned, recipe: Recipe, run: Run, console: Console) -> None:
+    step, started = planned.step, time.monotonic()
+    _clear_leftovers(planned, run)
+    counts = step.carry_out(Context(recipe, run, planned.identity, console))
+    seconds = time.monotonic() - started
+    write_record(
+        run.records,
+        Record(
+            step.name,
+            planned.identity,
+            planned.settings,
+            planned.inputs,
+            counts,
+            round(seconds, 3),
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            versions(),
+        ),
+    )
+    run.records.remove(f"{step.name}.begun")
+    facts = f"{counts.get('rows', 0):>7,} rows"
+    nulls = counts.get("errors", counts.get("nulls", 0))
+    console.print(
+        f"[bold]{step.name:<11}[/bold] {facts}  {seconds:6.1f} s"
+        + (f"  [yellow]{nulls:,} nulls or dead letters[/yellow]" if nulls else "")
+    )
+
+
+def _clear_leftovers(planned: Planned, run: Run) -> None:
+    """Keep what an interrupted attempt at the very same step left; remove anything else."""
+    mark = f"{planned.step.name}.begun"
+    same = run.records.exists(mark) and run.records.read_text(mark) == planned.identity
+    if not same:
+        for folder in planned.step.leaves(run):
+            folder.remove()
+        run.records.write_text(mark, planned.identity)
+
+
+def versions() -> dict[str, str]:
+    """Versions that a figure depends on."""
+    found = {"persyn-ray": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,273 @@
+"""The method as a list of steps, top to bottom: what each reads of the recipe, and what it does.
+
+prompts -> collect -> score -> rewards -> router -> route -> synthesize -> finetune -> evaluate
+
+Baselines replace the router by another way to fill the assignment and share every other step. Small tables
+(rewards of the parallel set) are worked on by the driver, shard by shard; models run on Ray.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from rich.console import Console
+
+from persyn_ray.config import Recipe, RewardModel, StepResources
+from persyn_ray.layout import BEFORE, PERSYN, Run, quality_identity, teacher_identity
+from persyn_ray.pipeline import assigning, loading, writing
+from persyn_ray.pipeline.progress import follow
+from persyn_ray.records import Settings
+from persyn_ray.stages.tables import shard_rewards, shards_of
+from persyn_ray.stages.work import (
+    Collect,
+    EvaluateShard,
+    Progress,
+    RouteShard,
+    Score,
+    Unit,
+    Work,
+    check_of,
+    units_of,
+)
+from persyn_ray.storage import Folder
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a step works with."""
+
+    recipe: Recipe
+    run: Run
+    identity: str
+    """Fingerprint of the step."""
+    console: Console
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: its identity, what it leaves, and how it is done."""
+
+    name: str
+    reads: tuple[str, ...]
+    """Steps whose output it reads."""
+    settings: Callable[[Recipe], Settings]
+    """What the recipe says about it, under the recipe's own keys."""
+    carry_out: Callable[[Context], dict[str, Any]]
+    """Does the work and returns counts for the record."""
+    leaves: Callable[[Run], list[Folder]]
+    """Folders that belong to this step alone and go when it is done anew."""
+    on_ray: bool = True
+
+
+def assigned_methods(recipe: Recipe) -> tuple[str, ...]:
+    """PerSyn, and the baselines whose students are compared with it."""
+    return (PERSYN, *(recipe.compare.methods if recipe.compare.students else ()))
+
+
+def collected_splits(recipe: Recipe) -> tuple[str, ...]:
+    """Splits that every teacher answers: the parallel set, and what the references need."""
+    splits = ["parallel"]
+    if recipe.compare.heldout:
+        splits.append("heldout")
+    if "oracle" in assigned_methods(recipe):
+        splits.append("routed")
+    return tuple(splits)
+
+
+def students(recipe: Recipe) -> tuple[str, ...]:
+    """The student before fine-tuning and one per method; none when answers cannot be checked."""
+    return () if check_of(recipe) is None else (BEFORE, *assigned_methods(recipe))
+
+
+def _dump(section: Any, *names: str) -> Settings:
+    return section.model_dump(mode="json", include=set(names) if names else None)
+
+
+def _on_pool(
+    context: Context,
+    build: Callable[[], Work],
+    units: Sequence[Unit],
+    resources: StepResources,
+    step: str,
+) -> Progress:
+    from persyn_ray.runtime.pools import run_units
+
+    done = run_units(build, units, resources, step)
+    return follow(done, step, len(units), context.console)
+
+
+def _prompts(context: Context) -> dict[str, Any]:
+    return loading.write_prompts(context.recipe, context.run)
+
+
+def _collect(context: Context) -> dict[str, Any]:
+    recipe = context.recipe
+    units = units_of(shards_of(context.run, *collected_splits(recipe)))
+    done = _on_pool(context, partial(Collect, recipe), units, recipe.resources.collect, "collect")
+    return {"rows": done.rows, "tokens": done.tokens, "errors": done.errors}
+
+
+def _score(context: Context) -> dict[str, Any]:
+    recipe, resources = context.recipe, context.recipe.resources
+    units = units_of(shards_of(context.run, *collected_splits(recipe)))
+    # A verifier needs no GPU and goes along with the student; a reward model has a pool of its own.
+    apart = isinstance(recipe.scoring.quality, RewardModel)
+    build = partial(Score, recipe, learnability=True, quality=not apart)
+    done = _on_pool(context, build, units, resources.score, "score")
+    counts = {"rows": done.rows, "tokens": done.tokens, "nulls": done.errors}
+    if apart:
+        build = partial(Score, recipe, learnability=False, quality=True)
+        done = _on_pool(context, build, units, resources.quality, "quality")
+        counts["nulls"] += done.errors
+    return counts
+
+
+def _rewards(context: Context) -> dict[str, Any]:
+    shards = shards_of(context.run, *collected_splits(context.recipe))
+    rows = 0
+    for shard in shards:
+        table = shard_rewards(context.recipe, shard)
+        context.run.rewards.write_table(shard, table)
+        rows += table.num_rows
+    return {"rows": rows}
+
+
+def _router(context: Context) -> dict[str, Any]:
+    from persyn_ray.runtime.training import fit_router
+
+    assigning.require_preferences(context.recipe, context.run)
+    fit_router(context.recipe, context.identity)
+    return {"rows": context.run.router.read_json("fit.json")["num_fit"]}
+
+
+def _route(context: Context) -> dict[str, Any]:
+    recipe, run = context.recipe, context.run
+    splits = ("parallel", "routed") + (("heldout",) if recipe.compare.heldout else ())
+    units = units_of(shards_of(run, *splits))
+    _on_pool(context, partial(RouteShard, recipe), units, recipe.resources.route, "route")
+    return assigning.write_assignments(recipe, run, assigned_methods(recipe))
+
+
+def _synthesize(context: Context) -> dict[str, Any]:
+    recipe, run = context.recipe, context.run
+    methods, done = assigned_methods(recipe), Progress()
+    # Splits that every teacher has answered already hold all that any method can ask for.
+    open_splits = [s for s in ("parallel", "routed") if s not in collected_splits(recipe)]
+    units = units_of(shards_of(run, *open_splits))
+    if units:
+        build = partial(Collect, recipe, methods)
+        done = _on_pool(context, build, units, recipe.resources.synthesize, "synthesize")
+    counts: dict[str, Any] = {"rows": done.rows, "tokens": done.tokens, "errors": done.errors}
+    counts["examples"] = {method: writing.write_examples(recipe, run, method) for method in methods}
+    return counts
+
+
+def _finetune(context: Context) -> dict[str, Any]:
+    from persyn_ray.runtime.training import finetune
+
+    methods = assigned_methods(context.recipe)
+    finetune(context.recipe, methods, context.identity)
+    facts = {method: context.run.student(method).read_json("finetune.json") for method in methods}
+    context.run.checkpoints.remove()
+    return {"rows": sum(fact["num_examples"] for fact in facts.values()), "students": facts}
+
+
+def _evaluate(context: Context) -> dict[str, Any]:
+    recipe = context.recipe
+    units = [
+        {"shard": shard, "student": student, "rows": str(rows)}
+        for student in students(recipe)
+        for shard, rows in _limited(context.run, recipe.evaluate.limit)
+    ]
+    build = partial(EvaluateShard, recipe)
+    done = _on_pool(context, build, units, recipe.resources.evaluate, "evaluate")
+    return {"rows": done.rows, "tokens": done.tokens}
+
+
+def _limited(run: Run, limit: int | None) -> Iterator[tuple[str, int]]:
+    """Held-out shards with the number of problems to take of each."""
+    left = limit
+    for shard in shards_of(run, "heldout"):
+        rows = run.prompts.num_rows(shard)
+        if left is not None:
+            rows = min(rows, left)
+            left -= rows
+        if rows:
+            yield shard, rows
+
+
+STEPS: tuple[Step, ...] = (
+    Step(
+        "prompts",
+        (),
+        lambda r: {"prompts": _dump(r.prompts), "evaluate": _dump(r.evaluate, "path")},
+        _prompts,
+        lambda run: [run.prompts, run.dead_letters],
+        on_ray=False,
+    ),
+    Step(
+        "collect",
+        ("prompts",),
+        lambda r: {
+            "teachers": {t.name: teacher_identity(t) for t in r.teachers},
+            "compare": {"splits": list(collected_splits(r))},
+        },
+        _collect,
+        lambda run: [],  # responses are filed by what determines them
+    ),
+    Step(
+        "score",
+        ("collect",),
+        lambda r: {
+            "student": _dump(r.student),
+            "scoring": {"quality": quality_identity(r), "max_length": r.scoring.max_length},
+        },
+        _score,
+        lambda run: [],
+    ),
+    Step(
+        "rewards",
+        ("score",),
+        lambda r: {"scoring": _dump(r.scoring, "alpha", "scaling")},
+        _rewards,
+        lambda run: [run.rewards],
+        on_ray=False,
+    ),
+    Step(
+        "router",
+        ("rewards",),
+        lambda r: {"router": _dump(r.router)},
+        _router,
+        lambda run: [run.router, run.checkpoints],
+    ),
+    Step(
+        "route",
+        ("router",),
+        lambda r: {"compare": _dump(r.compare)},
+        _route,
+        lambda run: [run.logits, run.assignment("")],
+    ),
+    Step(
+        "synthesize",
+        ("route",),
+        lambda r: {"finetune": _dump(r.finetune, "keep_truncated")},
+        _synthesize,
+        lambda run: [run.examples(""), run.dataset],
+    ),
+    Step(
+        "finetune",
+        ("synthesize",),
+        lambda r: {"student": _dump(r.student), "finetune": _dump(r.finetune)},
+        _finetune,
+        lambda run: [run.student(""), run.checkpoints],
+    ),
+    Step(
+        "evaluate",
+        ("finetune",),
+        lambda r: {"evaluate": _dump(r.evaluate, "max_tokens", "check", "limit")},
+        _evaluate,
+        lambda run: [run.evaluations("")],
+    ),
+)
+STEP_NAMES: tuple[str, ...] = (*(step.name for step in STEPS), "report")

@@ -1,0 +1,46 @@
+"""Write EXAMPLES per method, and the routed data set that people take away."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import pyarrow as pa
+
+from persyn_ray.config import Recipe
+from persyn_ray.layout import PERSYN, Run
+from persyn_ray.stages.tables import ExampleCounts, examples_of, shards_of
+
+ROWS_PER_FILE = 50_000
+
+
+def write_examples(recipe: Recipe, run: Run, method: str) -> dict[str, int]:
+    """One shard of examples at a time; PerSyn's are also written as the data set."""
+    total = ExampleCounts()
+    for shard in shards_of(run, "parallel", "routed"):
+        table, counts = examples_of(recipe, method, shard)
+        run.examples(method).write_table(shard, table)
+        total = ExampleCounts(
+            total.kept + counts.kept,
+            total.without_response + counts.without_response,
+            total.truncated + counts.truncated,
+        )
+    if method == PERSYN:
+        _write_dataset(run)
+    return asdict(total)
+
+
+def _write_dataset(run: Run) -> None:
+    run.dataset.remove()
+    for number, table in enumerate(_files(table for _, table in run.examples(PERSYN).tables())):
+        run.dataset.write_table(f"data/train-{number:05d}.parquet", table)
+
+
+def _files(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Shards joined to files of some size."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(part.num_rows for part in waiting) >= ROWS_PER_FILE:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)

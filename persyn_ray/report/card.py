@@ -1,0 +1,100 @@
+"""The data set card: a README.md beside the examples, readable by people and by `datasets`.
+
+Licences are those the recipe names for each teacher; a teacher without one is listed as unknown.
+They are not checked against anything.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from persyn_ray.report import numbers
+from persyn_ray.report.content import Report, complete
+from persyn_ray.report.summary import headline, paragraph
+
+SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+)
+
+
+def card(
+    content: Mapping[str, Any], data_files: str = "*.parquet", num_examples: int | None = None
+) -> str:
+    """The text of README.md for examples that lie at `data_files`, relative to the card.
+
+    Raises:
+        DataError: the content does not fit persyn_ray.report.content.
+    """
+    report = complete(content)
+    if num_examples is None and report["prompts"]:
+        num_examples = report["prompts"]["num_routed"]
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=False,  # Markdown, not HTML
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in ("count", "number", "percent", "estimate"):
+        environment.filters[name] = getattr(numbers, name)
+    front = _front_matter(report, data_files, num_examples)
+    return environment.get_template("card.md").render(
+        **report,
+        front_matter=_yaml(front).strip(),
+        title=front["pretty_name"],
+        data_files=data_files,
+        num_examples=num_examples,
+        teachers=_teachers(report),
+        rows=headline(report),
+        sentences=paragraph(report),
+        recipe_text=_yaml(report["run"]["recipe"] if report["run"] else {}).strip(),
+    )
+
+
+def _front_matter(report: Report, data_files: str, num_examples: int | None) -> dict[str, Any]:
+    run = report["run"]
+    licences = sorted({teacher["licence"] for teacher in _teachers(report)}) or ["unknown"]
+    front: dict[str, Any] = {
+        "pretty_name": (run["name"] if run else None) or "PerSyn data",
+        "license": licences[0] if len(licences) == 1 else licences,
+        "task_categories": ["text-generation"],
+        "tags": ["synthetic", "distillation", "multi-teacher", "persyn"],
+        "configs": [
+            {"config_name": "default", "data_files": [{"split": "train", "path": data_files}]},
+        ],
+    }
+    if num_examples is not None:
+        front["size_categories"] = [_size(num_examples)]
+    return front
+
+
+def _size(num_examples: int) -> str:
+    return next((name for limit, name in SIZES if num_examples < limit), "n>1M")
+
+
+def _teachers(report: Report) -> list[dict[str, Any]]:
+    """Name, licence and share of each teacher, in the pool's order."""
+    run, allocation = report["run"], report["allocation"]
+    shares = allocation["methods"].get("persyn", {}) if allocation else {}
+    named = {
+        teacher["name"]: teacher for teacher in (run["recipe"] if run else {}).get("teachers", ())
+    }
+    order = dict.fromkeys([*(allocation["teachers"] if allocation else ()), *named])
+    return [
+        {
+            "name": name,
+            "licence": named.get(name, {}).get("licence") or "unknown",
+            "share": shares.get(name),
+        }
+        for name in order
+    ]
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)

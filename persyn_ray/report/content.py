@@ -1,0 +1,300 @@
+"""The content of report.json: every number that report.html, the card and the console table show.
+
+The keys below are stable. Whatever is per teacher or per method is keyed by its name, never by
+position. A number that was not measured is null; a section without data is null, and the page says
+so in a sentence.
+
+    run           name, recipe {}, fingerprint, created, versions {},
+                  hardware {cpus, memory_gib, gpus}, student, quality_kind, alpha, scaling, seed
+    prompts       num_loaded, num_duplicates, num_parallel, num_routed, num_heldout
+    allocation    teachers [], methods {method: {teacher: share}},
+                  parallel_set_oracle {teacher: share},
+                  by_task {task: {teacher: share}} (PerSyn's assignment)
+    reward        measured_on, teachers {teacher: {mean_reward: Estimate, mean_quality,
+                  mean_learnability, mean_tokens, num_null}},
+                  preferences {num_pairs, num_ties, num_null, num_prompts_without_pairs}
+    router        num_fit, num_heldout, heldout_set,
+                  hit_at_1, hit_at_3, regret, pairwise_accuracy (Estimates),
+                  loss_curve [{step, train_loss, heldout_loss}],
+                  references {method: {reward, regret, hit_at_1 (Estimates)}},
+                  differences {method: Estimate} (routed reward, PerSyn minus it, by prompt),
+                  learning_curve [{num_parallel, hit_at_1, regret, pairwise_accuracy}]
+    alpha_sweep   reference_alpha, points [{alpha, shares {teacher: share}, agreement,
+                  mean_quality, mean_learnability}]
+    student       metric, num_problems, before: Estimate,
+                  methods {method: {value, low, high, num, num_examples, correct_share}},
+                  differences {method or "before": Estimate} (PerSyn minus it, by problem),
+                  by_task {method or "before": {task: value}}
+    tokens        unit, collect, synthesize, route_then_generate, generate_then_select,
+                  saving_fraction, estimated, per_teacher {teacher: tokens},
+                  responses {collect, synthesize, route_then_generate, generate_then_select}
+    timing        steps [{step, seconds, rows}], total_seconds
+    dead_letters  num, by_reason {}, by_teacher {},
+                  examples [{step, prompt_id, teacher, reason, detail}]
+
+Methods: persyn, random, best_constant, strong and oracle. An Estimate is {value, low, high, num}:
+a mean, its 95 % interval and the number of prompts or problems behind it; differences are paired.
+Learnability is in nats per token.
+"""
+
+import json
+import math
+import types
+from collections.abc import Mapping
+from typing import Any, TypedDict, Union, cast, get_args, get_origin, get_type_hints, is_typeddict
+
+from persyn_ray.errors import DataError
+
+
+class Estimate(TypedDict):
+    value: float | None
+    low: float | None
+    high: float | None
+    num: int | None
+
+
+class Hardware(TypedDict):
+    cpus: float | None
+    memory_gib: float | None
+    gpus: float | None
+
+
+class Run(TypedDict):
+    name: str | None
+    recipe: dict[str, Any]
+    fingerprint: str | None
+    created: str | None
+    versions: dict[str, str]
+    hardware: Hardware | None
+    student: str | None
+    quality_kind: str | None
+    alpha: float | None
+    scaling: str | None
+    seed: int | None
+
+
+class Prompts(TypedDict):
+    num_loaded: int | None
+    num_duplicates: int | None
+    num_parallel: int | None
+    num_routed: int | None
+    num_heldout: int | None
+
+
+Shares = dict[str, float | None]
+
+
+class Allocation(TypedDict):
+    teachers: list[str]
+    methods: dict[str, Shares]
+    parallel_set_oracle: Shares
+    by_task: dict[str, Shares]
+
+
+class TeacherReward(TypedDict):
+    mean_reward: Estimate | None
+    mean_quality: float | None
+    mean_learnability: float | None
+    mean_tokens: float | None
+    num_null: int | None
+
+
+class Preferences(TypedDict):
+    num_pairs: int | None
+    num_ties: int | None
+    num_null: int | None
+    num_prompts_without_pairs: int | None
+
+
+class Reward(TypedDict):
+    measured_on: str | None
+    teachers: dict[str, TeacherReward]
+    preferences: Preferences | None
+
+
+class LossPoint(TypedDict):
+    step: float
+    train_loss: float | None
+    heldout_loss: float | None
+
+
+class Reference(TypedDict):
+    reward: Estimate | None
+    regret: Estimate | None
+    hit_at_1: Estimate | None
+
+
+class LearningPoint(TypedDict):
+    num_parallel: int
+    hit_at_1: Estimate | None
+    regret: Estimate | None
+    pairwise_accuracy: Estimate | None
+
+
+class Router(TypedDict):
+    num_fit: int | None
+    num_heldout: int | None
+    heldout_set: str | None
+    hit_at_1: Estimate | None
+    hit_at_3: Estimate | None
+    regret: Estimate | None
+    pairwise_accuracy: Estimate | None
+    loss_curve: list[LossPoint]
+    references: dict[str, Reference]
+    differences: dict[str, Estimate]
+    learning_curve: list[LearningPoint]
+
+
+class AlphaPoint(TypedDict):
+    alpha: float
+    shares: Shares
+    agreement: float | None
+    mean_quality: float | None
+    mean_learnability: float | None
+
+
+class AlphaSweep(TypedDict):
+    reference_alpha: float | None
+    points: list[AlphaPoint]
+
+
+class StudentMethod(TypedDict):
+    value: float | None
+    low: float | None
+    high: float | None
+    num: int | None
+    num_examples: int | None
+    correct_share: float | None
+
+
+class Student(TypedDict):
+    metric: str | None
+    num_problems: int | None
+    before: Estimate | None
+    methods: dict[str, StudentMethod]
+    differences: dict[str, Estimate]
+    by_task: dict[str, dict[str, float | None]]
+
+
+class Responses(TypedDict):
+    collect: int | None
+    synthesize: int | None
+    route_then_generate: int | None
+    generate_then_select: int | None
+
+
+class Tokens(TypedDict):
+    unit: str | None
+    collect: float | None
+    synthesize: float | None
+    route_then_generate: float | None
+    generate_then_select: float | None
+    saving_fraction: float | None
+    estimated: bool | None
+    per_teacher: dict[str, float | None]
+    responses: Responses | None
+
+
+class StepTime(TypedDict):
+    step: str
+    seconds: float | None
+    rows: int | None
+
+
+class Timing(TypedDict):
+    steps: list[StepTime]
+    total_seconds: float | None
+
+
+class DeadLetter(TypedDict):
+    step: str | None
+    prompt_id: str | None
+    teacher: str | None
+    reason: str | None
+    detail: str | None
+
+
+class DeadLetters(TypedDict):
+    num: int | None
+    by_reason: dict[str, int]
+    by_teacher: dict[str, int]
+    examples: list[DeadLetter]
+
+
+class Report(TypedDict):
+    run: Run | None
+    prompts: Prompts | None
+    allocation: Allocation | None
+    reward: Reward | None
+    router: Router | None
+    alpha_sweep: AlphaSweep | None
+    student: Student | None
+    tokens: Tokens | None
+    timing: Timing | None
+    dead_letters: DeadLetters | None
+
+
+def complete(content: Mapping[str, Any]) -> Report:
+    """A copy with every documented key: null, [] or {} where none was given.
+
+    NaN and infinity become null: JSON has neither.
+
+    Raises:
+        DataError: a key is not documented above, or its value has another type.
+    """
+    return cast(Report, _complete(content, Report, "report"))
+
+
+def to_json(content: Mapping[str, Any]) -> str:
+    """The text of report.json."""
+    return json.dumps(complete(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _complete(value: Any, kind: Any, where: str) -> Any:
+    """Fit `value` to the type `kind`, which stands under the key `where`."""
+    kind, optional = _without_none(kind)
+    if is_typeddict(kind):
+        return _section(value, kind, where) if value or not optional else None
+    if get_origin(kind) is list:
+        (item,) = get_args(kind)
+        values = _expect(value if value is not None else [], list, where)
+        return [_complete(one, item, f"{where}[{index}]") for index, one in enumerate(values)]
+    if get_origin(kind) is dict:
+        _, item = get_args(kind)
+        values = _expect(value if value is not None else {}, Mapping, where)
+        return {str(key): _complete(one, item, f"{where}.{key}") for key, one in values.items()}
+    return _scalar(value, kind, where)
+
+
+def _section(value: Any, kind: Any, where: str) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    values = _expect(value, Mapping, where)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise DataError(f"{where} holds the keys {unknown}; documented are {sorted(hints)}.")
+    return {key: _complete(values.get(key), hint, f"{where}.{key}") for key, hint in hints.items()}
+
+
+def _scalar(value: Any, kind: Any, where: str) -> Any:
+    if kind is Any or value is None:
+        return value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    allowed = {float: (int, float), int: int, str: str, bool: bool}[kind]
+    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+        raise DataError(f"{where} is {value!r} ({type(value).__name__}); expected {kind.__name__}.")
+    return value
+
+
+def _expect(value: Any, kind: type, where: str) -> Any:
+    if isinstance(value, kind):
+        return value
+    raise DataError(f"{where} is {value!r}; expected a {'list' if kind is list else 'mapping'}.")
+
+
+def _without_none(kind: Any) -> tuple[Any, bool]:
+    """The type without its `| None`, and whether None was allowed."""
+    if get_origin(kind) not in (Union, types.UnionType):
+        return kind, False
+    (kept,) = [part for part in get_args(kind) if part is not type(None)]
+    return kept, True

@@ -1,0 +1,109 @@
+"""report.html: one self-contained page of figures with their numbers, and the run's identity.
+
+The page asks for nothing from outside: style and figures are inline and there is no script. A
+section without data says so in one sentence.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from persyn_ray.report import numbers, summary
+from persyn_ray.report.content import Report, complete
+from persyn_ray.report.figures import draw
+
+NOT_MEASURED = {
+    "student": "no student was fine-tuned and evaluated (<code>evaluate.students</code>).",
+    "router": "the router has no held-out figures.",
+    "references": "no references were routed (<code>compare.methods</code>).",
+    "learning_curve": "no smaller routers were fitted (<code>router.learning_curve</code>).",
+    "loss_curve": "the router's fit left no loss curve.",
+    "allocation": "no prompts were assigned.",
+    "by_task": "the prompts carry no task labels (<code>prompts.task_column</code>).",
+    "reward": "no rewards were computed on the parallel set.",
+    "alpha_sweep": "the allocation was not swept over alpha.",
+    "tokens": "no teacher tokens were counted.",
+    "timing": "no step durations were recorded.",
+    "dead_letters": "dead letters were not counted.",
+    "prompts": "the prompts were not counted.",
+}
+EXACT_KINDS = ("exact_answer", "exact_match")
+
+
+def render(content: Mapping[str, Any]) -> str:
+    """The page for the content of a report.json.
+
+    Raises:
+        DataError: the content does not fit persyn_ray.report.content.
+    """
+    report = complete(content)
+    template = _environment().get_template("template.html")
+    recipe = report["run"]["recipe"] if report["run"] else {}
+    return template.render(
+        **report,
+        figures={name: Markup(svg) for name, svg in draw(report).items()},
+        tiles=tiles(report),
+        rows=summary.headline(report),
+        summary_text=" ".join(summary.paragraph(report)),
+        not_measured={name: Markup(text) for name, text in NOT_MEASURED.items()},
+        recipe_text=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100),
+        exact=bool(report["run"] and report["run"]["quality_kind"] in EXACT_KINDS),
+    )
+
+
+def tiles(report: Report) -> list[dict[str, str]]:
+    """The few figures at the top of the page; unmeasured ones are left out."""
+    found: list[dict[str, str]] = []
+    student, router, tokens = report["student"], report["router"], report["tokens"]
+    tuned = student["methods"].get("persyn") if student else None
+    if student and tuned and tuned["value"] is not None:
+        before = student["before"]
+        note = f"{numbers.number(before['value'])} before" if before else ""
+        found.append(
+            _tile(
+                f"student {student['metric'] or 'accuracy'}", numbers.number(tuned["value"]), note
+            )
+        )
+    if router and router["hit_at_1"]:
+        hit = router["hit_at_1"]
+        found.append(_tile("router Hit@1", numbers.number(hit["value"]), numbers.interval(hit)))
+    gain = router["differences"].get("best_constant") if router else None
+    if gain:
+        unclear = "no clear difference, " if summary.verdict(gain) == "unclear" else ""
+        note = unclear + numbers.interval(gain)
+        found.append(_tile("reward over the best constant", numbers.signed(gain["value"]), note))
+    if tokens and tokens["saving_fraction"] is not None:
+        saving, how = tokens["saving_fraction"], ", estimated" if tokens["estimated"] else ""
+        word = "fewer" if saving >= 0 else "more"
+        found.append(
+            _tile(
+                f"{word} teacher tokens",
+                numbers.percent(abs(saving)),
+                f"than generate-then-select{how}",
+            )
+        )
+    return found
+
+
+def _tile(name: str, value: str, note: str) -> dict[str, str]:
+    return {"name": name, "value": value, "note": note}
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in ("count", "number", "signed", "percent", "interval", "seconds", "rate"):
+        environment.filters[name] = getattr(numbers, name)
+    environment.filters["label"] = summary.label
+    environment.filters["ordered"] = summary.ordered
+    environment.filters["verdict"] = summary.verdict
+    return environment

@@ -1,0 +1,225 @@
+"""What the numbers allow one to say: the headline rows and the summary in plain sentences.
+
+A difference counts as higher or lower only when its 95 % interval excludes zero; otherwise the
+sentence says "no clear difference". Where no paired difference of students was measured, it is
+bounded by the two separate intervals, which only makes it wider. Nothing else is computed here: the
+numbers are the pipeline's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from persyn_ray.report.content import Report
+from persyn_ray.report.numbers import compact, count, estimate, interval, number, percent, signed
+
+LABELS = {
+    "before": "before fine-tuning",
+    "random": "random teacher",
+    "strong": "strong teacher",
+    "best_constant": "best constant teacher",
+    "persyn": "PerSyn",
+    "oracle": "oracle",
+}
+SIMPLER = ("random", "best_constant", "strong")
+Verdict = Literal["higher", "lower", "unclear", "unmeasured"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table of results; an unmeasured entry is None."""
+
+    method: str
+    label: str
+    correct_share: float | None
+    reward: Mapping[str, Any] | None
+    accuracy: Mapping[str, Any] | None
+    difference: Mapping[str, Any] | None
+    """Student accuracy, PerSyn minus this method."""
+
+
+def ordered(methods: Any) -> list[str]:
+    """Method names in the order in which every table and figure shows them."""
+    known = [name for name in LABELS if name in methods]
+    return known + sorted(set(methods) - set(LABELS))
+
+
+def label(method: str) -> str:
+    """How a method is called in prose."""
+    return LABELS.get(method, method)
+
+
+def verdict(difference: Mapping[str, Any] | None) -> Verdict:
+    """What a difference with its interval allows one to claim."""
+    if difference is None or difference.get("value") is None:
+        return "unmeasured"
+    low, high = difference.get("low"), difference.get("high")
+    if low is None or high is None or low <= 0 <= high:
+        return "unclear"
+    return "higher" if low > 0 else "lower"
+
+
+def headline(content: Report) -> list[Row]:
+    """The table of results: one row a method, and the student before fine-tuning."""
+    student, router = content["student"], content["router"]
+    tuned: dict[str, Any] = dict(student["methods"]) if student else {}
+    routed: dict[str, Any] = dict(router["references"]) if router else {}
+    if student and student["before"]:
+        tuned["before"] = student["before"]
+    return [
+        Row(
+            method=method,
+            label=label(method),
+            correct_share=tuned.get(method, {}).get("correct_share"),
+            reward=routed.get(method, {}).get("reward"),
+            accuracy=tuned.get(method),
+            difference=student_difference(content, method),
+        )
+        for method in ordered({**tuned, **routed})
+    ]
+
+
+def student_difference(content: Report, method: str) -> Mapping[str, Any] | None:
+    """Student accuracy of PerSyn minus a method: paired, or bounded by separate intervals."""
+    student = content["student"]
+    if student is None or method == "persyn" or "persyn" not in student["methods"]:
+        return None
+    if student["differences"]:
+        return student["differences"].get(method)
+    other = student["before"] if method == "before" else student["methods"].get(method)
+    return _bounded_difference(student["methods"]["persyn"], other)
+
+
+def _bounded_difference(first: Any, second: Any) -> Mapping[str, Any] | None:
+    if second is None or first["value"] is None or second["value"] is None:
+        return None
+    bounds = (first["low"], first["high"], second["low"], second["high"])
+    known = None not in bounds
+    return {
+        "value": first["value"] - second["value"],
+        "low": bounds[0] - bounds[3] if known else None,
+        "high": bounds[1] - bounds[2] if known else None,
+    }
+
+
+def paragraph(content: Report) -> list[str]:
+    """The sentences of "In one paragraph"; a section without data adds none."""
+    sentences = [
+        *_allocation(content),
+        *_router(content),
+        *_student(content),
+        *_tokens(content),
+        *_dead_letters(content),
+    ]
+    return sentences or ["Nothing was measured in this run."]
+
+
+def _allocation(content: Report) -> list[str]:
+    allocation, prompts = content["allocation"], content["prompts"]
+    shares = (allocation or {"methods": {}})["methods"].get("persyn", {})
+    known = sorted(((share, name) for name, share in shares.items() if share), reverse=True)
+    if not known:
+        return []
+    routed = prompts["num_routed"] if prompts else None
+    what = f"{count(routed)} prompts" if routed is not None else "the prompts"
+    leading = ", ".join(f"{name} {percent(share)}" for share, name in known[:3])
+    more = f" and {len(known) - 3} more" if len(known) > 3 else ""
+    return [f"PerSyn spread {what} over {len(known)} of {len(shares)} teachers: {leading}{more}."]
+
+
+def _router(content: Report) -> list[str]:
+    router, allocation = content["router"], content["allocation"]
+    if router is None:
+        return []
+    sentences: list[str] = []
+    hit = router["hit_at_1"]
+    if hit and hit["value"] is not None:
+        chance = f", chance {number(1 / len(allocation['teachers']))}" if allocation else ""
+        of = (
+            f"{count(router['num_heldout'])} held-out prompts"
+            if router["num_heldout"]
+            else "held-out prompts"
+        )
+        sentences.append(
+            f"On {of} the router finds the oracle's teacher with Hit@1 {estimate(hit)}{chance}."
+        )
+    others = {name: value for name, value in router["differences"].items() if name != "persyn"}
+    return sentences + _comparison("Its mean routed reward", others)
+
+
+def _student(content: Report) -> list[str]:
+    student = content["student"]
+    if student is None or "persyn" not in student["methods"]:
+        return []
+    tuned = student["methods"]["persyn"]
+    if tuned["value"] is None:
+        return []
+    problems = f" on {count(student['num_problems'])} problems" if student["num_problems"] else ""
+    metric = student["metric"] or "accuracy"
+    sentences = [
+        f"Tuned on PerSyn's data, the student reaches {metric} {estimate(tuned)}{problems}."
+    ]
+    names = ["before", *student["methods"]]
+    others = {name: student_difference(content, name) for name in ordered(names)}
+    measured = {name: value for name, value in others.items() if value is not None}
+    simpler = [name for name in SIMPLER if verdict(others.get(name)) == "lower"]
+    sentences += _comparison(f"This {metric}", measured)
+    if simpler:
+        sentences.append(
+            "The run speaks against PerSyn here: a simpler assignment gave a better student."
+        )
+    return sentences
+
+
+def _comparison(subject: str, differences: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One sentence each for what is higher, not clearly different, and lower."""
+    phrases = (
+        ("higher", "is higher than with"),
+        ("unclear", "shows no clear difference from"),
+        ("lower", "is lower than with"),
+    )
+    sentences: list[str] = []
+    for outcome, phrase in phrases:
+        found = [name for name in ordered(differences) if verdict(differences[name]) == outcome]
+        listed = [f"{_in_prose(name)} {_difference(differences[name])}" for name in found]
+        if listed:
+            sentences.append(f"{subject} {phrase} {_joined(listed)}.")
+    return sentences
+
+
+def _joined(parts: list[str]) -> str:
+    return " and ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
+
+
+def _in_prose(method: str) -> str:
+    names = {"before": "no fine-tuning", "random": "a random teacher per prompt"}
+    return names.get(method, f"the {label(method)}")
+
+
+def _difference(value: Mapping[str, Any]) -> str:
+    bounds = interval(value)
+    shown = bounds if value.get("low") is not None else "no interval"
+    return f"({signed(value['value'])}; {shown})"
+
+
+def _tokens(content: Report) -> list[str]:
+    tokens = content["tokens"]
+    if tokens is None or tokens["saving_fraction"] is None:
+        return []
+    saving = tokens["saving_fraction"]
+    spent, other = compact(tokens["route_then_generate"]), compact(tokens["generate_then_select"])
+    how = "an estimated " if tokens["estimated"] else ""
+    outcome = f"{percent(abs(saving))} {'fewer' if saving >= 0 else 'more'}"
+    if saving == 0:
+        outcome = "no saving"
+    unit = tokens["unit"] or "teacher tokens"
+    spending = f"Route-then-generate took {spent} {unit} against {how}{other}"
+    return [f"{spending} of generate-then-select: {outcome}."]
+
+
+def _dead_letters(content: Report) -> list[str]:
+    letters = content["dead_letters"]
+    if letters is None or not letters["num"]:
+        return []
+    reasons = ", ".join(f"{reason} {count(num)}" for reason, num in letters["by_reason"].items())
+    return [f"Dead letters: {count(letters['num'])}{f' ({reasons})' if reasons else ''}."]

@@ -1,0 +1,53 @@
+"""The table of results as the terminal shows it at the end of a run, and the summary below it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from persyn_ray.report import numbers
+from persyn_ray.report.content import complete
+from persyn_ray.report.summary import Row, headline, paragraph, verdict
+
+COLOURS = {"higher": "green", "lower": "red", "unclear": "dim", "unmeasured": "dim"}
+
+
+def console(content: Mapping[str, Any]) -> Group:
+    """The results by method (data right, routed reward, student accuracy), then the summary.
+
+    Raises:
+        DataError: the content does not fit persyn_ray.report.content.
+    """
+    report = complete(content)
+    run = report["run"]
+    sentences = [Text(sentence, style="dim") for sentence in paragraph(report)]
+    rows = headline(report)
+    if not rows:
+        return Group(*sentences)
+    return Group(_table(rows, (run["name"] if run else None) or "PerSyn run"), Text(), *sentences)
+
+
+def _table(rows: list[Row], title: str) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold", show_edge=False)
+    table.add_column("data from", no_wrap=True)
+    for name in ("share of data right", "routed reward", "student accuracy", "PerSyn minus this"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            row.label,
+            numbers.number(row.correct_share),
+            numbers.estimate(row.reward),
+            numbers.estimate(row.accuracy),
+            Text(_difference(row.difference), style=COLOURS[verdict(row.difference)]),
+            style="bold" if row.method == "persyn" else "",
+        )
+    return table
+
+
+def _difference(value: Mapping[str, Any] | None) -> str:
+    if value is None or value["value"] is None:
+        return numbers.NOTHING
+    bounds = numbers.interval(value)
+    return numbers.signed(value["value"]) + ("" if bounds == numbers.NOTHING else f" ({bounds})")

@@ -1,0 +1,90 @@
+"""Connect to Ray and check, before anything starts, that the cluster can hold each step.
+
+A Ray Data pipeline whose actors need more logical CPUs than there are waits without a word. So every pool
+is compared with the cluster first, and refused with the numbers.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from persyn_ray.config import Recipe, StepResources, TrainResources
+from persyn_ray.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What there is: logical CPUs, GPUs and memory in GiB, over all nodes."""
+
+    cpus: float
+    gpus: float
+    memory_gib: float
+    largest_node_cpus: float
+    largest_node_gpus: float
+
+
+@contextmanager
+def session(verbose: bool = False) -> Iterator[Cluster]:
+    """A connection to the cluster at RAY_ADDRESS, or to a Ray of this machine that ends with it."""
+    started = not ray.is_initialized()
+    if started:
+        ray.init(
+            include_dashboard=None if os.environ.get("RAY_ADDRESS") else False,
+            log_to_driver=verbose,
+            logging_level=logging.INFO if verbose else logging.ERROR,
+            runtime_env={"env_vars": worker_environment()},
+        )
+    try:
+        yield describe()
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def worker_environment() -> dict[str, str]:
+    """Variables of every worker process."""
+    return {
+        # Each forked tokenizer warns on every batch otherwise.
+        "TOKENIZERS_PARALLELISM": "false",
+        "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    }
+
+
+def describe() -> Cluster:
+    """The connected cluster's size."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return Cluster(
+        cpus=sum(node.get("CPU", 0.0) for node in nodes),
+        gpus=sum(node.get("GPU", 0.0) for node in nodes),
+        memory_gib=sum(node.get("memory", 0.0) for node in nodes) / 2**30,
+        largest_node_cpus=max((node.get("CPU", 0.0) for node in nodes), default=0.0),
+        largest_node_gpus=max((node.get("GPU", 0.0) for node in nodes), default=0.0),
+    )
+
+
+def check_fits(recipe: Recipe, cluster: Cluster) -> None:
+    """Refuse a recipe with a step that the cluster cannot hold.
+
+    Raises:
+        ConfigError: with what is needed, what there is, and the settings that change it.
+    """
+    resources = recipe.resources
+    for name in type(resources).model_fields:
+        step: StepResources | TrainResources = getattr(resources, name)
+        count = step.workers if isinstance(step, TrainResources) else step.actors
+        word = "workers" if isinstance(step, TrainResources) else "actors"
+        for unit, each, total, largest in (
+            ("CPUs", step.cpus, cluster.cpus, cluster.largest_node_cpus),
+            ("GPUs", step.gpus, cluster.gpus, cluster.largest_node_gpus),
+        ):
+            if count * each > total + 1e-9 or each > largest + 1e-9:
+                key = f"resources.{name}"
+                raise ConfigError(
+                    f"Step {name} needs {count} {word} x {each:g} {unit} = {count * each:g} {unit}; "
+                    f"the cluster has {total:g} (largest node {largest:g}). "
+                    f"Lower {key}.{word} or {key}.{unit.lower()}, or use a larger cluster."
+                )

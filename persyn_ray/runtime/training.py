@@ -1,0 +1,242 @@
+"""Fit the router and fine-tune students on Ray Train workers.
+
+The loops below run on every worker; the Trainer finds the process group that Ray set up. What they learn
+goes into the run folder, and the proof that it is complete is written last. Checkpoints go through Ray
+Train, so that a worker's death or a new start goes on from the last one.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import ray.train
+from ray.exceptions import RayError
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from persyn_ray.config import Recipe, TrainResources
+from persyn_ray.errors import StepError
+from persyn_ray.layout import run_of
+from persyn_ray.method.preferences import preferences
+from persyn_ray.runtime.pools import describe
+from persyn_ray.stages.tables import heldout_mask, load_rewards, shards_of
+
+METHOD_FILE = "method.txt"  # in a checkpoint: whose student it is
+
+
+def fit_router(recipe: Recipe, identity: str) -> None:
+    """Fit the router, and one more per size of the learning curve; leaves RUN/router."""
+    _train(_router_loop, recipe, recipe.resources.router, f"router-{identity}", ())
+
+
+def finetune(recipe: Recipe, methods: Sequence[str], identity: str) -> None:
+    """Fine-tune one student per method; leaves RUN/students/METHOD. Finished students are kept."""
+    name = f"finetune-{identity}"
+    _train(_finetune_loop, recipe, recipe.resources.finetune, name, tuple(methods))
+
+
+def _train(
+    loop: Callable[[dict[str, Any]], None],
+    recipe: Recipe,
+    resources: TrainResources,
+    name: str,
+    methods: tuple[str, ...],
+) -> None:
+    trainer = TorchTrainer(
+        loop,
+        train_loop_config={"recipe": recipe, "methods": methods, "folder": os.getcwd()},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=resources.workers,
+            use_gpu=resources.gpus > 0,
+            resources_per_worker={"CPU": resources.cpus, "GPU": resources.gpus},
+        ),
+        torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=run_of(recipe).checkpoints.address,
+            failure_config=ray.train.FailureConfig(max_failures=resources.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+        ),
+    )
+    try:
+        trainer.fit()
+    except (RayError, ray.train.TrainingFailedError) as error:
+        raise StepError(f"Training {name} failed: {describe(error)}") from error
+
+
+def _prepare(config: dict[str, Any], resources: TrainResources) -> Recipe:
+    """Common start of both loops: working folder, threads, DeepSpeed's accelerator."""
+    import torch
+
+    if os.path.isdir(config["folder"]):
+        os.chdir(config["folder"])
+    if not resources.gpus:
+        torch.set_num_threads(max(1, int(resources.cpus)))
+        os.environ["DS_ACCELERATOR"] = "cpu"
+        import deepspeed.ops
+
+        # This operator only speeds up collectives between sockets; building its C++ at the first
+        # start took 129 s on two cores.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return config["recipe"]
+
+
+def _router_loop(config: dict[str, Any]) -> None:
+    from persyn_ray.models import fit, load
+    from persyn_ray.models.router import build_router, encode_router_prompts, save_router
+
+    recipe: Recipe = _prepare(config, config["recipe"].resources.router)
+    run, settings = run_of(recipe), recipe.router
+    name, revision = settings.backbone.name, settings.backbone.revision
+    tokenizer = load.load_tokenizer(name, revision, settings.backbone.chat_template)
+    conversations, wins_PMM, heldout_P = _router_data(recipe)
+    encoded = encode_router_prompts(tokenizer, conversations, settings.max_length)
+    rows = [{"input_ids": ids, "wins": wins} for ids, wins in zip(encoded, wins_PMM, strict=True)]
+    heldout = [row for row, out in zip(rows, heldout_P, strict=True) if out]
+    fitting = [row for row, out in zip(rows, heldout_P, strict=True) if not out]
+    curve: dict[str, Any] = {}
+    sizes = [size for size in settings.learning_curve if size < len(fitting)]
+    with TemporaryDirectory() as scratch:
+        for size in [*sizes, len(fitting)]:
+            router = build_router(
+                name, recipe.pool.names, settings.pooling, settings.backbone.dtype, settings.seed
+            )
+            losses = fit.fit_router(
+                router,
+                tokenizer,
+                fitting[:size],
+                heldout,
+                settings,
+                Path(scratch) / f"fit-{size}",
+                recipe.resources.router.workers,
+            )
+            if ray.train.get_context().get_world_rank() == 0:
+                curve[str(size)] = _heldout_logits(
+                    router, tokenizer, conversations, heldout_P, recipe
+                )
+        if ray.train.get_context().get_world_rank() == 0:
+            facts = {"num_fit": len(fitting), "loss_curve": losses, "heldout_logits": curve}
+            folder = Path(scratch) / "router"
+            save_router(router, tokenizer, folder, facts)
+            run.router.upload(folder)
+            run.router.write_json("fit.json", facts)
+    ray.train.report({"num_fit": len(fitting)})
+
+
+def _router_data(recipe: Recipe) -> tuple[list[Any], np.ndarray, np.ndarray]:
+    """Conversations of the parallel set, their preferences, and which of them are held out."""
+    run = run_of(recipe)
+    shards = shards_of(run, "parallel")
+    rewards = load_rewards(run, shards, len(recipe.pool))
+    messages = {
+        row["prompt_id"]: row["messages"]
+        for shard in shards
+        for row in run.prompts.read_table(shard, ["prompt_id", "messages"]).to_pylist()
+    }
+    conversations = [messages[prompt_id] for prompt_id in rewards.prompt_ids]
+    heldout_P = heldout_mask(rewards.prompt_ids, recipe.router.heldout_fraction, recipe.router.seed)
+    return conversations, preferences(rewards.rewards_PM, recipe.router.ties), heldout_P
+
+
+def _heldout_logits(
+    router: Any, tokenizer: Any, conversations: list[Any], heldout_P: np.ndarray, recipe: Recipe
+) -> list[list[float]]:
+    from persyn_ray.models.router import router_logits
+
+    chosen = [messages for messages, out in zip(conversations, heldout_P, strict=True) if out]
+    logits_PM = router_logits(router, tokenizer, chosen, 16384, recipe.router.max_length)
+    return logits_PM.tolist()
+
+
+def _finetune_loop(config: dict[str, Any]) -> None:
+    from persyn_ray.models import load
+
+    recipe: Recipe = _prepare(config, config["recipe"].resources.finetune)
+    run, student = run_of(recipe), recipe.student
+    tokenizer = load.load_tokenizer(student.name, student.revision, student.chat_template)
+    for method in config["methods"]:
+        if not run.student(method).exists("finetune.json"):
+            _finetune_one(recipe, method, tokenizer)
+    ray.train.report({"students": len(config["methods"])})
+
+
+def _finetune_one(recipe: Recipe, method: str, tokenizer: Any) -> None:
+    from persyn_ray.models import fit, load
+
+    run, student, context = run_of(recipe), recipe.student, ray.train.get_context()
+    examples, num_too_long = _encoded(recipe, method, tokenizer)
+    with TemporaryDirectory() as scratch:
+        trainer, losses = fit.finetune(
+            partial(
+                load.load_causal_lm,
+                student.name,
+                student.dtype,
+                student.revision,
+                student.trust_remote_code,
+            ),
+            tokenizer,
+            examples,
+            recipe.finetune,
+            Path(scratch) / "fit",
+            num_workers=context.get_world_size(),
+            resume=_checkpoint_of(method, Path(scratch)),
+            callbacks=[_checkpoint_reporter(method)],
+        )
+        folder = Path(scratch) / "student"
+        fit.export(trainer, tokenizer, folder)
+        if context.get_world_rank() == 0:
+            run.student(method).upload(folder)
+            facts = {
+                "num_examples": len(examples),
+                "num_too_long": num_too_long,
+                "num_steps": trainer.state.global_step,
+                "loss_curve": losses,
+            }
+            run.student(method).write_text("finetune.json", json.dumps(facts, indent=2))
+
+
+def _encoded(recipe: Recipe, method: str, tokenizer: Any) -> tuple[list[Any], int]:
+    """A method's examples as token ids with their response mask, and how many were too long."""
+    from persyn_ray.models.chat import encode_example
+
+    encoded = [
+        encode_example(tokenizer, row["messages"][:-1], row["messages"][-1]["content"])
+        for _, table in run_of(recipe).examples(method).tables()
+        for row in table.to_pylist()
+    ]
+    kept = [example for example in encoded if len(example.ids) <= recipe.finetune.max_length]
+    if not kept:
+        raise StepError(
+            f"No example of method {method} fits finetune.max_length {recipe.finetune.max_length} "
+            f"({len(encoded)} were there before)."
+        )
+    return kept, len(encoded) - len(kept)
+
+
+def _checkpoint_of(method: str, scratch: Path) -> Path | None:
+    """The last checkpoint, when it is of this method's student."""
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return None
+    folder = Path(checkpoint.to_directory(str(scratch / "resume")))
+    mark = folder / METHOD_FILE
+    return folder if mark.exists() and mark.read_text() == method else None
+
+
+def _checkpoint_reporter(method: str) -> Any:
+    """A Trainer callback that hands every checkpoint to Ray Train, on all workers."""
+    from transformers import TrainerCallback
+
+    class ReportCheckpoint(TrainerCallback):
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            folder.mkdir(exist_ok=True)
+            (folder / METHOD_FILE).write_text(method)
+            checkpoint = ray.train.Checkpoint.from_directory(str(folder))
+            ray.train.report({"step": state.global_step}, checkpoint=checkpoint)
+
+    return ReportCheckpoint()

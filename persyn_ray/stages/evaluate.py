@@ -1,0 +1,59 @@
+"""Evaluate: held-out problems in, the student's greedy answers with their verdicts out."""
+
+import pyarrow as pa
+
+from persyn_ray import config
+from persyn_ray.pool import TeacherPool
+from persyn_ray.schemas import EVALUATIONS, PROMPTS, RESPONSES, conform
+from persyn_ray.stages.generate import Generate
+from persyn_ray.stages.score import Quality
+
+
+def student_as_teacher(
+    student: str, model: config.Model, section: config.Evaluate
+) -> config.Teacher:
+    """A student answers by the same engine that teachers use, greedily."""
+    return config.Teacher(
+        name=student,
+        engine=config.TransformersEngine(
+            kind="transformers", model=model, batch_size=section.batch_size
+        ),
+        sampling=config.Sampling(max_tokens=section.max_tokens, temperature=0.0),
+    )
+
+
+class Evaluate:
+    """Decodes one student on problems with known answers and checks what it says."""
+
+    reads, writes = PROMPTS, EVALUATIONS
+
+    def __init__(
+        self,
+        student: str,
+        model: config.Model,
+        section: config.Evaluate,
+        check: config.ExactAnswer | config.ExactMatch,
+    ) -> None:
+        self.student = student
+        self.generate = Generate(
+            student_as_teacher(student, model, section), TeacherPool((student,))
+        )
+        self.quality = Quality(check)
+        self.num_tokens = 0
+
+    def __call__(self, prompts: pa.Table) -> pa.Table:
+        responses = self.generate(prompts)
+        verdicts = {row["prompt_id"]: row for row in self.quality(prompts, responses).to_pylist()}
+        self.num_tokens = sum(responses["num_tokens"].to_pylist())
+        rows = [
+            {
+                "prompt_id": row["prompt_id"],
+                "student": self.student,
+                "response": row["response"],
+                "finish_reason": row["finish_reason"],
+                "outcome": verdicts[row["prompt_id"]]["outcome"],
+                "correct": verdicts[row["prompt_id"]]["quality"],
+            }
+            for row in responses.select(RESPONSES.names).to_pylist()
+        ]
+        return conform(pa.Table.from_pylist(rows, schema=EVALUATIONS), EVALUATIONS, "evaluations")

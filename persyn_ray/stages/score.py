@@ -1,0 +1,127 @@
+"""Learnability and Quality: prompts and responses in, raw signals out.
+
+Both signals are stored as they are; alpha and scaling are applied later, on the driver. A missing or
+empty response has a null signal, counted and never guessed.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from persyn_ray.config import ExactAnswer, ExactMatch, Model, RewardModel
+from persyn_ray.models.chat import Example, encode_example
+from persyn_ray.models.likelihood import response_likelihoods
+from persyn_ray.models.load import (
+    context_length,
+    load_causal_lm,
+    load_sequence_classifier,
+    load_tokenizer,
+)
+from persyn_ray.models.reward_model import reward_scores
+from persyn_ray.schemas import LEARNABILITY, QUALITY, conform
+from persyn_ray.verify import Verdict, Verifier, exact_match
+
+
+def paired(prompts: pa.Table, responses: pa.Table) -> list[dict[str, Any]]:
+    """One dict per response with its prompt's messages and reference, matched by `prompt_id`."""
+    of_prompt = {row["prompt_id"]: row for row in prompts.to_pylist()}
+    rows = responses.select(["prompt_id", "teacher", "response"]).to_pylist()
+    return [{**of_prompt[row["prompt_id"]], **row} for row in rows]
+
+
+class Learnability:
+    """Mean log-likelihood of each response under the student (Eq. 1), in nats per token."""
+
+    writes = LEARNABILITY
+
+    def __init__(
+        self, student: Model, tokens_per_batch: int, max_length: int | None = None
+    ) -> None:
+        self.model = load_causal_lm(
+            student.name, student.dtype, student.revision, student.trust_remote_code
+        )
+        self.tokenizer = load_tokenizer(student.name, student.revision, student.chat_template)
+        self.tokens_per_batch = tokens_per_batch
+        self.max_length = min(
+            length for length in (max_length, context_length(self.model.config), 1 << 30) if length
+        )
+
+    def __call__(self, prompts: pa.Table, responses: pa.Table) -> pa.Table:
+        rows = paired(prompts, responses)
+        examples = [self._example(row) for row in rows]
+        fitting = [example for example in examples if example is not None]
+        found = iter(response_likelihoods(self.model, fitting, self.tokens_per_batch))
+        scores = [None if example is None else next(found) for example in examples]
+        table = pa.Table.from_pylist(
+            [
+                {
+                    "prompt_id": row["prompt_id"],
+                    "teacher": row["teacher"],
+                    "learnability": score.mean if score is not None and score.num_tokens else None,
+                    "num_tokens": score.num_tokens if score is not None else 0,
+                }
+                for row, score in zip(rows, scores, strict=True)
+            ],
+            schema=LEARNABILITY,
+        )
+        return conform(table, LEARNABILITY, "learnability")
+
+    def _example(self, row: dict[str, Any]) -> Example | None:
+        """The tokenised pair, or None when there is no response or it exceeds the student's context."""
+        if not row["response"]:
+            return None
+        example = encode_example(self.tokenizer, row["messages"], row["response"])
+        return example if len(example.ids) <= self.max_length else None
+
+
+class Quality:
+    """A response's quality: a verified answer (1 or 0) or a reward model's score."""
+
+    writes = QUALITY
+
+    def __init__(self, how: ExactAnswer | ExactMatch | RewardModel) -> None:
+        self.how = how
+        if isinstance(how, RewardModel):
+            self.model = load_sequence_classifier(
+                how.model.name, how.model.dtype, how.model.revision
+            )
+            self.tokenizer = load_tokenizer(
+                how.model.name, how.model.revision, how.model.chat_template
+            )
+        if isinstance(how, ExactAnswer):
+            self.verifier = Verifier(timeout_seconds=how.timeout_seconds)
+
+    def __call__(self, prompts: pa.Table, responses: pa.Table) -> pa.Table:
+        rows = paired(prompts, responses)
+        answered = [row for row in rows if row["response"]]
+        verdicts = iter(self._verdicts(answered))
+        table = pa.Table.from_pylist(
+            [
+                {
+                    "prompt_id": row["prompt_id"],
+                    "teacher": row["teacher"],
+                    "quality": verdict.quality if verdict else None,
+                    "outcome": verdict.outcome if verdict else "no_response",
+                }
+                for row in rows
+                for verdict in [next(verdicts) if row["response"] else None]
+            ],
+            schema=QUALITY,
+        )
+        return conform(table, QUALITY, "quality")
+
+    def _verdicts(self, rows: Sequence[dict[str, Any]]) -> list[Verdict]:
+        if isinstance(self.how, RewardModel):
+            scores = reward_scores(
+                self.model,
+                self.tokenizer,
+                [(row["messages"], row["response"]) for row in rows],
+                self.how.tokens_per_batch,
+                self.how.max_length,
+            )
+            return [Verdict("scored", score) for score in scores]
+        pairs = [(row["response"], row["reference"]) for row in rows]
+        if isinstance(self.how, ExactMatch):
+            return [exact_match(*pair, self.how.marker) for pair in pairs]
+        return self.verifier.check(pairs)

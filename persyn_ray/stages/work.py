@@ -1,0 +1,231 @@
+"""Units of work: one shard of one table, read from the run folder, computed by a stage, written back.
+
+A unit is a small dict (`{"shard": …}`), so a whole step is a list of units that any executor can run in
+any order and more than once: what is there already is not done again, and a file appears only when it is
+complete. Nothing here knows what runs it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from persyn_ray.config import Recipe, RewardModel, Teacher
+from persyn_ray.layout import run_of
+from persyn_ray.schemas import DEAD_LETTERS, RESPONSES
+from persyn_ray.stages.evaluate import Evaluate
+from persyn_ray.stages.generate import Generate
+from persyn_ray.stages.route import Route
+from persyn_ray.stages.score import Learnability, Quality
+from persyn_ray.storage import Folder
+
+Unit = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What one unit did, for the progress line and the record."""
+
+    rows: int = 0
+    tokens: int = 0
+    errors: int = 0
+
+    def as_row(self) -> dict[str, int]:
+        return asdict(self)
+
+
+class Work(Protocol):
+    """Something that carries out units; its constructor may be expensive, and runs where the work runs."""
+
+    def __call__(self, unit: Unit) -> Progress: ...
+
+
+def existing(folder: Folder, shard: str, schema: pa.Schema) -> pa.Table:
+    """The rows of a shard that are already there."""
+    return folder.read_table(shard) if folder.exists(shard) else schema.empty_table()
+
+
+def without(table: pa.Table, prompt_ids: pa.ChunkedArray) -> pa.Table:
+    """Rows whose prompt is not among `prompt_ids`."""
+    return table.filter(pc.invert(pc.is_in(table["prompt_id"], value_set=prompt_ids)))
+
+
+class Collect:
+    """Teachers answer what is still unanswered of a shard.
+
+    Args:
+        methods: None asks every teacher for every prompt; otherwise a teacher answers the prompts that
+            any of these methods assigned to it.
+    """
+
+    def __init__(self, recipe: Recipe, methods: tuple[str, ...] | None = None) -> None:
+        self.recipe, self.methods, self.run = recipe, methods, run_of(recipe)
+        self.stages: dict[str, Generate] = {}
+
+    def __call__(self, unit: Unit) -> Progress:
+        shard = unit["shard"]
+        prompts = self.run.prompts.read_table(shard)
+        new = [self._answer(teacher, shard, prompts) for teacher in self.recipe.teachers]
+        responses = pa.concat_tables(new)
+        failed = responses.filter(
+            pc.is_in(responses["finish_reason"], pa.array(["error", "missing"]))
+        )
+        if failed.num_rows:
+            step = "collect" if self.methods is None else "synthesize"
+            self.run.dead_letters.write_table(f"{step}-{shard}", dead_letters(step, failed))
+        tokens = pc.sum(responses["num_tokens"]).as_py() or 0
+        return Progress(responses.num_rows, tokens, failed.num_rows)
+
+    def _answer(self, teacher: Teacher, shard: str, prompts: pa.Table) -> pa.Table:
+        folder = self.run.responses(teacher)
+        answered = existing(folder, shard, RESPONSES)
+        todo = without(self._wanted(teacher, shard, prompts), answered["prompt_id"])
+        if not todo.num_rows:
+            return RESPONSES.empty_table()
+        if teacher.name not in self.stages:
+            self.stages[teacher.name] = Generate(teacher, self.recipe.pool)
+        new = self.stages[teacher.name](todo)
+        folder.write_table(shard, pa.concat_tables([answered, new]))
+        return new
+
+    def _wanted(self, teacher: Teacher, shard: str, prompts: pa.Table) -> pa.Table:
+        if self.methods is None:
+            return prompts
+        assigned = pa.concat_tables(
+            [self.run.assignment(method).read_table(shard) for method in self.methods]
+        )
+        mine = assigned.filter(pc.equal(assigned["teacher"], teacher.name))
+        return prompts.filter(pc.is_in(prompts["prompt_id"], value_set=mine["prompt_id"]))
+
+
+def dead_letters(step: str, failed: pa.Table) -> pa.Table:
+    """Failed responses as dead letters."""
+    return pa.table(
+        {
+            "step": pa.array([step] * failed.num_rows),
+            "prompt_id": failed["prompt_id"],
+            "teacher": failed["teacher"],
+            "reason": failed["finish_reason"],
+            "detail": failed["error"],
+        },
+        schema=DEAD_LETTERS,
+    )
+
+
+class Score:
+    """Both signals, or one of them, for the responses of a shard that have none yet."""
+
+    def __init__(self, recipe: Recipe, learnability: bool = True, quality: bool = True) -> None:
+        self.recipe, self.run = recipe, run_of(recipe)
+        self.with_learnability, self.with_quality = learnability, quality
+        self.learnability: Learnability | None = None
+        self.quality: Quality | None = None
+
+    def __call__(self, unit: Unit) -> Progress:
+        shard = unit["shard"]
+        prompts = self.run.prompts.read_table(shard)
+        done = Progress()
+        if self.with_learnability:
+            done = self._signal(shard, prompts, self.run.learnability, self._learnability())
+        if self.with_quality:
+            checked = self._signal(shard, prompts, self.run.quality, self._quality())
+            done = Progress(max(done.rows, checked.rows), done.tokens, done.errors + checked.errors)
+        return done
+
+    def _signal(
+        self,
+        shard: str,
+        prompts: pa.Table,
+        folder_of: Callable[[Recipe, Teacher], Folder],
+        stage: Learnability | Quality,
+    ) -> Progress:
+        """Score all teachers' new responses to this shard's prompts in one call, filed by teacher."""
+        old: dict[str, pa.Table] = {}
+        todo: list[pa.Table] = []
+        for teacher in self.recipe.teachers:
+            old[teacher.name] = existing(folder_of(self.recipe, teacher), shard, stage.writes)
+            responses = existing(self.run.responses(teacher), shard, RESPONSES)
+            responses = responses.filter(
+                pc.is_in(responses["prompt_id"], value_set=prompts["prompt_id"])
+            )
+            todo.append(without(responses, old[teacher.name]["prompt_id"]))
+        waiting = pa.concat_tables(todo)
+        if not waiting.num_rows:
+            return Progress()
+        scores = stage(prompts, waiting)
+        for teacher in self.recipe.teachers:
+            new = scores.filter(pc.equal(scores["teacher"], teacher.name))
+            if new.num_rows:
+                table = pa.concat_tables([old[teacher.name], new])
+                folder_of(self.recipe, teacher).write_table(shard, table)
+        tokens = pc.sum(scores["num_tokens"]).as_py() if "num_tokens" in scores.column_names else 0
+        return Progress(scores.num_rows, tokens or 0, scores.column(2).null_count)
+
+    def _learnability(self) -> Learnability:
+        if self.learnability is None:
+            scoring = self.recipe.scoring
+            self.learnability = Learnability(
+                self.recipe.student, scoring.tokens_per_batch, scoring.max_length
+            )
+        return self.learnability
+
+    def _quality(self) -> Quality:
+        if self.quality is None:
+            self.quality = Quality(self.recipe.scoring.quality)
+        return self.quality
+
+
+class RouteShard:
+    """Router logits of a shard."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe, self.run = recipe, run_of(recipe)
+        with TemporaryDirectory() as scratch:
+            folder = self.run.router.download(Path(scratch))
+            self.stage = Route(folder, recipe.teachers, recipe.router.max_length)
+
+    def __call__(self, unit: Unit) -> Progress:
+        shard = unit["shard"]
+        if self.run.logits.exists(shard):
+            return Progress()
+        logits = self.stage(self.run.prompts.read_table(shard))
+        self.run.logits.write_table(shard, logits)
+        return Progress(logits.num_rows)
+
+
+class EvaluateShard:
+    """A student answers held-out problems; answers are checked. Unit: shard, student, number of rows."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe, self.run = recipe, run_of(recipe)
+        self.stage: Evaluate | None = None
+
+    def __call__(self, unit: Unit) -> Progress:
+        shard, student = unit["shard"], unit["student"]
+        folder = self.run.evaluations(student)
+        if folder.exists(shard):
+            return Progress()
+        if self.stage is None or self.stage.student != student:
+            model = self.run.student_model(self.recipe, student)
+            self.stage = Evaluate(student, model, self.recipe.evaluate, check_of(self.recipe))
+        problems = self.run.prompts.read_table(shard).slice(0, int(unit["rows"]))
+        table = self.stage(problems)
+        folder.write_table(shard, table)
+        return Progress(table.num_rows, self.stage.num_tokens)
+
+
+def check_of(recipe: Recipe) -> Any:
+    """How held-out answers are checked, or None when the recipe knows no check."""
+    if recipe.evaluate.check is not None:
+        return recipe.evaluate.check
+    quality = recipe.scoring.quality
+    return None if isinstance(quality, RewardModel) else quality
+
+
+def units_of(shards: Sequence[str]) -> list[Unit]:
+    """One unit per shard."""
+    return [{"shard": shard} for shard in shards]

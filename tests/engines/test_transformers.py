@@ -1,0 +1,156 @@
+"""The local engine: order, ends, room in the context, and rows that fail alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from persyn_ray.config import Model, Sampling
+from persyn_ray.engines import transformers as engine_module
+from persyn_ray.engines.base import Message, Request
+from persyn_ray.engines.decoding import Draws, decode
+from persyn_ray.engines.transformers import TransformersEngine
+from persyn_ray.errors import ConfigError
+from persyn_ray.models.chat import encode_prompt
+from persyn_ray.models.load import save_random
+
+TEXTS = ["Hi", "A rather longer prompt than the others", "Count to 3.", "Why?", "Sort 3 1 2"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_random("llama", tmp_path_factory.mktemp("model"), seed=1)
+
+
+def requests(texts: list[str]) -> list[Request]:
+    return [Request(text, [Message(role="user", content=text)]) for text in texts]
+
+
+def engine(folder: Path, max_tokens: int = 12, batch_size: int = 3, **settings: Any):
+    sampling = Sampling(
+        max_tokens=max_tokens, temperature=settings.pop("temperature", 0.0), top_p=1.0
+    )
+    return TransformersEngine("ada", Model(name=str(folder)), sampling, batch_size, **settings)
+
+
+def with_config(folder: Path, out: Path, file: str, **changes: Any) -> Path:
+    """A copy of a model folder with other values in one of its JSON files."""
+    out.mkdir()
+    for path in folder.iterdir():
+        (out / path.name).write_bytes(path.read_bytes())
+    config = json.loads((out / file).read_text())
+    (out / file).write_text(json.dumps(config | changes))
+    return out
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_completions_come_in_order_and_do_not_depend_on_batches(
+    folder: Path, temperature: float
+) -> None:
+    together = engine(folder, temperature=temperature).generate(requests(TEXTS))
+    one_by_one = engine(folder, batch_size=1, temperature=temperature)
+    assert together == [one_by_one.generate([item])[0] for item in requests(TEXTS)]
+    assert engine(folder, temperature=temperature).generate(requests(TEXTS[::-1])) == together[::-1]
+    assert len({item.num_prompt_tokens for item in together}) > 3
+
+
+def test_a_response_cut_short_says_length_and_counts_its_tokens(folder: Path) -> None:
+    for item in engine(folder, max_tokens=5).generate(requests(TEXTS)):
+        assert (item.finish_reason, item.num_tokens) == ("length", 5)
+
+
+def test_an_end_of_turn_of_the_generation_config_stops_and_is_counted_but_not_written(
+    folder: Path, tmp_path: Path
+) -> None:
+    local = engine(folder)
+    prompt = encode_prompt(local._tokenizer, requests(["Hi"])[0].messages)
+    (ids,) = decode(local._model, [prompt], [12], frozenset(), Draws(), ["Hi"])
+    last = next(place for place in range(3, 12) if ids[place] not in ids[:place])
+    ending = with_config(
+        folder, tmp_path / "ending", "generation_config.json", eos_token_id=[2, ids[last]]
+    )
+    (item,) = engine(ending).generate(requests(["Hi"]))
+    assert (item.finish_reason, item.num_tokens) == ("stop", last + 1)
+    assert item.text == local._tokenizer.decode(ids[:last])
+
+
+def test_system_prompt_and_template_settings_reach_the_template(folder: Path) -> None:
+    plain = engine(folder).generate(requests(["Hi"]))[0]
+    prompted = engine(folder, system_prompt="Be brief.").generate(requests(["Hi"]))[0]
+    assert prompted.num_prompt_tokens > plain.num_prompt_tokens + len("Be brief.")
+    template = "{{ extra }}{{ messages[0]['content'] }}"
+    model = Model(name=str(folder), chat_template=template)
+    local = TransformersEngine(
+        "ada", model, Sampling.model_validate({"max_tokens": 1}), template_kwargs={"extra": "<->"}
+    )
+    assert local.generate(requests(["Hi"]))[0].num_prompt_tokens == len("<->Hi")
+
+
+def test_a_prompt_beyond_the_context_is_refused_without_weights(
+    folder: Path, tmp_path: Path
+) -> None:
+    small = with_config(folder, tmp_path / "small", "config.json", max_position_embeddings=64)
+    (small / "model.safetensors").unlink()  # nothing may look for weights
+    local = engine(small)
+    fits, too_long = requests(["Hi", "x" * 70])
+    assert local.refuses(fits) is None
+    refusal = str(local.refuses(too_long))
+    assert refusal.startswith("prompt of ")
+    assert refusal.endswith("leaves no room in the context of 64 tokens of ada")
+
+
+def test_what_room_is_left_is_used_and_no_more(folder: Path, tmp_path: Path) -> None:
+    probe = engine(folder, max_tokens=1).generate(requests(["x" * 30]))[0].num_prompt_tokens
+    small = with_config(
+        folder, tmp_path / "small", "config.json", max_position_embeddings=probe + 4
+    )
+    long, fits, too_long = engine(small).generate(requests(["x" * 30, "x" * 20, "x" * 34]))
+    assert (long.finish_reason, long.num_tokens) == ("length", 4)
+    assert (fits.finish_reason, fits.num_tokens) == ("length", 12)
+    assert (too_long.finish_reason, too_long.text) == ("error", None)
+    assert too_long.num_prompt_tokens == probe + 4
+
+
+def test_a_conversation_the_template_refuses_is_an_error_completion(folder: Path) -> None:
+    template = "{% if 'bad' in messages[0]['content'] %}{{ raise_exception('no') }}{% endif %}ok"
+    model = Model(name=str(folder), chat_template=template)
+    local = TransformersEngine("ada", model, Sampling.model_validate({"max_tokens": 2}))
+    good, bad = local.generate(requests(["good", "bad"]))
+    assert (good.finish_reason, bad.finish_reason) == ("length", "error")
+    assert "refuses a conversation" in str(local.refuses(requests(["bad"])[0]))
+
+
+def test_of_a_failing_batch_only_the_bad_row_fails(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = engine(folder).generate(requests(TEXTS))
+    healthy = engine_module.decode
+
+    def ailing(model: Any, prompts: Any, limits: Any, ends: Any, draws: Any, keys: Any) -> Any:
+        if "Why?" in keys:
+            raise RuntimeError("no memory for this")
+        return healthy(model, prompts, limits, ends, draws, keys)
+
+    monkeypatch.setattr(engine_module, "decode", ailing)
+    completions = engine(folder).generate(requests(TEXTS))
+    bad = completions.pop(TEXTS.index("Why?"))
+    assert (bad.finish_reason, bad.error) == ("error", "RuntimeError: no memory for this")
+    del expected[TEXTS.index("Why?")]
+    assert completions == expected
+
+
+def test_a_missing_model_is_an_error_of_the_engine_not_of_the_rows(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No model at"):
+        engine(tmp_path / "nowhere").generate(requests(["Hi"]))
+
+
+def test_no_requests_load_nothing_and_a_closed_engine_starts_again(folder: Path) -> None:
+    assert engine(Path("/nowhere")).generate([]) == []
+    local = engine(folder)
+    first = local.generate(requests(TEXTS))
+    local.close()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(123)  # no part of the answers comes from the global generator
+        assert local.generate(requests(TEXTS)) == first

@@ -1,0 +1,104 @@
+from typing import Any
+
+import pytest
+
+from persyn_ray.report.content import complete
+from persyn_ray.report.summary import headline, ordered, paragraph, verdict
+
+PLAIN = str.maketrans({"\N{EN DASH}": "-", "\N{MINUS SIGN}": "-", "\N{NO-BREAK SPACE}": " "})
+
+
+def text(content: dict[str, Any]) -> str:
+    return " ".join(paragraph(complete(content))).translate(PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.01, 0.1, "higher"),
+        (-0.1, -0.01, "lower"),
+        (-0.01, 0.1, "unclear"),
+        (0.0, 0.1, "unclear"),
+        (-0.1, 0.0, "unclear"),
+        (None, None, "unclear"),
+    ],
+)
+def test_only_an_interval_without_zero_is_a_claim(low: Any, high: Any, expected: str) -> None:
+    assert verdict({"value": 0.05, "low": low, "high": high}) == expected
+
+
+def test_nothing_measured_is_no_claim() -> None:
+    assert verdict(None) == "unmeasured"
+    assert verdict({"value": None, "low": 0.1, "high": 0.2}) == "unmeasured"
+
+
+def test_a_win_is_told_with_its_interval(content: dict[str, Any]) -> None:
+    summary = text(content)
+    assert "the best constant teacher (+0.10; 0.07-0.14)" in summary
+    assert "This accuracy is higher than with no fine-tuning" in summary
+    assert "speaks against" not in summary
+
+
+def test_an_interval_around_zero_is_no_clear_difference(content: dict[str, Any]) -> None:
+    content["student"]["differences"]["best_constant"].update(value=0.02, low=-0.01, high=0.05)
+    content["router"]["differences"]["best_constant"].update(value=0.02, low=-0.01, high=0.05)
+    summary = text(content)
+    assert (
+        "routed reward shows no clear difference from the best constant teacher (+0.02" in summary
+    )
+    assert "accuracy shows no clear difference from the best constant teacher (+0.02" in summary
+
+
+def test_a_loss_is_said_plainly(content: dict[str, Any]) -> None:
+    content["student"]["differences"]["random"].update(value=-0.05, low=-0.08, high=-0.02)
+    summary = text(content)
+    assert "is lower than with a random teacher per prompt (-0.05; -0.08 to -0.02)" in summary
+    assert "speaks against PerSyn" in summary
+
+
+def test_losing_to_the_oracle_is_no_refutation(content: dict[str, Any]) -> None:
+    content["student"]["differences"]["oracle"].update(value=-0.05, low=-0.08, high=-0.02)
+    assert "is lower than with the oracle" in text(content)
+    assert "speaks against" not in text(content)
+
+
+def test_separate_intervals_must_not_overlap_for_a_claim(content: dict[str, Any]) -> None:
+    content["student"]["differences"] = {}
+    content["student"]["methods"]["best_constant"].update(value=0.74, low=0.70, high=0.775)
+    rows = {row.method: row for row in headline(complete(content))}
+    assert verdict(rows["strong"].difference) == "higher"
+    assert verdict(rows["best_constant"].difference) == "unclear"
+    assert rows["persyn"].difference is None
+
+
+def test_tokens_saved_and_tokens_lost(content: dict[str, Any]) -> None:
+    assert (
+        "440 k teacher tokens against an estimated 1.63 M of generate-then-select: 73 % fewer"
+        in text(content)
+    )
+    content["tokens"].update(saving_fraction=-0.25, estimated=False)
+    assert "against 1.63 M of generate-then-select: 25 % more" in text(content)
+
+
+def test_an_empty_run_says_so() -> None:
+    assert text({}) == "Nothing was measured in this run."
+    assert headline(complete({})) == []
+
+
+def test_methods_keep_one_order() -> None:
+    assert ordered({"persyn", "zeta", "before", "oracle", "random"}) == [
+        "before",
+        "random",
+        "persyn",
+        "oracle",
+        "zeta",
+    ]
+
+
+def test_the_headline_meets_methods_by_name(content: dict[str, Any]) -> None:
+    del content["student"]["methods"]["strong"]
+    rows = {row.method: row for row in headline(complete(content))}
+    assert rows["strong"].accuracy is None
+    assert rows["strong"].reward is not None
+    assert rows["before"].reward is None
+    assert rows["persyn"].correct_share == 0.976

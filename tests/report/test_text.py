@@ -1,0 +1,39 @@
+from typing import Any
+
+from rich.console import Console
+
+from persyn_ray.report.text import console
+
+PLAIN = str.maketrans({"\N{EN DASH}": "-", "\N{MINUS SIGN}": "-", "\N{NO-BREAK SPACE}": " "})
+
+
+def printed(content: dict[str, Any]) -> str:
+    screen = Console(width=120, force_terminal=False)
+    with screen.capture() as capture:
+        screen.print(console(content))
+    return capture.get().translate(PLAIN)
+
+
+def test_the_table_has_every_method_and_number(content: dict[str, Any]) -> None:
+    lines = printed(content).splitlines()
+    (persyn,) = [line for line in lines if line.strip().startswith("PerSyn ") and "│" in line]
+    assert [cell.strip() for cell in persyn.split("│")] == [
+        "PerSyn",
+        "0.98",
+        "0.87 (0.85-0.89)",
+        "0.79 (0.75-0.82)",
+        "-",
+    ]
+    for label in (
+        "before fine-tuning",
+        "random teacher",
+        "strong teacher",
+        "best constant teacher",
+        "oracle",
+    ):
+        assert any(label in line and "│" in line for line in lines)
+    assert "no clear difference from the oracle" in " ".join(printed(content).split())
+
+
+def test_without_results_only_the_sentence_is_printed() -> None:
+    assert printed({}).strip() == "Nothing was measured in this run."
