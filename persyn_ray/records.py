@@ -9,7 +9,7 @@ there is unfinished.
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from persyn_ray.storage import Folder
 
@@ -25,11 +25,11 @@ class Record:
     settings: Settings
     inputs: dict[str, str]
     """Fingerprint of every step that this one read from."""
-    counts: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict[str, Any])
     seconds: float = 0.0
     finished: str = ""
     """UTC time, ISO 8601."""
-    versions: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict[str, str])
 
 
 def canonical(value: Any) -> str:
@@ -50,9 +50,11 @@ def identity(settings: Settings, inputs: dict[str, str]) -> str:
 def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
     """Dotted keys under which two settings differ, with the old and the new value (None: absent)."""
     if isinstance(old, dict) and isinstance(new, dict):
+        before, after = cast(Settings, old), cast(Settings, new)
         found: dict[str, tuple[Any, Any]] = {}
-        for key in sorted(old.keys() | new.keys()):
-            found |= differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
+        for key in sorted(before.keys() | after.keys()):
+            below = f"{prefix}.{key}" if prefix else key
+            found |= differences(before.get(key), after.get(key), below)
         return found
     return {} if canonical(old) == canonical(new) else {prefix: (old, new)}
 

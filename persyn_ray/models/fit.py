@@ -127,7 +127,7 @@ def export(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path) -
 
     Every worker calls this: with ZeRO-3 the weights are gathered from all of them.
     """
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
         if trainer.is_world_process_zero():

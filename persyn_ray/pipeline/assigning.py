@@ -154,7 +154,7 @@ def _bury(
             "reason": "no_candidate",
             "detail": "the prompt fits no teacher's context",
         }
-        for prompt_id, able in zip(prompt_ids, candidates_PM.any(axis=1), strict=True)
+        for prompt_id, able in zip(prompt_ids, [bool(able) for able in candidates_PM.any(axis=1)], strict=True)
         if not able
     ]
     if rows:

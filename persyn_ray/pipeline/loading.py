@@ -3,8 +3,8 @@
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from persyn_ray import rows
 from persyn_ray.config import Recipe
 from persyn_ray.layout import Run
 from persyn_ray.prompts import load_prompts, split_prompts
@@ -33,7 +33,7 @@ def write_prompts(recipe: Recipe, run: Run) -> dict[str, Any]:
     if buried.num_rows:
         run.dead_letters.write_table("prompts.parquet", buried)
     shards = _write_shards(run, table, section.shard_rows)
-    counts = {split: _of_split(table, split).num_rows for split in SPLITS}
+    counts = {split: rows.where(table, "split", split).num_rows for split in SPLITS}
     return {
         "rows": table.num_rows,
         "errors": buried.num_rows,
@@ -55,24 +55,19 @@ def _add_heldout(recipe: Recipe, table: pa.Table) -> tuple[pa.Table, pa.Table, i
         else loaded.table
     )
     heldout = heldout.append_column("split", pa.array(["heldout"] * heldout.num_rows, pa.string()))
-    overlap = pc.is_in(table["prompt_id"], value_set=heldout["prompt_id"])
-    kept = table.filter(pc.invert(overlap))
+    kept = rows.without(table, "prompt_id", heldout["prompt_id"])
     joined = pa.concat_tables([t.select(PROMPTS.names).cast(PROMPTS) for t in (kept, heldout)])
     return joined, loaded.dead, loaded.num_duplicates + table.num_rows - kept.num_rows
 
 
-def _of_split(table: pa.Table, split: str) -> pa.Table:
-    return table.filter(pc.equal(table["split"], split))
-
-
-def _write_shards(run: Run, table: pa.Table, rows: int) -> dict[str, list[str]]:
+def _write_shards(run: Run, table: pa.Table, shard_rows: int) -> dict[str, list[str]]:
     shards: dict[str, list[str]] = {split: [] for split in SPLITS}
     number = 0
     for split in SPLITS:
-        part = _of_split(table, split)
-        for start in range(0, part.num_rows, rows):
+        part = rows.where(table, "split", split)
+        for start in range(0, part.num_rows, shard_rows):
             name = shard_name(number)
-            run.prompts.write_table(name, conform(part.slice(start, rows), PROMPTS, name))
+            run.prompts.write_table(name, conform(part.slice(start, shard_rows), PROMPTS, name))
             shards[split].append(name)
             number += 1
     return shards

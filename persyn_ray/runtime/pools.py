@@ -9,7 +9,7 @@ carried out twice, after the death of an actor or of the driver, leaves the same
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import ray
@@ -19,8 +19,6 @@ from ray.exceptions import RayError
 from persyn_ray.config import StepResources
 from persyn_ray.errors import PersynError, StepError
 from persyn_ray.stages.work import Progress, Unit, Work
-
-MAX_RESTARTS = 3  # of an actor; a unit that kills its actor every time must not go on for ever
 
 log = logging.getLogger(__name__)
 
@@ -68,14 +66,12 @@ def run_units(
         compute=ray.data.ActorPoolStrategy(size=min(resources.actors, len(units))),
         num_cpus=resources.cpus,
         num_gpus=resources.gpus or None,
-        ray_remote_args_fn=_restart_limits,
     )
     try:
         for batch in results.iter_batches(
             batch_size=None, batch_format="pyarrow", prefetch_batches=0
         ):
-            assert isinstance(batch, pa.Table)
-            for row in batch.to_pylist():
+            for row in cast(pa.Table, batch).to_pylist():
                 failure = row.pop("failure")
                 if failure:
                     raise StepError(f"Step {step} failed. {failure}")
@@ -95,10 +91,6 @@ def describe(error: BaseException) -> str:
             return f"{type(cause).__name__}: {cause}"
         cause = inner
     return str(error)
-
-
-def _restart_limits() -> dict[str, Any]:
-    return {"max_restarts": MAX_RESTARTS, "max_task_retries": MAX_RESTARTS}
 
 
 def _configure() -> None:

@@ -32,6 +32,9 @@ def session(verbose: bool = False) -> Iterator[Cluster]:
     """A connection to the cluster at RAY_ADDRESS, or to a Ray of this machine that ends with it."""
     started = not ray.is_initialized()
     if started:
+        if not verbose:
+            # Ray's C++ side warns of restarts in ways that say nothing about the run.
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         ray.init(
             include_dashboard=None if os.environ.get("RAY_ADDRESS") else False,
             log_to_driver=verbose,

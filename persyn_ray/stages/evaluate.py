@@ -18,7 +18,7 @@ def student_as_teacher(
         engine=config.TransformersEngine(
             kind="transformers", model=model, batch_size=section.batch_size
         ),
-        sampling=config.Sampling(max_tokens=section.max_tokens, temperature=0.0),
+        sampling=config.Sampling(max_tokens=section.max_tokens, temperature=0.0, top_p=1.0),
     )
 
 

@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from persyn_ray import rows
 from persyn_ray.config import Recipe, RewardModel, Teacher
 from persyn_ray.layout import run_of
 from persyn_ray.schemas import DEAD_LETTERS, RESPONSES
@@ -49,11 +49,6 @@ def existing(folder: Folder, shard: str, schema: pa.Schema) -> pa.Table:
     return folder.read_table(shard) if folder.exists(shard) else schema.empty_table()
 
 
-def without(table: pa.Table, prompt_ids: pa.ChunkedArray) -> pa.Table:
-    """Rows whose prompt is not among `prompt_ids`."""
-    return table.filter(pc.invert(pc.is_in(table["prompt_id"], value_set=prompt_ids)))
-
-
 class Collect:
     """Teachers answer what is still unanswered of a shard.
 
@@ -71,19 +66,18 @@ class Collect:
         prompts = self.run.prompts.read_table(shard)
         new = [self._answer(teacher, shard, prompts) for teacher in self.recipe.teachers]
         responses = pa.concat_tables(new)
-        failed = responses.filter(
-            pc.is_in(responses["finish_reason"], pa.array(["error", "missing"]))
-        )
+        failed = rows.among(responses, "finish_reason", ["error", "missing"])
         if failed.num_rows:
             step = "collect" if self.methods is None else "synthesize"
             self.run.dead_letters.write_table(f"{step}-{shard}", dead_letters(step, failed))
-        tokens = pc.sum(responses["num_tokens"]).as_py() or 0
+        tokens = rows.total(responses, "num_tokens")
         return Progress(responses.num_rows, tokens, failed.num_rows)
 
     def _answer(self, teacher: Teacher, shard: str, prompts: pa.Table) -> pa.Table:
         folder = self.run.responses(teacher)
         answered = existing(folder, shard, RESPONSES)
-        todo = without(self._wanted(teacher, shard, prompts), answered["prompt_id"])
+        wanted = self._wanted(teacher, shard, prompts)
+        todo = rows.without(wanted, "prompt_id", answered["prompt_id"])
         if not todo.num_rows:
             return RESPONSES.empty_table()
         if teacher.name not in self.stages:
@@ -98,8 +92,8 @@ class Collect:
         assigned = pa.concat_tables(
             [self.run.assignment(method).read_table(shard) for method in self.methods]
         )
-        mine = assigned.filter(pc.equal(assigned["teacher"], teacher.name))
-        return prompts.filter(pc.is_in(prompts["prompt_id"], value_set=mine["prompt_id"]))
+        mine = rows.where(assigned, "teacher", teacher.name)
+        return rows.among(prompts, "prompt_id", mine["prompt_id"])
 
 
 def dead_letters(step: str, failed: pa.Table) -> pa.Table:
@@ -149,21 +143,19 @@ class Score:
         for teacher in self.recipe.teachers:
             old[teacher.name] = existing(folder_of(self.recipe, teacher), shard, stage.writes)
             responses = existing(self.run.responses(teacher), shard, RESPONSES)
-            responses = responses.filter(
-                pc.is_in(responses["prompt_id"], value_set=prompts["prompt_id"])
-            )
-            todo.append(without(responses, old[teacher.name]["prompt_id"]))
+            responses = rows.among(responses, "prompt_id", prompts["prompt_id"])
+            todo.append(rows.without(responses, "prompt_id", old[teacher.name]["prompt_id"]))
         waiting = pa.concat_tables(todo)
         if not waiting.num_rows:
             return Progress()
         scores = stage(prompts, waiting)
         for teacher in self.recipe.teachers:
-            new = scores.filter(pc.equal(scores["teacher"], teacher.name))
+            new = rows.where(scores, "teacher", teacher.name)
             if new.num_rows:
                 table = pa.concat_tables([old[teacher.name], new])
                 folder_of(self.recipe, teacher).write_table(shard, table)
-        tokens = pc.sum(scores["num_tokens"]).as_py() if "num_tokens" in scores.column_names else 0
-        return Progress(scores.num_rows, tokens or 0, scores.column(2).null_count)
+        tokens = rows.total(scores, "num_tokens") if "num_tokens" in scores.column_names else 0
+        return Progress(scores.num_rows, tokens, scores.column(2).null_count)
 
     def _learnability(self) -> Learnability:
         if self.learnability is None:
