@@ -1,6 +1,7 @@
 """The command line: persyn run | plan | status | report | explain | init | schema | lab.
 
-Only what a command needs is imported, inside the command: `persyn --help` loads neither torch nor ray.
+Only what a command needs is imported, inside the command: `persyn --help` loads neither torch nor
+ray.
 """
 
 import json
@@ -28,6 +29,7 @@ app = typer.Typer(
 lab = typer.Typer(help="The tiny trained world that the quickstart runs in.", no_args_is_help=True)
 app.add_typer(lab, name="lab")
 console = Console()
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
 RecipePath = Annotated[Path, typer.Argument(help="A recipe (YAML).")]
 Overrides = Annotated[
@@ -160,6 +162,7 @@ def init(
 
     if path.exists():
         raise ConfigError(f"{path} is there already; choose another name.")
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(files("persyn_ray").joinpath("template.yaml").read_text())
     console.print(f"Wrote {path}. `persyn plan {path}` says what it will do.")
 
@@ -206,11 +209,17 @@ def _guarded(command: Callable[[], Any]) -> int:
     except PersynError as error:
         Console(stderr=True).print(f"[bold red]{type(error).__name__}:[/bold red] {_plain(error)}")
         return 1
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Interrupted. The same command goes on where this one stopped.")
-        return 130
+    except SystemExit as ending:  # typer ends the process itself, also after Ctrl-C
+        if ending.code == INTERRUPTED:
+            text = "Interrupted. The same command goes on where this one stopped."
+            Console(stderr=True).print(text)
+        raise
     return 0
 
 
 def _plain(error: Exception) -> str:
     return str(error).replace("[", r"\[")
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,8 +1,8 @@
 """The recipe: one YAML file read into frozen models; unknown keys are refused.
 
 Sections are named after the steps. Defaults are the paper's where it gives one (docstrings say so).
-`resources` and `run` are execution: they never enter a step's identity, so a bigger cluster goes on with
-the same run. Every other value does.
+`resources` and `run` are execution: they never enter a step's identity, so a bigger cluster goes on
+with the same run. Every other value does.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ class Model(Section):
     """A model by name."""
 
     name: str
-    """Hub name, folder, `package:IMPORT_NAME/path` inside an installed package, or `random:llama`."""
+    """Hub name, folder, `package:IMPORT_NAME/path` in a package, or `random:llama`."""
     revision: str | None = None
     """Hub revision; part of the model's identity."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -110,7 +110,8 @@ class Prompts(Section):
     """Where the prompts come from and how they are split."""
 
     path: str | tuple[str, ...]
-    """Paths or globs of parquet, jsonl or csv files (local or any fsspec address), `hub:NAME` or `package:...`."""
+    """Paths or globs of parquet, jsonl or csv files (any fsspec address), `hub:NAME` or
+    `package:...`."""
     config: str | None = None
     """Configuration name of a hub data set."""
     split: str = "train"
@@ -175,7 +176,7 @@ class Scoring(Section):
     tokens_per_batch: int = Field(8192, ge=1)
     """Tokens of one forward pass of the student."""
     max_length: int | None = Field(None, ge=1)
-    """Longest prompt + response scored; longer ones are counted nulls. The student's context by default."""
+    """Longest prompt + response scored, the student's context by default; longer: counted nulls."""
 
 
 class Router(Section):
@@ -187,7 +188,7 @@ class Router(Section):
     ties: Literal["drop", "half"] = "drop"
     """Equal rewards make no pair, or half a win each."""
     heldout_fraction: float = Field(0.15, gt=0, lt=1)
-    """Share of the parallel set kept for early stopping and the router's figures, split by prompt."""
+    """Share of the parallel set kept for early stopping and the router's figures, by prompt."""
     epochs: float = Field(3, gt=0)
     learning_rate: float = Field(1e-5, gt=0)
     batch_size: int = Field(32, ge=1)
@@ -199,7 +200,7 @@ class Router(Section):
     evaluations_per_epoch: int = Field(1, ge=1)
     freeze_backbone: bool = False
     learning_curve: tuple[int, ...] = ()
-    """Numbers of parallel prompts at which the router is also fitted, for the report's learning curve."""
+    """Numbers of parallel prompts at which the router is also fitted, for the learning curve."""
     seed: int = 0
 
 
@@ -212,7 +213,7 @@ class Lora(Section):
 
 
 class Finetune(Section):
-    """Supervised fine-tuning of the student on response tokens. The paper's settings are not known."""
+    """Fine-tuning of the student on response tokens. The paper's settings are not known."""
 
     epochs: float = Field(2, gt=0)
     max_steps: int | None = Field(None, ge=1)
@@ -244,7 +245,7 @@ class Evaluate(Section):
     """Held-out problems with checkable answers."""
 
     path: str | tuple[str, ...] | None = None
-    """File of held-out problems (columns as in `prompts`); otherwise `prompts.num_heldout` are set aside."""
+    """File of held-out problems (columns as in `prompts`); otherwise `prompts.num_heldout`."""
     limit: int | None = Field(None, ge=1)
     """Decode at most so many of the held-out problems."""
     max_tokens: int = Field(256, ge=1)
@@ -259,9 +260,9 @@ class Compare(Section):
     methods: tuple[Literal["random", "best_constant", "strong", "oracle"], ...] = BASELINES
     """References. They share every later step."""
     strong: str | None = None
-    """The most capable teacher; by default the one with the best mean quality on the parallel set."""
+    """The most capable teacher; the best mean quality on the parallel set by default."""
     students: bool = False
-    """Also fine-tune and evaluate a student for each method. Their teacher responses are generated too."""
+    """Also generate, fine-tune and evaluate for each method."""
     heldout: bool = False
     """All teachers answer the held-out prompts too, so that routed reward can be measured there."""
 
@@ -339,6 +340,12 @@ class Recipe(Section):
         kind = self.scoring.quality.kind
         if kind in ("exact_answer", "exact_match") and self.prompts.reference_column is None:
             raise ValueError(f"scoring.quality.kind {kind} needs prompts.reference_column")
+        if self.evaluate.check is not None and self.prompts.reference_column is None:
+            raise ValueError("evaluate.check needs prompts.reference_column")
+        if self.compare.heldout and self.evaluate.path is None and self.prompts.num_heldout == 0:
+            raise ValueError(
+                "compare.heldout needs held-out prompts: set prompts.num_heldout or evaluate.path"
+            )
         return self
 
 
@@ -358,7 +365,7 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping of sections, found {type(data).__name__}.")
     for override in overrides:
-        _apply(data, override)
+        data = _apply(data, override)
     return parse_recipe(data, str(path))
 
 
@@ -377,12 +384,31 @@ def _complaint(item: Any) -> str:
     return f"  {key}: {item['msg']}{given if len(given) < 200 else ''}"
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
-    key, separator, value = override.partition("=")
+def _apply(data: dict[str, Any], override: str) -> dict[str, Any]:
+    key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"Override {override!r} must read section.key=value.")
-    *parents, leaf = key.split(".")
-    node: Any = data
-    for parent in parents:
-        node = node[int(parent)] if isinstance(node, list) else node.setdefault(parent, {})
-    node[int(leaf) if isinstance(node, list) else leaf] = yaml.safe_load(value)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"Override {override!r}: the value is no valid YAML: {error}") from error
+    return _changed(data, key.split("."), value, override)
+
+
+def _changed(node: Any, keys: list[str], value: Any, override: str) -> Any:
+    """A copy of a node with one value set: YAML aliases share nodes, which must not change."""
+    if not keys:
+        return value
+    key, rest = keys[0], keys[1:]
+    if isinstance(node, list):
+        if not key.isdecimal() or int(key) >= len(node):
+            raise ConfigError(
+                f"Override {override!r}: {key!r} is no position in a list of {len(node)}; "
+                "positions start at 0."
+            )
+        copy = list(node)
+        copy[int(key)] = _changed(node[int(key)], rest, value, override)
+        return copy
+    if node is not None and not isinstance(node, dict):
+        raise ConfigError(f"Override {override!r}: {key!r} stands below {node!r}, a plain value.")
+    return (node or {}) | {key: _changed((node or {}).get(key), rest, value, override)}

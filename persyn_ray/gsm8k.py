@@ -1,6 +1,7 @@
 """Build the table of six real systems' answers to GSM8K from its two public sources.
 
-- `example_model_solutions.jsonl` of github.com/openai/grade-school-math (MIT): four fine-tuned models;
+- `example_model_solutions.jsonl` of github.com/openai/grade-school-math (MIT): four fine-tuned
+models;
 - `gsm8k_responses.csv` of github.com/lm-sys/RouteLLM (Apache-2.0): Mixtral-8x7B-Instruct and GPT-4.
 
 One row per question and teacher: question, answer, teacher, response, is_correct (as published).
@@ -61,4 +62,6 @@ def _rows(problem: dict[str, Any], chats: dict[str, dict[str, str]]) -> Iterator
                 "is_correct": chat[name] == "True",
             }
     except KeyError as error:
-        raise DataError(f"The sources have no column {error}; were they taken as published?") from error
+        raise DataError(
+            f"The sources have no column {error}; were they taken as published?"
+        ) from error

@@ -3,8 +3,8 @@
 RUN/recipe.json  records/STEP.json  tables/…  router/  students/METHOD/  checkpoints/  dataset/
 report.html  report.json
 
-Responses, learnability and quality are filed under a key made of all that determines them, so another
-alpha, student or teacher list finds what is still valid and leaves the rest in place.
+Responses, learnability and quality are filed under a key made of all that determines them, so
+another alpha, student or teacher list finds what is still valid and leaves the rest in place.
 """
 
 from dataclasses import dataclass
@@ -54,9 +54,8 @@ class Run:
     def prompts(self) -> Folder:
         return self.root / "tables" / "prompts"
 
-    @property
-    def dead_letters(self) -> Folder:
-        return self.root / "tables" / "dead_letters"
+    def dead_letters(self, step: str) -> Folder:
+        return self.root / "tables" / "dead_letters" / step
 
     @property
     def rewards(self) -> Folder:

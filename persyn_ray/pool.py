@@ -1,4 +1,4 @@
-"""TeacherPool: the ordered names of the teachers. Positions mean something only beside their pool."""
+"""TeacherPool: the ordered names of the teachers. Positions mean nothing without their pool."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

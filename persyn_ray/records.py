@@ -1,9 +1,10 @@
-"""The record a step leaves behind: what it was made with, written last, as proof that it is finished.
+"""The record a step leaves behind: what it was made with, written last, as proof that it is
+finished.
 
 Identity is what the recipe says about the step plus the fingerprints of the steps it reads from.
-Resources, paths of execution and the time never enter it. On start: an equal record means the step is
-done; a different one is drift and is refused with the differing fields; none means that whatever lies
-there is unfinished.
+Resources, paths of execution and the time never enter it. On start: an equal record means the step
+is done; a different one is drift and is refused with the differing fields; none means that whatever
+lies there is unfinished.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
+from persyn_ray.errors import DataError
 from persyn_ray.storage import Folder
 
 Settings = dict[str, Any]
@@ -48,7 +50,7 @@ def identity(settings: Settings, inputs: dict[str, str]) -> str:
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Dotted keys under which two settings differ, with the old and the new value (None: absent)."""
+    """Dotted keys under which two settings differ, with both values (None: absent)."""
     if isinstance(old, dict) and isinstance(new, dict):
         before, after = cast(Settings, old), cast(Settings, new)
         found: dict[str, tuple[Any, Any]] = {}
@@ -60,9 +62,20 @@ def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, An
 
 
 def read_record(folder: Folder, step: str) -> Record | None:
-    """The record of a finished step, or None."""
+    """The record of a finished step, or None.
+
+    Raises:
+        DataError: the file is no record.
+    """
     name = f"{step}.json"
-    return Record(**folder.read_json(name)) if folder.exists(name) else None
+    if not folder.exists(name):
+        return None
+    try:
+        return Record(**folder.read_json(name))
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{folder.path(name)} is no record of a step: {error}. Remove it to do the step again."
+        ) from error
 
 
 def write_record(folder: Folder, record: Record) -> None:

@@ -1,8 +1,9 @@
 """The Arrow schemas of every table, and `conform`, which holds a table to one of them.
 
-Tables live on disk as Parquet, in shards of some hundred prompts; a prompt's rows are in the shard of
-the same number in every table, so no step needs a distributed join. Rows meet by `prompt_id` (a hash of
-the prompt's content) and `teacher`, never by position. Columns are non-null unless marked `nullable`.
+Tables live on disk as Parquet, in shards of some hundred prompts; a prompt's rows are in the shard
+of the same number in every table, so no step needs a distributed join. Rows meet by `prompt_id` (a
+hash of the prompt's content) and `teacher`, never by position. Columns are non-null unless marked
+`nullable`.
 """
 
 import pyarrow as pa

@@ -1,7 +1,8 @@
-"""Folders on any fsspec file system: read, list, and write so that a half-written file is never seen.
+"""Folders on any fsspec file system: read, list, and write so that a half-written file is never
+seen.
 
-A file is written under a temporary name and renamed. Object stores make a file visible only when it is
-complete, so there the rename is just a copy.
+A file is written under a temporary name and renamed. Object stores make a file visible only when it
+is complete, so there the rename is just a copy.
 """
 
 import json
@@ -64,7 +65,7 @@ class Folder:
         return fs.exists(self.path(name) if name else root)
 
     def names(self, suffix: str = "") -> list[str]:
-        """Names directly in this folder, sorted; none when the folder is missing. Temporary files are left out."""
+        """Names directly in this folder, sorted, without temporary files; none if missing."""
         fs, root = self._opened
         fs.invalidate_cache()
         if not fs.isdir(root):
@@ -91,7 +92,7 @@ class Folder:
             with fs.open(temporary, "wb") as file:
                 file.write(data)  # pyright: ignore[reportArgumentType]
             fs.mv(temporary, self.path(name))
-        except PermissionError as error:
+        except OSError as error:
             raise ConfigError(
                 f"Cannot write to {self.address}: {error}. Set `run` to a writable place."
             ) from error

@@ -1,7 +1,7 @@
 """Fit the router and fine-tune the student with the transformers Trainer.
 
-Both functions run the same alone or on every worker of a distributed group (the Trainer finds the group
-in the environment). They read no tables and know nothing of what started them.
+Both functions run the same alone or on every worker of a distributed group (the Trainer finds the
+group in the environment). They read no tables and know nothing of what started them.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,10 +39,11 @@ def fit_router(
     output: Path,
     num_workers: int = 1,
 ) -> list[dict[str, float | None]]:
-    """Fit the router on prompts grouped with all their pairs (Eq. 4), stopping early by hold-out loss.
+    """Fit the router on prompts grouped with all their pairs (Eq. 4), stopping early by hold-out
+    loss.
 
-    One forward pass of a prompt serves all its M(M-1)/2 pairs. The router holds its best weights at the
-    end. Rows hold `input_ids` (T,) and `wins` (M, M).
+    One forward pass of a prompt serves all its M(M-1)/2 pairs. The router holds its best weights at
+    the end. Rows hold `input_ids` (T,) and `wins` (M, M).
 
     Returns:
         The loss curve: dicts of step, train_loss and heldout_loss.
@@ -143,7 +144,8 @@ def accumulation(settings: Finetune, num_workers: int) -> int:
     per_pass = settings.micro_batch_size * num_workers
     if settings.batch_size % per_pass:
         raise ConfigError(
-            f"finetune.batch_size {settings.batch_size} is no multiple of finetune.micro_batch_size "
+            f"finetune.batch_size {settings.batch_size} is no multiple of "
+            f"finetune.micro_batch_size "
             f"{settings.micro_batch_size} x {num_workers} workers (resources.finetune.workers)."
         )
     return settings.batch_size // per_pass

@@ -1,4 +1,5 @@
-"""Fill ASSIGNMENT: PerSyn by the router's logits, baselines in their own way, all from the same tables.
+"""Fill ASSIGNMENT: PerSyn by the router's logits, baselines in their own way, all from the same
+tables.
 
 Every method sees the same candidates: teachers that can take the prompt. Among equals a seeded draw
 decides, never the order of teachers.
@@ -34,7 +35,8 @@ def require_preferences(recipe: Recipe, run: Run) -> None:
     counts = count_preferences(rewards.rewards_PM)
     if counts.num_pairs == 0 and len(recipe.pool) > 1:
         raise DataError(
-            f"No preference can be made from the parallel set: of {len(rewards.prompt_ids)} prompts x "
+            "No preference can be made from the parallel set: of "
+            f"{len(rewards.prompt_ids)} prompts x "
             f"{len(recipe.pool)} teachers, {counts.num_null_teachers} rewards are unknown and "
             f"{counts.num_ties} pairs are tied. Look at the dead letters and at scoring.quality."
         )
@@ -154,11 +156,10 @@ def _bury(
             "reason": "no_candidate",
             "detail": "the prompt fits no teacher's context",
         }
-        for prompt_id, able in zip(prompt_ids, [bool(able) for able in candidates_PM.any(axis=1)], strict=True)
-        if not able
+        for prompt_id, able_M in zip(prompt_ids, candidates_PM, strict=True)
+        if not able_M.any()
     ]
     if rows:
-        run.dead_letters.write_table(
-            f"route-{shard}", pa.Table.from_pylist(rows, schema=DEAD_LETTERS)
-        )
+        table = pa.Table.from_pylist(rows, schema=DEAD_LETTERS)
+        run.dead_letters("route").write_table(shard, table)
     return len(rows)

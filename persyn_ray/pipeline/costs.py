@@ -1,15 +1,17 @@
-"""What the run cost in teacher tokens, against generate-then-select, and what was lost on the way."""
+"""What the run cost in teacher tokens, against generate-then-select, and what was lost."""
 
 from typing import Any
 
 import numpy as np
 
+from persyn_ray import rows
 from persyn_ray.config import Recipe, Teacher
 from persyn_ray.layout import PERSYN, Run
 from persyn_ray.schemas import LEARNABILITY, RESPONSES
 from persyn_ray.stages.tables import shards_of
 from persyn_ray.stages.work import existing
 
+BURYING = ("prompts", "collect", "route", "synthesize")  # steps that leave dead letters
 NUM_EXAMPLES = 5  # dead letters shown in the report
 
 
@@ -17,8 +19,8 @@ def tokens(recipe: Recipe, run: Run) -> dict[str, Any]:
     """Teacher tokens of route-then-generate and of generate-then-select over the same prompts.
 
     Route-then-generate: every teacher on the parallel set, the assigned one on each routed prompt.
-    Generate-then-select: every teacher on all of them; where a teacher has not answered a prompt, its mean
-    over its own responses stands in, and the figure is marked as estimated.
+    Generate-then-select: every teacher on all of them; where a teacher has not answered a prompt,
+    its mean over its own responses stands in, and the figure is marked as estimated.
     """
     counted = [_teacher_tokens(recipe, run, teacher) for teacher in recipe.teachers]
     num_prompts = counted[0]["num_prompts"]
@@ -49,7 +51,7 @@ def tokens(recipe: Recipe, run: Run) -> dict[str, Any]:
 
 
 def _counts_by_student(recipe: Recipe) -> bool:
-    """Recorded responses carry no token counts; the student's tokenizer counted them while scoring."""
+    """Recorded responses have no token counts; the student's tokenizer counted them in scoring."""
     return any(teacher.engine.kind == "recorded" for teacher in recipe.teachers)
 
 
@@ -63,8 +65,10 @@ def _teacher_tokens(recipe: Recipe, run: Run, teacher: Teacher) -> dict[str, Any
     unknown = num_prompts = 0
     for split in ("parallel", "routed"):
         for shard in shards_of(run, split):
-            num_prompts += run.prompts.num_rows(shard)
-            table = existing(folder, shard, schema)
+            prompt_ids = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"]
+            num_prompts += len(prompt_ids)
+            # Files may also hold prompts that another split had put into this shard.
+            table = rows.among(existing(folder, shard, schema), "prompt_id", prompt_ids)
             of = dict(
                 zip(table["prompt_id"].to_pylist(), table["num_tokens"].to_pylist(), strict=True)
             )
@@ -94,12 +98,12 @@ def dead_letters(run: Run) -> dict[str, Any]:
     by_reason: dict[str, int] = {}
     by_teacher: dict[str, int] = {}
     examples: list[dict[str, Any]] = []
-    for _, table in run.dead_letters.tables():
-        for row in table.to_pylist():
-            by_reason[row["reason"]] = by_reason.get(row["reason"], 0) + 1
-            if row["teacher"] is not None:
-                by_teacher[row["teacher"]] = by_teacher.get(row["teacher"], 0) + 1
-            if len(examples) < NUM_EXAMPLES:
-                examples.append(row)
+    tables = (t for step in BURYING for _, t in run.dead_letters(step).tables())
+    for row in (row for table in tables for row in table.to_pylist()):
+        by_reason[row["reason"]] = by_reason.get(row["reason"], 0) + 1
+        if row["teacher"] is not None:
+            by_teacher[row["teacher"]] = by_teacher.get(row["teacher"], 0) + 1
+        if len(examples) < NUM_EXAMPLES:
+            examples.append(row)
     num = sum(by_reason.values())
     return {"num": num, "by_reason": by_reason, "by_teacher": by_teacher, "examples": examples}

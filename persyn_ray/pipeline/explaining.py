@@ -5,8 +5,8 @@ from typing import Any
 from persyn_ray.config import Recipe, parse_recipe
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.layout import Run
-from persyn_ray.records import Record, read_record
 from persyn_ray.pipeline.steps import STEPS, assigned_methods
+from persyn_ray.records import Record, read_record
 from persyn_ray.schemas import RESPONSES
 from persyn_ray.stages.tables import shards_of
 from persyn_ray.stages.work import existing
@@ -34,7 +34,8 @@ def state(run: Run) -> list[tuple[str, Record | None]]:
 
 
 def explain(recipe: Recipe, run: Run, prompt_id: str) -> dict[str, Any]:
-    """All that is known of one prompt: its split, signals, rewards, logits, assignment and responses.
+    """All that is known of one prompt: its split, signals, rewards, logits, assignment and
+    responses.
 
     Args:
         prompt_id: the whole id or its beginning.

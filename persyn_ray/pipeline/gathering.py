@@ -1,7 +1,9 @@
-"""Gather what a finished run measured into the content of report.json (persyn_ray/report/content.py).
+"""Gather what a finished run measured into the content of report.json
+(persyn_ray/report/content.py).
 
 Router figures come from prompts that it was never fitted on: the held-out prompts when all teachers
-answered them, otherwise the router's hold-out part of the parallel set (which early stopping has seen).
+answered them, otherwise the router's hold-out part of the parallel set (which early stopping has
+seen).
 """
 
 import os
@@ -9,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from persyn_ray import rows
 from persyn_ray.config import Recipe
 from persyn_ray.layout import BEFORE, PERSYN, Run
 from persyn_ray.method import baselines, metrics
@@ -19,7 +22,9 @@ from persyn_ray.pipeline.assigning import method_teachers
 from persyn_ray.pipeline.costs import dead_letters, tokens
 from persyn_ray.pipeline.explaining import state
 from persyn_ray.pipeline.steps import assigned_methods, students
+from persyn_ray.schemas import LEARNABILITY
 from persyn_ray.stages.tables import Rewards, column_PM, heldout_mask, load_rewards, shards_of
+from persyn_ray.stages.work import existing
 
 Content = dict[str, Any]
 ALPHAS = tuple(np.round(np.arange(0, 1.01, 0.1), 1).tolist())
@@ -41,7 +46,7 @@ def gather(recipe: Recipe, run: Run, versions: dict[str, str]) -> Content:
             content["router"] = _router(recipe, run, parallel)
     if records["synthesize"] is not None:
         content["tokens"] = tokens(recipe, run)
-    if records["evaluate"] is not None and students(recipe):
+    if records["evaluate"] is not None and students(recipe) and shards_of(run, "heldout"):
         content["student"] = _student(recipe, run, records)
     return content
 
@@ -131,13 +136,11 @@ def _mean_tokens(recipe: Recipe, run: Run) -> dict[str, float | None]:
     means: dict[str, float | None] = {}
     for teacher in recipe.teachers:
         folder = run.learnability(recipe, teacher)
-        counts = [
-            count
-            for shard in shards_of(run, "parallel")
-            if folder.exists(shard)
-            for count in folder.read_table(shard, ["num_tokens"])["num_tokens"].to_pylist()
-            if count
-        ]
+        counts: list[int] = []
+        for shard in shards_of(run, "parallel"):
+            prompt_ids = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"]
+            table = rows.among(existing(folder, shard, LEARNABILITY), "prompt_id", prompt_ids)
+            counts += [count for count in table["num_tokens"].to_pylist() if count]
         means[teacher.name] = float(np.mean(counts)) if counts else None
     return means
 
@@ -199,7 +202,11 @@ def _router(recipe: Recipe, run: Run, parallel: Rewards) -> Content:
     facts = run.router.read_json("fit.json")
     out_P = heldout_mask(parallel.prompt_ids, recipe.router.heldout_fraction, recipe.router.seed)
     heldout = _subset(parallel, out_P)
-    sizes = {int(size): np.array(logits) for size, logits in facts["heldout_logits"].items()}
+    able_PM = np.isfinite(_routed_logits(run, "parallel"))[out_P]
+    sizes = {
+        int(size): np.where(able_PM, logits, np.nan)
+        for size, logits in facts["heldout_logits"].items()
+    }
     curve = [
         {"num_parallel": size, **_ranking(logits_PM, heldout, recipe)}
         for size, logits_PM in sorted(sizes.items())
@@ -234,9 +241,18 @@ def _subset(rewards: Rewards, chosen_P: Any) -> Rewards:
 
 
 def _heldout(recipe: Recipe, run: Run) -> tuple[Rewards, Any]:
-    shards = shards_of(run, "heldout")
-    logits = [column_PM(run.logits.read_table(shard), "logits") for shard in shards]
-    return load_rewards(run, shards, len(recipe.pool)), np.concatenate(logits)
+    rewards = load_rewards(run, shards_of(run, "heldout"), len(recipe.pool))
+    return rewards, _routed_logits(run, "heldout")
+
+
+def _routed_logits(run: Run, split: str) -> Any:
+    """The router's logits in the order of the split's shards; NaN for teachers that are no candidate."""
+    tables = [run.logits.read_table(shard) for shard in shards_of(run, split)]
+    parts = [
+        np.where(column_PM(table, "candidates") == 1, column_PM(table, "logits"), np.nan)
+        for table in tables
+    ]
+    return np.concatenate(parts)
 
 
 def _ranking(logits_PM: Any, rewards: Rewards, recipe: Recipe) -> Content:
@@ -255,7 +271,7 @@ def _ranking(logits_PM: Any, rewards: Rewards, recipe: Recipe) -> Content:
 
 def _references(recipe: Recipe, measured: Rewards, logits_PM: Any, parallel: Rewards) -> Content:
     """Reward, regret and Hit@1 of every method on the same prompts, and paired differences."""
-    seed, able_PM = recipe.prompts.seed, np.ones_like(logits_PM, dtype=bool)
+    seed, able_PM = recipe.prompts.seed, ~np.isnan(logits_PM)
     rewards_PM = measured.rewards_PM
     routed: dict[str, Any] = {}
     references: Content = {}
@@ -282,11 +298,11 @@ def _student(recipe: Recipe, run: Run, records: dict[str, Any]) -> Content:
     """Accuracy of the student before and after, on the same problems."""
     correct: dict[str, dict[str, float]] = {}
     for student in students(recipe):
-        rows = [row for _, table in run.evaluations(student).tables() for row in table.to_pylist()]
+        answers = [row for _, t in run.evaluations(student).tables() for row in t.to_pylist()]
         # An answer that is not there is a wrong one; only a check that gave no verdict is unknown.
         correct[student] = {
             row["prompt_id"]: 0.0 if row["outcome"] == "no_response" else row["correct"]
-            for row in rows
+            for row in answers
             if row["correct"] is not None or row["outcome"] == "no_response"
         }
     ids = sorted(correct[BEFORE])

@@ -5,9 +5,9 @@ from typing import Any
 import pyarrow as pa
 
 from persyn_ray import rows
-from persyn_ray.config import Recipe
+from persyn_ray.config import Recipe, RewardModel
 from persyn_ray.layout import Run
-from persyn_ray.prompts import load_prompts, split_prompts
+from persyn_ray.prompts import LoadedPrompts, load_prompts, split_prompts
 from persyn_ray.schemas import PROMPTS, conform
 from persyn_ray.stages.work import check_of
 from persyn_ray.storage import shard_name
@@ -15,49 +15,48 @@ from persyn_ray.storage import shard_name
 SPLITS = ("parallel", "heldout", "routed")
 
 
+def read_prompts(recipe: Recipe) -> LoadedPrompts:
+    """All prompts of a recipe with their splits; held-out ones may come from a file of their own.
+
+    A prompt in both files is held out, so that nobody trains on it, and counts as a duplicate.
+    """
+    section, path = recipe.prompts, recipe.evaluate.path
+    checks_heldout = check_of(recipe) is not None
+    needs_reference = not isinstance(recipe.scoring.quality, RewardModel)
+    if path is None:
+        needs_reference |= checks_heldout and section.num_heldout > 0
+        loaded = load_prompts(section, require_reference=needs_reference)
+        table = split_prompts(loaded.table, section.num_parallel, section.num_heldout, section.seed)
+        return LoadedPrompts(table, loaded.dead, loaded.num_duplicates)
+    loaded = load_prompts(section, require_reference=needs_reference)
+    apart = load_prompts(section, path, require_reference=checks_heldout)
+    ours = rows.without(loaded.table, "prompt_id", apart.table["prompt_id"])
+    splits = pa.array(["heldout"] * apart.table.num_rows, pa.string())
+    heldout = conform(apart.table.append_column("split", splits), PROMPTS, "held-out prompts")
+    return LoadedPrompts(
+        pa.concat_tables([split_prompts(ours, section.num_parallel, 0, section.seed), heldout]),
+        pa.concat_tables([loaded.dead, apart.dead]),
+        loaded.num_duplicates + apart.num_duplicates + loaded.table.num_rows - ours.num_rows,
+    )
+
+
 def write_prompts(recipe: Recipe, run: Run) -> dict[str, Any]:
     """Write PROMPTS in shards; returns counts and the names of every split's shards."""
-    section = recipe.prompts
-    checkable = check_of(recipe) is not None
-    loaded = load_prompts(section, require_reference=checkable)
-    own_file = recipe.evaluate.path is not None
-    table = split_prompts(
-        loaded.table, section.num_parallel, 0 if own_file else section.num_heldout, section.seed
-    )
-    dead, num_duplicates = [loaded.dead], loaded.num_duplicates
-    if own_file:
-        table, more_dead, more_duplicates = _add_heldout(recipe, table)
-        dead.append(more_dead)
-        num_duplicates += more_duplicates
-    buried = pa.concat_tables(dead)
-    if buried.num_rows:
-        run.dead_letters.write_table("prompts.parquet", buried)
-    shards = _write_shards(run, table, section.shard_rows)
-    counts = {split: rows.where(table, "split", split).num_rows for split in SPLITS}
+    loaded = read_prompts(recipe)
+    if loaded.dead.num_rows:
+        run.dead_letters("prompts").write_table("rows.parquet", loaded.dead)
     return {
-        "rows": table.num_rows,
-        "errors": buried.num_rows,
-        "duplicates": num_duplicates,
-        "splits": counts,
-        "shards": shards,
+        "rows": loaded.table.num_rows,
+        "errors": loaded.dead.num_rows,
+        "duplicates": loaded.num_duplicates,
+        "splits": count_splits(loaded.table),
+        "shards": _write_shards(run, loaded.table, recipe.prompts.shard_rows),
     }
 
 
-def _add_heldout(recipe: Recipe, table: pa.Table) -> tuple[pa.Table, pa.Table, int]:
-    """Join the held-out file; a prompt in both is held out, so that nobody trains on it."""
-    path = recipe.evaluate.path
-    assert path is not None
-    section = recipe.prompts.model_copy(update={"path": path, "limit": None})
-    loaded = load_prompts(section, require_reference=True)
-    heldout = (
-        loaded.table.drop_columns(["split"])
-        if "split" in loaded.table.column_names
-        else loaded.table
-    )
-    heldout = heldout.append_column("split", pa.array(["heldout"] * heldout.num_rows, pa.string()))
-    kept = rows.without(table, "prompt_id", heldout["prompt_id"])
-    joined = pa.concat_tables([t.select(PROMPTS.names).cast(PROMPTS) for t in (kept, heldout)])
-    return joined, loaded.dead, loaded.num_duplicates + table.num_rows - kept.num_rows
+def count_splits(table: pa.Table) -> dict[str, int]:
+    """Number of prompts in each split."""
+    return {split: rows.where(table, "split", split).num_rows for split in SPLITS}
 
 
 def _write_shards(run: Run, table: pa.Table, shard_rows: int) -> dict[str, list[str]]:

@@ -1,14 +1,13 @@
-"""What a run will do, before it does anything: steps, responses, and what they need of the cluster."""
+"""What a run will do, before it does anything: steps, responses, and their need."""
 
 import os
 from dataclasses import dataclass
 
 from persyn_ray.config import Recipe, StepResources
 from persyn_ray.layout import run_of
+from persyn_ray.pipeline.loading import count_splits, read_prompts
 from persyn_ray.pipeline.runner import planned_steps, require_no_drift
 from persyn_ray.pipeline.steps import assigned_methods, collected_splits
-from persyn_ray.prompts import load_prompts, split_prompts
-from persyn_ray.records import read_record
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,8 @@ def plan_run(recipe: Recipe, overrides: tuple[str, ...] = ()) -> Plan:
     run = run_of(recipe)
     steps = planned_steps(recipe, run)
     require_no_drift(steps, overrides, None)
-    record = read_record(run.records, "prompts")
-    splits = record.counts["splits"] if record is not None else _splits(recipe)
+    record = steps[0].record if steps[0].is_done else None
+    splits = record.counts["splits"] if record else count_splits(read_prompts(recipe).table)
     num_teachers, methods = len(recipe.pool), len(assigned_methods(recipe))
     collected = sum(splits[split] for split in collected_splits(recipe)) * num_teachers
     open_prompts = 0 if "routed" in collected_splits(recipe) else splits["routed"]
@@ -63,18 +62,6 @@ def plan_run(recipe: Recipe, overrides: tuple[str, ...] = ()) -> Plan:
     )
 
 
-def _splits(recipe: Recipe) -> dict[str, int]:
-    section = recipe.prompts
-    table = load_prompts(section).table
-    heldout = 0 if recipe.evaluate.path is not None else section.num_heldout
-    splits = split_prompts(table, section.num_parallel, heldout, section.seed)["split"].to_pylist()
-    counts = {name: splits.count(name) for name in ("parallel", "heldout", "routed")}
-    if recipe.evaluate.path is not None:
-        path = section.model_copy(update={"path": recipe.evaluate.path, "limit": None})
-        counts["heldout"] = load_prompts(path).table.num_rows
-    return counts
-
-
 def _needs(recipe: Recipe, step: str) -> str:
     resources = recipe.resources
     if step not in type(resources).model_fields:
@@ -83,4 +70,5 @@ def _needs(recipe: Recipe, step: str) -> str:
     actors = isinstance(part, StepResources)
     count = part.actors if actors else part.workers
     gpus = f" + {part.gpus:g} GPU" if part.gpus else ""
-    return f"{count} {'actor' if actors else 'worker'}{'s' if count > 1 else ''} x {part.cpus:g} CPU{gpus}"
+    word = ("actor" if actors else "worker") + ("s" if count > 1 else "")
+    return f"{count} {word} x {part.cpus:g} CPU{gpus}"

@@ -1,4 +1,4 @@
-"""Progress while long steps run: rows, tokens per second and time left; a line now and then in logs."""
+"""Progress while long steps run: rows, tokens per second, time left; a line at times in logs."""
 
 import time
 from collections.abc import Iterable
@@ -34,7 +34,8 @@ def follow(done: Iterable[Done], step: str, num_units: int, console: Console) ->
                 last_line = time.monotonic()
                 left = (last_line - started) / number * (num_units - number)
                 console.print(
-                    f"  {step}: {number}/{num_units} shards, {_facts(total, started)}, {left:.0f} s left"
+                    f"  {step}: {number}/{num_units} shards, {_facts(total, started)}, "
+                    f"{left:.0f} s left"
                 )
     return total
 

@@ -1,4 +1,4 @@
-"""Carry out the steps of a recipe in order: skip what is done, refuse what has drifted, resume the rest."""
+"""Carry out a recipe's steps in order: skip what is done, refuse what drifted, resume the rest."""
 
 import platform
 import time
@@ -98,10 +98,12 @@ def require_no_drift(plan: list[Planned], given: tuple[str, ...], start: str | N
 def _covers(override: str, key: str) -> bool:
     """Whether a `key=value` of the command line accounts for a difference under `key`."""
     given = override.partition("=")[0]
-    both_teachers = given.startswith("teachers") and key.startswith("teachers")
-    return (
-        both_teachers or key == given or key.startswith(given + ".") or given.startswith(key + ".")
-    )
+    # Teachers are numbered in the recipe and named in records; what `compare` makes all teachers
+    # answer follows from several of its keys.
+    for derived, section in (("teachers", "teachers"), ("compare.splits", "compare")):
+        if key.startswith(derived) and given.split(".")[0] == section:
+            return True
+    return key == given or key.startswith(given + ".") or given.startswith(key + ".")
 
 
 def run_recipe(
@@ -128,7 +130,6 @@ def run_recipe(
     run = run_of(recipe)
     plan = planned_steps(recipe, run)
     require_no_drift(plan, overrides, start)
-    run.root.write_json("recipe.json", recipe.model_dump(mode="json"))
     todo = _todo(plan, start, until)
     for planned in plan:
         if planned not in todo and planned.is_done:
@@ -138,9 +139,9 @@ def run_recipe(
 
         with session(verbose) as cluster:
             check_fits(recipe, cluster)
-            _carry_out(todo, recipe, run, console)
+            _carry_out(plan, todo, recipe, run, console)
     else:
-        _carry_out(todo, recipe, run, console)
+        _carry_out(plan, todo, recipe, run, console)
     return run
 
 
@@ -154,16 +155,23 @@ def _todo(plan: list[Planned], start: str | None, until: str | None) -> list[Pla
     return plan[first:last]
 
 
-def _carry_out(todo: list[Planned], recipe: Recipe, run: Run, console: Console) -> None:
-    _invalidate(todo, run)
+def _carry_out(
+    plan: list[Planned], todo: list[Planned], recipe: Recipe, run: Run, console: Console
+) -> None:
+    _invalidate(plan, todo, run)
+    run.root.write_json("recipe.json", recipe.model_dump(mode="json"))
     for planned in todo:
         _carry_out_one(planned, recipe, run, console)
 
 
-def _invalidate(todo: list[Planned], run: Run) -> None:
-    """Take away records that no longer hold, before anything they vouch for is touched."""
-    for planned in todo:
-        run.records.remove(f"{planned.step.name}.json")
+def _invalidate(plan: list[Planned], todo: list[Planned], run: Run) -> None:
+    """Take away records that no longer hold, before anything they vouch for is touched.
+
+    Also those of steps after `--until`: a report must not show them beside the new recipe.
+    """
+    for planned in plan:
+        if planned in todo or not planned.is_done:
+            run.records.remove(f"{planned.step.name}.json")
 
 
 def _carry_out_one(planned: Planned, recipe: Recipe, run: Run, console: Console) -> None:

@@ -2,8 +2,8 @@
 
 prompts -> collect -> score -> rewards -> router -> route -> synthesize -> finetune -> evaluate
 
-Baselines replace the router by another way to fill the assignment and share every other step. Small tables
-(rewards of the parallel set) are worked on by the driver, shard by shard; models run on Ray.
+Baselines replace the router by another way to fill the assignment and share every other step. Small
+tables (rewards of the parallel set) are worked on by the driver, shard by shard; models run on Ray.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -203,7 +203,7 @@ STEPS: tuple[Step, ...] = (
         (),
         lambda r: {"prompts": _dump(r.prompts), "evaluate": _dump(r.evaluate, "path")},
         _prompts,
-        lambda run: [run.prompts, run.dead_letters],
+        lambda run: [run.prompts, run.dead_letters("prompts")],
         on_ray=False,
     ),
     Step(
@@ -214,7 +214,8 @@ STEPS: tuple[Step, ...] = (
             "compare": {"splits": list(collected_splits(r))},
         },
         _collect,
-        lambda run: [],  # responses are filed by what determines them
+        # Responses stay: they are filed by what determines them.
+        lambda run: [run.dead_letters("collect")],
     ),
     Step(
         "score",
@@ -229,7 +230,11 @@ STEPS: tuple[Step, ...] = (
     Step(
         "rewards",
         ("score",),
-        lambda r: {"scoring": _dump(r.scoring, "alpha", "scaling")},
+        # From here on tables hold one value per teacher, in the pool's order.
+        lambda r: {
+            "scoring": _dump(r.scoring, "alpha", "scaling"),
+            "teachers": list(r.pool.names),
+        },
         _rewards,
         lambda run: [run.rewards],
         on_ray=False,
@@ -246,14 +251,14 @@ STEPS: tuple[Step, ...] = (
         ("router",),
         lambda r: {"compare": _dump(r.compare)},
         _route,
-        lambda run: [run.logits, run.assignment("")],
+        lambda run: [run.logits, run.assignment(""), run.dead_letters("route")],
     ),
     Step(
         "synthesize",
         ("route",),
         lambda r: {"finetune": _dump(r.finetune, "keep_truncated")},
         _synthesize,
-        lambda run: [run.examples(""), run.dataset],
+        lambda run: [run.examples(""), run.dataset, run.dead_letters("synthesize")],
     ),
     Step(
         "finetune",

@@ -1,9 +1,10 @@
 """Run units of work on a Ray Data actor pool.
 
-A row of the data set is a unit (a shard's name), a block is one row, an actor holds one piece of work: a
-teacher's engine, the student, the router. Actors read and write the run folder themselves, so rows of
-text never pass through the driver, whose memory does not grow with the number of prompts. A unit that is
-carried out twice, after the death of an actor or of the driver, leaves the same file.
+A row of the data set is a unit (a shard's name), a block is one row, an actor holds one piece of
+work: a teacher's engine, the student, the router. Actors read and write the run folder themselves,
+so rows of text never pass through the driver, whose memory does not grow with the number of
+prompts. A unit that is carried out twice, after the death of an actor or of the driver, leaves the
+same file.
 """
 
 import logging
@@ -81,7 +82,7 @@ def run_units(
 
 
 def describe(error: BaseException) -> str:
-    """What went wrong, without Ray's wrapping: our own messages as they are, others with their type."""
+    """What went wrong, without Ray's wrapping: our messages as they are, others with their type."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, PersynError):

@@ -1,7 +1,7 @@
 """Connect to Ray and check, before anything starts, that the cluster can hold each step.
 
-A Ray Data pipeline whose actors need more logical CPUs than there are waits without a word. So every pool
-is compared with the cluster first, and refused with the numbers.
+A Ray Data pipeline whose actors need more logical CPUs than there are waits without a word. So
+every pool is compared with the cluster first, and refused with the numbers.
 """
 
 import logging
@@ -29,14 +29,19 @@ class Cluster:
 
 @contextmanager
 def session(verbose: bool = False) -> Iterator[Cluster]:
-    """A connection to the cluster at RAY_ADDRESS, or to a Ray of this machine that ends with it."""
+    """A connection to the cluster at RAY_ADDRESS, or to a Ray of this machine that ends with it.
+
+    `ray job submit` sets RAY_ADDRESS for what it starts.
+    """
     started = not ray.is_initialized()
     if started:
         if not verbose:
             # Ray's C++ side warns of restarts in ways that say nothing about the run.
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        address = os.environ.get("RAY_ADDRESS")
         ray.init(
-            include_dashboard=None if os.environ.get("RAY_ADDRESS") else False,
+            address=address or "local",
+            include_dashboard=None if address else False,
             log_to_driver=verbose,
             logging_level=logging.INFO if verbose else logging.ERROR,
             runtime_env={"env_vars": worker_environment()},
@@ -87,7 +92,7 @@ def check_fits(recipe: Recipe, cluster: Cluster) -> None:
             if count * each > total + 1e-9 or each > largest + 1e-9:
                 key = f"resources.{name}"
                 raise ConfigError(
-                    f"Step {name} needs {count} {word} x {each:g} {unit} = {count * each:g} {unit}; "
+                    f"Step {name} needs {count} {word} x {each:g} {unit} = {count * each:g}; "
                     f"the cluster has {total:g} (largest node {largest:g}). "
                     f"Lower {key}.{word} or {key}.{unit.lower()}, or use a larger cluster."
                 )

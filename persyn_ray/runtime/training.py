@@ -1,8 +1,8 @@
 """Fit the router and fine-tune students on Ray Train workers.
 
-The loops below run on every worker; the Trainer finds the process group that Ray set up. What they learn
-goes into the run folder, and the proof that it is complete is written last. Checkpoints go through Ray
-Train, so that a worker's death or a new start goes on from the last one.
+The loops below run on every worker; the Trainer finds the process group that Ray set up. What they
+learn goes into the run folder, and the proof that it is complete is written last. Checkpoints go
+through Ray Train, so that a worker's death or a new start goes on from the last one.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Route: prompts in, one router logit per teacher out, and which teachers can take the prompt at all."""
+"""Route: prompts in; one router logit per teacher out, and which teachers can take the prompt."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from persyn_ray.models.router import load_router, router_logits
 from persyn_ray.pool import TeacherPool
 from persyn_ray.schemas import PROMPTS, conform, logits_schema
 from persyn_ray.stages.generate import requests_of
+from persyn_ray.stages.score import on_device
 
 TOKENS_PER_BATCH = 16384
 
@@ -21,7 +22,8 @@ class Route:
 
     def __init__(self, router: Path, teachers: tuple[Teacher, ...], max_length: int) -> None:
         names = tuple(teacher.name for teacher in teachers)
-        self.router, self.tokenizer = load_router(router, names)
+        model, self.tokenizer = load_router(router, names)
+        self.router = on_device(model)
         self.engines = [build_engine(teacher, TeacherPool(names)) for teacher in teachers]
         self.max_length = max_length
         self.writes = logits_schema(names)

@@ -1,13 +1,14 @@
 """Learnability and Quality: prompts and responses in, raw signals out.
 
-Both signals are stored as they are; alpha and scaling are applied later, on the driver. A missing or
-empty response has a null signal, counted and never guessed.
+Both signals are stored as they are; alpha and scaling are applied later, on the driver. A missing
+or empty response has a null signal, counted and never guessed.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import torch
 
 from persyn_ray.config import ExactAnswer, ExactMatch, Model, RewardModel
 from persyn_ray.models.chat import Example, encode_example
@@ -21,6 +22,11 @@ from persyn_ray.models.load import (
 from persyn_ray.models.reward_model import reward_scores
 from persyn_ray.schemas import LEARNABILITY, QUALITY, conform
 from persyn_ray.verify import Verdict, Verifier, exact_match
+
+
+def on_device(model: Any) -> Any:
+    """The model on the GPU that this process was given, if any (`resources.*.gpus`)."""
+    return model.to("cuda") if torch.cuda.is_available() else model
 
 
 def paired(prompts: pa.Table, responses: pa.Table) -> list[dict[str, Any]]:
@@ -38,10 +44,9 @@ class Learnability:
     def __init__(
         self, student: Model, tokens_per_batch: int, max_length: int | None = None
     ) -> None:
-        self.model = load_causal_lm(
-            student.name, student.dtype, student.revision, student.trust_remote_code
-        )
-        self.tokenizer = load_tokenizer(student.name, student.revision, student.chat_template)
+        code = student.trust_remote_code
+        self.model = on_device(load_causal_lm(student.name, student.dtype, student.revision, code))
+        self.tokenizer = load_tokenizer(student.name, student.revision, student.chat_template, code)
         self.tokens_per_batch = tokens_per_batch
         self.max_length = min(
             length for length in (max_length, context_length(self.model.config), 1 << 30) if length
@@ -68,7 +73,7 @@ class Learnability:
         return conform(table, LEARNABILITY, "learnability")
 
     def _example(self, row: dict[str, Any]) -> Example | None:
-        """The tokenised pair, or None when there is no response or it exceeds the student's context."""
+        """The tokenised pair; None without a response or past the student's context."""
         if not row["response"]:
             return None
         example = encode_example(self.tokenizer, row["messages"], row["response"])
@@ -83,12 +88,11 @@ class Quality:
     def __init__(self, how: ExactAnswer | ExactMatch | RewardModel) -> None:
         self.how = how
         if isinstance(how, RewardModel):
-            self.model = load_sequence_classifier(
-                how.model.name, how.model.dtype, how.model.revision
+            model, code = how.model, how.model.trust_remote_code
+            self.model = on_device(
+                load_sequence_classifier(model.name, model.dtype, model.revision, code)
             )
-            self.tokenizer = load_tokenizer(
-                how.model.name, how.model.revision, how.model.chat_template
-            )
+            self.tokenizer = load_tokenizer(model.name, model.revision, model.chat_template, code)
         if isinstance(how, ExactAnswer):
             self.verifier = Verifier(timeout_seconds=how.timeout_seconds)
 

@@ -102,7 +102,7 @@ def load_rewards(run: Run, shards: Sequence[str], num_teachers: int) -> Rewards:
 
 
 def heldout_mask(prompt_ids: Sequence[str], fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Which prompts of the parallel set the router is not fitted on: by a hash, so never by order."""
+    """Which prompts of the parallel set the router is not fitted on: by a hash, not by order."""
     draws = [
         int.from_bytes(blake2b(f"{seed}:{name}".encode(), digest_size=8).digest(), "big")
         for name in prompt_ids

@@ -1,8 +1,9 @@
-"""Units of work: one shard of one table, read from the run folder, computed by a stage, written back.
+"""Units of work: one shard of one table, read from the run folder, computed by a stage, written
+back.
 
-A unit is a small dict (`{"shard": …}`), so a whole step is a list of units that any executor can run in
-any order and more than once: what is there already is not done again, and a file appears only when it is
-complete. Nothing here knows what runs it.
+A unit is a small dict (`{"shard": …}`), so a whole step is a list of units that any executor can
+run in any order and more than once: what is there already is not done again, and a file appears
+only when it is complete. Nothing here knows what runs it.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ from persyn_ray.stages.score import Learnability, Quality
 from persyn_ray.storage import Folder
 
 Unit = dict[str, str]
+FAILED = ("error", "missing")
+"""Finish reasons of a response that is not there."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Progress:
 
 
 class Work(Protocol):
-    """Something that carries out units; its constructor may be expensive, and runs where the work runs."""
+    """Carries out units; its constructor may be expensive, and runs where the work runs."""
 
     def __call__(self, unit: Unit) -> Progress: ...
 
@@ -53,7 +56,8 @@ class Collect:
     """Teachers answer what is still unanswered of a shard.
 
     Args:
-        methods: None asks every teacher for every prompt; otherwise a teacher answers the prompts that
+        methods: None asks every teacher for every prompt; otherwise a teacher answers the prompts
+        that
             any of these methods assigned to it.
     """
 
@@ -66,12 +70,22 @@ class Collect:
         prompts = self.run.prompts.read_table(shard)
         new = [self._answer(teacher, shard, prompts) for teacher in self.recipe.teachers]
         responses = pa.concat_tables(new)
-        failed = rows.among(responses, "finish_reason", ["error", "missing"])
-        if failed.num_rows:
-            step = "collect" if self.methods is None else "synthesize"
-            self.run.dead_letters.write_table(f"{step}-{shard}", dead_letters(step, failed))
-        tokens = rows.total(responses, "num_tokens")
-        return Progress(responses.num_rows, tokens, failed.num_rows)
+        failed = rows.among(responses, "finish_reason", FAILED)
+        self._bury(shard, prompts)
+        return Progress(responses.num_rows, rows.total(responses, "num_tokens"), failed.num_rows)
+
+    def _bury(self, shard: str, prompts: pa.Table) -> None:
+        """Dead letters of all failures that are stored, also of those that an earlier call met."""
+        step = "collect" if self.methods is None else "synthesize"
+        failed: list[pa.Table] = []
+        for teacher in self.recipe.teachers:
+            wanted = self._wanted(teacher, shard, prompts)
+            stored = existing(self.run.responses(teacher), shard, RESPONSES)
+            stored = rows.among(stored, "prompt_id", wanted["prompt_id"])
+            failed.append(rows.among(stored, "finish_reason", FAILED))
+        letters = dead_letters(step, pa.concat_tables(failed))
+        if letters.num_rows:
+            self.run.dead_letters(step).write_table(shard, letters)
 
     def _answer(self, teacher: Teacher, shard: str, prompts: pa.Table) -> pa.Table:
         folder = self.run.responses(teacher)
@@ -137,7 +151,7 @@ class Score:
         folder_of: Callable[[Recipe, Teacher], Folder],
         stage: Learnability | Quality,
     ) -> Progress:
-        """Score all teachers' new responses to this shard's prompts in one call, filed by teacher."""
+        """Score all teachers' new responses to a shard's prompts in one call, filed by teacher."""
         old: dict[str, pa.Table] = {}
         todo: list[pa.Table] = []
         for teacher in self.recipe.teachers:
@@ -190,7 +204,7 @@ class RouteShard:
 
 
 class EvaluateShard:
-    """A student answers held-out problems; answers are checked. Unit: shard, student, number of rows."""
+    """A student's answers to held-out problems checked. Unit: shard, student, number of rows."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe, self.run = recipe, run_of(recipe)

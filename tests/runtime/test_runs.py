@@ -1,0 +1,172 @@
+"""Both shipped recipes from end to end on a real Ray, made small; resumption after kill -9."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from persyn_ray.config import Recipe, load_recipe
+from persyn_ray.errors import DriftError
+from persyn_ray.layout import run_of
+from persyn_ray.pipeline.reporting import write_report
+from persyn_ray.pipeline.runner import run_recipe
+from persyn_ray.runtime.session import Cluster
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+ROOT = Path(__file__).parents[2]
+METHODS = {"persyn", "random", "best_constant", "strong", "oracle"}
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO())
+
+
+def times(folder: Path) -> dict[str, int]:
+    """Modification time of every table file."""
+    return {str(file): file.stat().st_mtime_ns for file in sorted(folder.rglob("*.parquet"))}
+
+
+@pytest.fixture(scope="module")
+def small_quickstart(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Recipe:
+    folder = tmp_path_factory.mktemp("quickstart")
+    overrides = (
+        f"run={folder}/run",
+        "prompts.limit=200",
+        "prompts.num_parallel=120",
+        "prompts.shard_rows=60",
+        "router.epochs=2",
+        "router.learning_curve=[40]",
+        "finetune.max_steps=4",
+        "finetune.save_steps=2",
+        "evaluate.limit=40",
+        "compare.methods=[random, best_constant, strong, oracle]",
+    )
+    recipe = load_recipe(ROOT / "jobs" / "quickstart.yaml", overrides)
+    run_recipe(recipe, quiet())
+    return recipe
+
+
+def test_the_quickstart_ends_with_its_report_data_set_router_and_students(
+    small_quickstart: Recipe,
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    run = run_of(small_quickstart)
+    address = write_report(small_quickstart, run, quiet())
+    report = json.loads(Path(run.root.local_path, "report.json").read_text())
+    assert "<svg" in Path(address).read_text()
+    assert set(report["allocation"]["methods"]) == METHODS
+    assert set(report["student"]["methods"]) == METHODS
+    assert report["router"]["references"]["oracle"]["regret"]["value"] == 0
+    for shares in report["allocation"]["methods"].values():
+        assert sum(shares.values()) == pytest.approx(1)
+    assert [step["step"] for step in report["timing"]["steps"]][-1] == "evaluate"
+    folder = run.student("persyn").local_path
+    assert AutoModelForCausalLM.from_pretrained(folder).num_parameters() > 0
+    assert AutoTokenizer.from_pretrained(folder).chat_template
+
+
+def test_the_data_set_loads_with_the_datasets_library(
+    small_quickstart: Recipe, tmp_path: Path
+) -> None:
+    import datasets
+
+    run = run_of(small_quickstart)
+    files = [str(path) for path in (run.dataset / "data").local_path.glob("*.parquet")]
+    loaded = datasets.load_dataset(
+        "parquet", data_files=files, split="train", cache_dir=str(tmp_path)
+    )
+    assert len(loaded) == 200
+    assert loaded[0]["messages"][-1]["role"] == "assistant"
+    assert set(loaded["teacher"]) <= set(small_quickstart.pool.names)
+
+
+def test_a_finished_run_does_nothing_and_a_new_alpha_scores_nothing(
+    small_quickstart: Recipe,
+) -> None:
+    tables = run_of(small_quickstart).root.local_path / "tables"
+    before = times(tables)
+    run_recipe(small_quickstart, quiet())
+    assert times(tables) == before
+
+    changed = small_quickstart.model_copy(
+        update={"scoring": small_quickstart.scoring.model_copy(update={"alpha": 0.6})}
+    )
+    with pytest.raises(DriftError, match=r"scoring\.alpha was 0\.4, the recipe says 0\.6"):
+        run_recipe(changed, quiet())
+    run_recipe(changed, quiet(), overrides=("scoring.alpha=0.6",), until="rewards")
+    after = times(tables)
+    kept = ("responses", "learnability", "quality", "prompts")
+    for name, written in before.items():
+        if any(f"/tables/{kind}/" in name for kind in kept):
+            assert after[name] == written
+    assert any(after[name] != before[name] for name in before if "/tables/rewards/" in name)
+    # leave the run as it was for whoever comes next
+    run_recipe(small_quickstart, quiet(), start="rewards", until="rewards")
+
+
+@pytest.mark.assets
+def test_real_recorded_answers_and_a_real_student_go_the_whole_way(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    if not (ROOT / "../shared/data/gsm8k_parallel.parquet").exists():
+        pytest.skip("../shared/data/gsm8k_parallel.parquet is not here")
+    recipe = load_recipe(
+        ROOT / "jobs" / "gsm8k_recorded.yaml",
+        (
+            f"run={tmp_path}/run",
+            "prompts.limit=48",
+            "prompts.num_parallel=24",
+            "prompts.num_heldout=12",
+            "prompts.shard_rows=12",
+            "router.epochs=1",
+            "router.learning_curve=[]",
+            "finetune.max_steps=2",
+            "finetune.max_length=256",
+            "evaluate.limit=2",
+            "evaluate.max_tokens=8",
+        ),
+    )
+    run = run_recipe(recipe, quiet())
+    write_report(recipe, run, quiet())
+    report = json.loads((run.root.local_path / "report.json").read_text())
+    assert report["router"]["heldout_set"] == "held-out prompts"
+    assert report["router"]["references"]["persyn"]["reward"]["num"] == 12
+    assert set(report["router"]["differences"]) == METHODS - {"persyn"}
+    assert report["reward"]["teachers"]["gpt-4"]["mean_learnability"] < 0
+    assert report["prompts"]["num_duplicates"] == 5 * 1319
+
+
+def test_kill_9_loses_nothing_and_repeats_nothing(tmp_path: Path, small_recipe: Recipe) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(small_recipe.model_dump(mode="json")))
+    command = [sys.executable, "-m", "persyn_ray.cli", "run", str(path), "--until", "collect"]
+    responses = Path(small_recipe.run) / "tables" / "responses"
+    first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 240
+    while not list(responses.rglob("shard-*.parquet")) and first.poll() is None:
+        assert time.monotonic() < deadline, "nothing was collected in time"
+        time.sleep(0.02)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    written = times(responses)
+
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=300)
+    after = times(responses)
+    assert {name: after[name] for name in written} == written
+    run = run_of(small_recipe)
+    for teacher in small_recipe.teachers:
+        ids = [
+            i
+            for _, table in run.responses(teacher).tables()
+            for i in table["prompt_id"].to_pylist()
+        ]
+        assert len(ids) == len(set(ids)) == small_recipe.prompts.num_parallel
