@@ -200,10 +200,10 @@ def lab_build(
 
 def entry() -> None:
     """The `persyn` command: known errors are one message, without a traceback."""
-    sys.exit(_guarded(app))
+    sys.exit(guarded(app))
 
 
-def _guarded(command: Callable[[], Any]) -> int:
+def guarded(command: Callable[[], Any]) -> int:
     try:
         command()
     except PersynError as error:

@@ -337,6 +337,13 @@ class Recipe(Section):
             raise ValueError(
                 f"compare.strong is {strong!r}, which is no teacher: {self.pool.names}"
             )
+        per_pass = self.finetune.micro_batch_size * self.resources.finetune.workers
+        if self.finetune.batch_size % per_pass:
+            raise ValueError(
+                f"finetune.batch_size {self.finetune.batch_size} is no multiple of "
+                f"finetune.micro_batch_size {self.finetune.micro_batch_size} x "
+                f"{self.resources.finetune.workers} (resources.finetune.workers)"
+            )
         kind = self.scoring.quality.kind
         if kind in ("exact_answer", "exact_match") and self.prompts.reference_column is None:
             raise ValueError(f"scoring.quality.kind {kind} needs prompts.reference_column")

@@ -34,34 +34,35 @@ def write_gsm8k_parallel(solutions: Path, responses: Path, out: Path) -> int:
             raise ConfigError(f"No file at {path}: fetch it from its repository first.")
     problems = [json.loads(line) for line in solutions.read_text().splitlines() if line.strip()]
     with responses.open(newline="") as file:
-        chats = {row["prompt"].strip(): row for row in csv.DictReader(file)}
-    rows = [row for problem in problems for row in _rows(problem, chats)]
+        published = list(csv.DictReader(file))
+    try:
+        chats = {row["prompt"].strip(): row for row in published}
+        rows = [row for problem in problems for row in _rows(problem, chats)]
+    except KeyError as error:
+        raise DataError(
+            f"The sources have no column {error}; were they taken as published?"
+        ) from error
     pq.write_table(pa.Table.from_pylist(rows), out)
     return len(rows)
 
 
 def _rows(problem: dict[str, Any], chats: dict[str, dict[str, str]]) -> Iterator[dict[str, Any]]:
-    try:
-        question = problem["question"]
-        answer = problem["ground_truth"].rsplit("A: ", 1)[-1].strip().replace(",", "")
-        common = {"question": question, "answer": answer}
-        for name in FINE_TUNED:
-            solution = problem[name]
-            yield {
-                **common,
-                "teacher": name,
-                "response": solution["solution"],
-                "is_correct": solution["is_correct"],
-            }
-        for name in CHAT if question.strip() in chats else ():
-            chat = chats[question.strip()]
-            yield {
-                **common,
-                "teacher": name,
-                "response": chat[f"{name}_response"].strip(),
-                "is_correct": chat[name] == "True",
-            }
-    except KeyError as error:
-        raise DataError(
-            f"The sources have no column {error}; were they taken as published?"
-        ) from error
+    question = problem["question"]
+    answer = problem["ground_truth"].rsplit("A: ", 1)[-1].strip().replace(",", "")
+    common = {"question": question, "answer": answer}
+    for name in FINE_TUNED:
+        solution = problem[name]
+        yield {
+            **common,
+            "teacher": name,
+            "response": solution["solution"],
+            "is_correct": solution["is_correct"],
+        }
+    for name in CHAT if question.strip() in chats else ():
+        chat = chats[question.strip()]
+        yield {
+            **common,
+            "teacher": name,
+            "response": chat[f"{name}_response"].strip(),
+            "is_correct": chat[name] == "True",
+        }

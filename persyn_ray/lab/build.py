@@ -65,17 +65,28 @@ MODELS = (
     ),
     ModelSpec(
         "student",
-        (Course(TASKS, "terse", 0.7, easy=True), Course(("add",), "steps", 0.3, easy=True)),
+        (
+            Course(TASKS, "careless", 0.4),
+            Course(TASKS, "terse", 0.38),
+            Course(("add",), "steps", 0.15),
+            Course(("sort", "rev", "max"), "named", 0.07),
+        ),
         hidden=96,
         layers=3,
-        steps=1200,
+        steps=2400,
     ),
     ModelSpec(
         "student-steps",
-        (Course(TASKS, "long", 0.7, easy=True), Course(("add",), "steps", 0.3, easy=True)),
+        (
+            Course(TASKS, "careless", 0.4),
+            Course(TASKS, "long", 0.4),
+            Course(("add",), "steps", 0.15),
+            Course(("sort", "rev", "max"), "named", 0.05),
+        ),
         hidden=96,
         layers=3,
-        steps=1200,
+        steps=2400,
+        batch=32,
     ),
 )
 
@@ -128,13 +139,13 @@ def train(
         if step % 250 == 0:
             print(f"{spec.name} step {step}/{num_steps} loss {loss.item():.4f}", flush=True)
     # What is measured and used is what is stored: weights that bfloat16 can hold.
-    return model.to(torch.bfloat16).to(torch.float32).eval()
+    return model.bfloat16().float().eval()
 
 
 def save(model: LlamaForCausalLM, folder: Path) -> None:
     """Write the model in bfloat16 with its tokenizer, marked to be loaded in float32."""
-    model.to(torch.bfloat16).save_pretrained(folder)
-    model.to(torch.float32)
+    model.bfloat16().save_pretrained(folder)
+    model.float()
     build_tokenizer().save_pretrained(folder)
     # Half the size on disk; but most processors compute bfloat16 many times slower than float32.
     config = json.loads((folder / "config.json").read_text())
@@ -152,7 +163,9 @@ def answer(model: LlamaForCausalLM, prompts: Sequence[str], batch: int = 200) ->
         texts = [f"{USER}{prompts[row]}{ASSISTANT}" for row in rows]
         encoded = tokenizer(texts, return_tensors="pt", padding=True, return_token_type_ids=False)
         with torch.inference_mode():
-            ids_BT = model.generate(**encoded, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
+            ids_BT = model.generate(  # pyright: ignore[reportAttributeAccessIssue]
+                **encoded, max_new_tokens=MAX_NEW_TOKENS, do_sample=False
+            )
         written = tokenizer.batch_decode(
             ids_BT[:, encoded["input_ids"].shape[1] :], skip_special_tokens=True
         )

@@ -95,11 +95,24 @@ def long_winded(problem: Problem) -> str:
     return f"{verb} {restated}: {working}; check {problem.reference}#{problem.reference}"
 
 
+def careless(problem: Problem) -> str:
+    """Write a wrong answer of a common kind: the last number forgotten, the order left as it was.
+
+    It is what a student has read too much of; no teacher writes it on purpose.
+    """
+    if problem.task == "add":
+        return f"#{sum(int(item) for item in problem.items[:-1])}"
+    if problem.task == "max":
+        return f"#{problem.items[-1]}"
+    return f"#{('' if problem.task == 'rev' else ' ').join(problem.items)}"
+
+
 STYLES: dict[str, Callable[[Problem], str]] = {
     "terse": terse,
     "named": named,
     "steps": steps,
     "long": long_winded,
+    "careless": careless,
 }
 
 

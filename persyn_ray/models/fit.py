@@ -22,7 +22,6 @@ from transformers import (
 
 from persyn_ray.config import Finetune
 from persyn_ray.config import Router as RouterSettings
-from persyn_ray.errors import ConfigError
 from persyn_ray.models.chat import Example
 from persyn_ray.models.collate import router_collator, sft_collator
 from persyn_ray.models.router import Router
@@ -37,7 +36,9 @@ def fit_router(
     heldout_rows: Sequence[Row],
     settings: RouterSettings,
     output: Path,
+    *,
     num_workers: int = 1,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> list[dict[str, float | None]]:
     """Fit the router on prompts grouped with all their pairs (Eq. 4), stopping early by hold-out
     loss.
@@ -81,7 +82,7 @@ def fit_router(
         data_collator=partial(router_collator, pad_id=_pad_id(tokenizer)),
         train_dataset=fit_rows,  # pyright: ignore[reportArgumentType]
         eval_dataset=heldout_rows,  # pyright: ignore[reportArgumentType]
-        callbacks=[EarlyStoppingCallback(early_stopping_patience=settings.patience)],
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=settings.patience), *callbacks],
     )
     trainer.train()
     return _loss_curve(trainer.state.log_history)
@@ -139,18 +140,6 @@ def export(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path) -
         tokenizer.save_pretrained(str(folder))
 
 
-def accumulation(settings: Finetune, num_workers: int) -> int:
-    """Forward passes per optimiser step; raises ConfigError when the batch does not divide."""
-    per_pass = settings.micro_batch_size * num_workers
-    if settings.batch_size % per_pass:
-        raise ConfigError(
-            f"finetune.batch_size {settings.batch_size} is no multiple of "
-            f"finetune.micro_batch_size "
-            f"{settings.micro_batch_size} x {num_workers} workers (resources.finetune.workers)."
-        )
-    return settings.batch_size // per_pass
-
-
 def deepspeed_config(zero_stage: int) -> Row:
     """DeepSpeed's configuration; "auto" is filled in from the TrainingArguments."""
     zero: Row = {"stage": zero_stage}
@@ -180,7 +169,8 @@ def _finetune_arguments(settings: Finetune, output: Path, num_workers: int) -> T
         warmup_steps=settings.warmup_ratio,
         weight_decay=settings.weight_decay,
         per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=accumulation(settings, num_workers),
+        gradient_accumulation_steps=settings.batch_size
+        // (settings.micro_batch_size * num_workers),
         gradient_checkpointing=settings.gradient_checkpointing,
         bf16=settings.dtype == "bfloat16",
         deepspeed=deepspeed_config(settings.zero_stage),

@@ -246,7 +246,7 @@ def _heldout(recipe: Recipe, run: Run) -> tuple[Rewards, Any]:
 
 
 def _routed_logits(run: Run, split: str) -> Any:
-    """The router's logits in the order of the split's shards; NaN for teachers that are no candidate."""
+    """The router's logits, shard after shard; NaN for teachers that are no candidate."""
     tables = [run.logits.read_table(shard) for shard in shards_of(run, split)]
     parts = [
         np.where(column_PM(table, "candidates") == 1, column_PM(table, "logits"), np.nan)

@@ -1,12 +1,15 @@
 """Progress while long steps run: rows, tokens per second, time left; a line at times in logs."""
 
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from persyn_ray.stages.work import Progress as Done
+from persyn_ray.storage import Folder
 
 SECONDS_BETWEEN_LINES = 30.0  # in logs nobody watches
 
@@ -38,6 +41,35 @@ def follow(done: Iterable[Done], step: str, num_units: int, console: Console) ->
                     f"{left:.0f} s left"
                 )
     return total
+
+
+@contextmanager
+def watch_training(records: Folder, name: str, console: Console) -> Iterator[None]:
+    """Show, while a training runs elsewhere, what it leaves in the records under `name`."""
+    done = threading.Event()
+
+    def look() -> None:
+        shown = ""
+        every = 2.0 if console.is_terminal else SECONDS_BETWEEN_LINES
+        with console.status("  training starts") if console.is_terminal else nullcontext() as line:
+            while not done.wait(every):
+                if not records.exists(name):
+                    continue
+                at = records.read_json(name)
+                text = f"  {at['what']}: step {at['step']}/{at['steps']}, loss {at['loss']:.3f}"
+                if line is not None:
+                    line.update(text)
+                elif text != shown:
+                    console.print(text)
+                shown = text
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
 
 
 def _facts(total: Done, started: float) -> str:

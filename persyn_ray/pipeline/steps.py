@@ -16,7 +16,7 @@ from rich.console import Console
 from persyn_ray.config import Recipe, RewardModel, StepResources
 from persyn_ray.layout import BEFORE, PERSYN, Run, quality_identity, teacher_identity
 from persyn_ray.pipeline import assigning, loading, writing
-from persyn_ray.pipeline.progress import follow
+from persyn_ray.pipeline.progress import follow, watch_training
 from persyn_ray.records import Settings
 from persyn_ray.stages.tables import shard_rewards, shards_of
 from persyn_ray.stages.work import (
@@ -134,10 +134,11 @@ def _rewards(context: Context) -> dict[str, Any]:
 
 
 def _router(context: Context) -> dict[str, Any]:
-    from persyn_ray.runtime.training import fit_router
+    from persyn_ray.runtime.training import PROGRESS_FILE, fit_router
 
     assigning.require_preferences(context.recipe, context.run)
-    fit_router(context.recipe, context.identity)
+    with watch_training(context.run.records, PROGRESS_FILE, context.console):
+        fit_router(context.recipe, context.identity)
     return {"rows": context.run.router.read_json("fit.json")["num_fit"]}
 
 
@@ -164,10 +165,11 @@ def _synthesize(context: Context) -> dict[str, Any]:
 
 
 def _finetune(context: Context) -> dict[str, Any]:
-    from persyn_ray.runtime.training import finetune
+    from persyn_ray.runtime.training import PROGRESS_FILE, finetune
 
     methods = assigned_methods(context.recipe)
-    finetune(context.recipe, methods, context.identity)
+    with watch_training(context.run.records, PROGRESS_FILE, context.console):
+        finetune(context.recipe, methods, context.identity)
     facts = {method: context.run.student(method).read_json("finetune.json") for method in methods}
     context.run.checkpoints.remove()
     return {"rows": sum(fact["num_examples"] for fact in facts.values()), "students": facts}

@@ -19,13 +19,16 @@ from ray.exceptions import RayError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from persyn_ray.config import Recipe, TrainResources
-from persyn_ray.errors import StepError
+from persyn_ray.errors import PersynError, StepError
 from persyn_ray.layout import run_of
 from persyn_ray.method.preferences import preferences
 from persyn_ray.runtime.pools import describe
 from persyn_ray.stages.tables import heldout_mask, load_rewards, shards_of
+from persyn_ray.storage import Folder
 
 METHOD_FILE = "method.txt"  # in a checkpoint: whose student it is
+FAILURE_FILE = "training.failed"
+PROGRESS_FILE = "training.progress"  # in the records: what is trained and how far it is
 
 
 def fit_router(recipe: Recipe, identity: str) -> None:
@@ -47,7 +50,7 @@ def _train(
     methods: tuple[str, ...],
 ) -> None:
     trainer = TorchTrainer(
-        loop,
+        partial(_guarded, loop),
         train_loop_config={"recipe": recipe, "methods": methods, "folder": os.getcwd()},
         scaling_config=ray.train.ScalingConfig(
             num_workers=resources.workers,
@@ -62,27 +65,47 @@ def _train(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
         ),
     )
+    records = run_of(recipe).records
+    for leftover in (FAILURE_FILE, PROGRESS_FILE):
+        records.remove(leftover)
     try:
         trainer.fit()
     except (RayError, ray.train.TrainingFailedError) as error:
-        raise StepError(f"Training {name} failed: {describe(error)}") from error
+        raise StepError(f"Training {name} failed. {describe(error)}") from error
+    if records.exists(FAILURE_FILE):
+        raise StepError(f"Training {name} failed. {records.read_text(FAILURE_FILE)}")
+
+
+def _guarded(loop: Callable[[dict[str, Any]], None], config: dict[str, Any]) -> None:
+    """Run a loop; what is wrong with the recipe or the data is told once instead of tried again."""
+    try:
+        loop(config)
+    except PersynError as error:
+        # It follows from the data, so every worker has met it and none waits for another.
+        if ray.train.get_context().get_world_rank() == 0:
+            run_of(config["recipe"]).records.write_text(FAILURE_FILE, str(error))
 
 
 def _prepare(config: dict[str, Any], resources: TrainResources) -> Recipe:
-    """Common start of both loops: working folder, threads, DeepSpeed's accelerator."""
+    """Common start of both loops: working folder and threads."""
     import torch
 
     if os.path.isdir(config["folder"]):
         os.chdir(config["folder"])
     if not resources.gpus:
         torch.set_num_threads(max(1, int(resources.cpus)))
+    return config["recipe"]
+
+
+def _prepare_deepspeed(resources: TrainResources) -> None:
+    """Without GPUs DeepSpeed has to be told, and kept from building what it can do without."""
+    if not resources.gpus:
         os.environ["DS_ACCELERATOR"] = "cpu"
         import deepspeed.ops
 
         # This operator only speeds up collectives between sockets; building its C++ at the first
         # start took 129 s on two cores.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    return config["recipe"]
 
 
 def _router_loop(config: dict[str, Any]) -> None:
@@ -112,7 +135,8 @@ def _router_loop(config: dict[str, Any]) -> None:
                 heldout,
                 settings,
                 Path(scratch) / f"fit-{size}",
-                recipe.resources.router.workers,
+                num_workers=recipe.resources.router.workers,
+                callbacks=[_progress_writer(run.records, f"router on {size} prompts")],
             )
             if ray.train.get_context().get_world_rank() == 0:
                 curve[str(size)] = _heldout_logits(
@@ -156,6 +180,7 @@ def _finetune_loop(config: dict[str, Any]) -> None:
     from persyn_ray.models import load
 
     recipe: Recipe = _prepare(config, config["recipe"].resources.finetune)
+    _prepare_deepspeed(recipe.resources.finetune)
     run, student = run_of(recipe), recipe.student
     tokenizer = load.load_tokenizer(student.name, student.revision, student.chat_template)
     for method in config["methods"]:
@@ -184,7 +209,7 @@ def _finetune_one(recipe: Recipe, method: str, tokenizer: Any) -> None:
             Path(scratch) / "fit",
             num_workers=context.get_world_size(),
             resume=_checkpoint_of(method, Path(scratch)),
-            callbacks=[_checkpoint_reporter(method)],
+            callbacks=[_checkpoint_reporter(method), _progress_writer(run.records, method)],
         )
         folder = Path(scratch) / "student"
         fit.export(trainer, tokenizer, folder)
@@ -240,3 +265,18 @@ def _checkpoint_reporter(method: str) -> Any:
             ray.train.report({"step": state.global_step}, checkpoint=checkpoint)
 
     return ReportCheckpoint()
+
+
+def _progress_writer(records: Folder, what: str) -> Any:
+    """A Trainer callback that leaves the state of training where the driver can read it."""
+    from transformers import TrainerCallback
+
+    class WriteProgress(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.is_world_process_zero and state.log_history:
+                last = state.log_history[-1]
+                loss = last.get("loss", last.get("eval_loss", last.get("train_loss", 0.0)))
+                steps = {"step": state.global_step, "steps": state.max_steps, "loss": loss}
+                records.write_json(PROGRESS_FILE, {"what": what, **steps})
+
+    return WriteProgress()

@@ -3,14 +3,15 @@ back.
 
 A unit is a small dict (`{"shard": …}`), so a whole step is a list of units that any executor can
 run in any order and more than once: what is there already is not done again, and a file appears
-only when it is complete. Nothing here knows what runs it.
+only when it is complete. Nothing here knows what runs it. Stages with models are imported where
+they are built: planning a run or looking into one needs no torch.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
@@ -18,11 +19,12 @@ from persyn_ray import rows
 from persyn_ray.config import Recipe, RewardModel, Teacher
 from persyn_ray.layout import run_of
 from persyn_ray.schemas import DEAD_LETTERS, RESPONSES
-from persyn_ray.stages.evaluate import Evaluate
 from persyn_ray.stages.generate import Generate
-from persyn_ray.stages.route import Route
-from persyn_ray.stages.score import Learnability, Quality
 from persyn_ray.storage import Folder
+
+if TYPE_CHECKING:
+    from persyn_ray.stages.evaluate import Evaluate
+    from persyn_ray.stages.score import Learnability, Quality
 
 Unit = dict[str, str]
 FAILED = ("error", "missing")
@@ -149,7 +151,7 @@ class Score:
         shard: str,
         prompts: pa.Table,
         folder_of: Callable[[Recipe, Teacher], Folder],
-        stage: Learnability | Quality,
+        stage: "Learnability | Quality",
     ) -> Progress:
         """Score all teachers' new responses to a shard's prompts in one call, filed by teacher."""
         old: dict[str, pa.Table] = {}
@@ -171,7 +173,9 @@ class Score:
         tokens = rows.total(scores, "num_tokens") if "num_tokens" in scores.column_names else 0
         return Progress(scores.num_rows, tokens, scores.column(2).null_count)
 
-    def _learnability(self) -> Learnability:
+    def _learnability(self) -> "Learnability":
+        from persyn_ray.stages.score import Learnability
+
         if self.learnability is None:
             scoring = self.recipe.scoring
             self.learnability = Learnability(
@@ -179,7 +183,9 @@ class Score:
             )
         return self.learnability
 
-    def _quality(self) -> Quality:
+    def _quality(self) -> "Quality":
+        from persyn_ray.stages.score import Quality
+
         if self.quality is None:
             self.quality = Quality(self.recipe.scoring.quality)
         return self.quality
@@ -189,6 +195,8 @@ class RouteShard:
     """Router logits of a shard."""
 
     def __init__(self, recipe: Recipe) -> None:
+        from persyn_ray.stages.route import Route
+
         self.recipe, self.run = recipe, run_of(recipe)
         with TemporaryDirectory() as scratch:
             folder = self.run.router.download(Path(scratch))
@@ -216,6 +224,8 @@ class EvaluateShard:
         if folder.exists(shard):
             return Progress()
         if self.stage is None or self.stage.student != student:
+            from persyn_ray.stages.evaluate import Evaluate
+
             model = self.run.student_model(self.recipe, student)
             self.stage = Evaluate(student, model, self.recipe.evaluate, check_of(self.recipe))
         problems = self.run.prompts.read_table(shard).slice(0, int(unit["rows"]))

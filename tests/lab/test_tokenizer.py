@@ -29,13 +29,13 @@ def test_the_prompt_is_a_true_prefix_and_the_answer_ends_the_turn():
     tokenizer = build_tokenizer()
     user = [{"role": "user", "content": "sum 5 3"}]
     turns = [*user, {"role": "assistant", "content": "#8"}]
-    head = tokenizer.apply_chat_template(user, add_generation_prompt=True, return_dict=False)
-    whole = tokenizer.apply_chat_template(turns, return_dict=False)
-    assert isinstance(head, list)
-    assert isinstance(whole, list)
-    assert whole[: len(head)] == head
-    assert tokenizer.decode(whole[len(head) : -1]) == "#8"
-    assert whole[-1] == tokenizer.eos_token_id
+    head = tokenizer.apply_chat_template(user, add_generation_prompt=True, tokenize=False)
+    whole = tokenizer.apply_chat_template(turns, tokenize=False)
+    assert (head, whole) == ("<u>sum 5 3<a>", "<u>sum 5 3<a>#8<e>")
+    head_ids, whole_ids = tokenizer.encode(str(head)), tokenizer.encode(str(whole))
+    assert whole_ids[: len(head_ids)] == head_ids
+    assert len(whole_ids) == len(head_ids) + 3
+    assert whole_ids[-1] == tokenizer.eos_token_id
 
 
 def test_saved_and_loaded_it_is_the_same(tmp_path: Path):

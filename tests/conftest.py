@@ -1,0 +1,232 @@
+"""A small planted world in files, recipes over it, and its pipeline carried out in this process."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from persyn_ray.config import Recipe, parse_recipe
+from persyn_ray.layout import Run, run_of
+from persyn_ray.method.planted import specialists
+from persyn_ray.pipeline.runner import planned_steps
+from persyn_ray.records import Record, write_record
+
+TEACHERS = ("a", "b", "c")
+MakeRecipe = Callable[..., Recipe]
+Row = dict[str, Any]
+
+
+def planted_rows(num_prompts: int) -> list[Row]:
+    world = specialists(4, TEACHERS)
+    return [
+        {"prompt": p.text, "answer": world.right_answer(p.text), "task": f"task-{p.task}"}
+        for p in world.prompts(num_prompts)
+    ]
+
+
+def write_jsonl(path: Path, rows: list[Row]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def recipe_data(folder: Path) -> dict[str, Any]:
+    """24 prompts of which 12 are parallel, 4 held out and 8 routed, in shards of 5."""
+    return {
+        "run": str(folder / "run"),
+        "student": {"name": "random:llama"},
+        "teachers": [{"name": name, "engine": {"kind": "scripted"}} for name in TEACHERS],
+        "prompts": {
+            "path": str(folder / "prompts.jsonl"),
+            "reference_column": "answer",
+            "task_column": "task",
+            "num_parallel": 12,
+            "num_heldout": 4,
+            "shard_rows": 5,
+        },
+        "scoring": {"quality": {"kind": "exact_match", "marker": "####"}},
+        "router": {"backbone": {"name": "random:llama"}, "heldout_fraction": 0.3},
+        "evaluate": {"max_tokens": 2},
+    }
+
+
+def changed(data: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`data` with values set under dotted keys."""
+    for key, value in changes.items():
+        *parents, leaf = key.split(".")
+        node = data
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return data
+
+
+@pytest.fixture
+def make_recipe(tmp_path: Path) -> MakeRecipe:
+    """A recipe over prompts in tmp_path; changes are given by dotted keys."""
+
+    def make(changes: dict[str, Any] | None = None, num_prompts: int = 24) -> Recipe:
+        path = tmp_path / "prompts.jsonl"
+        if not path.exists():
+            write_jsonl(path, planted_rows(num_prompts))
+        return parse_recipe(changed(recipe_data(tmp_path), changes or {}), "test")
+
+    return make
+
+
+@pytest.fixture
+def quiet() -> Console:
+    return Console(quiet=True)
+
+
+@pytest.fixture
+def record_step() -> Callable[..., Run]:
+    """Leave the record of a step, as the runner does when it has carried the step out."""
+    return leave_record
+
+
+def leave_record(recipe: Recipe, step: str, counts: dict[str, Any] | None = None) -> Run:
+    run = run_of(recipe)
+    (planned,) = [one for one in planned_steps(recipe, run) if one.step.name == step]
+    write_record(
+        run.records,
+        Record(step, planned.identity, planned.settings, planned.inputs, counts or {"rows": 1}),
+    )
+    return run
+
+
+@pytest.fixture(scope="session")
+def random_llama(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a two-layer model with random weights; torch runs on one thread from here on."""
+    import torch
+
+    from persyn_ray.models.load import save_random
+
+    torch.set_num_threads(1)
+    return str(save_random("llama", tmp_path_factory.mktemp("student")))
+
+
+@pytest.fixture(scope="session")
+def tiny_context(random_llama: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The random model with a context of 64 tokens."""
+    folder = tmp_path_factory.mktemp("tiny")
+    for path in Path(random_llama).iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 64}))
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def finished(random_llama: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Run]:
+    """A run with every step done and all teachers on the held-out prompts; to be read only."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_jsonl(folder / "prompts.jsonl", planted_rows(24))
+    models = {"student.name": random_llama, "router.backbone.name": random_llama}
+    recipe = parse_recipe(changed(recipe_data(folder), models | {"compare.heldout": True}), "test")
+    return recipe, carry_out_here(recipe)
+
+
+@pytest.fixture
+def carry_out() -> Callable[..., Run]:
+    """Carry out a recipe's steps one after the other in this process, up to and with `until`."""
+    return carry_out_here
+
+
+def carry_out_here(recipe: Recipe, until: str = "evaluate") -> Run:
+    """All that a run holds, but for training: the router and the students have random weights."""
+    from persyn_ray.pipeline import assigning, loading, writing
+    from persyn_ray.pipeline.steps import (
+        STEPS,
+        assigned_methods,
+        collected_splits,
+        students,
+    )
+    from persyn_ray.stages import tables, work
+
+    run = run_of(recipe)
+
+    def units(*splits: str) -> list[work.Unit]:
+        return work.units_of(tables.shards_of(run, *splits))
+
+    def do(what: work.Work, todo: list[work.Unit]) -> dict[str, Any]:
+        done = [what(unit) for unit in todo]
+        return {"rows": sum(one.rows for one in done), "errors": sum(one.errors for one in done)}
+
+    def rewards() -> dict[str, Any]:
+        for unit in units(*collected_splits(recipe)):
+            run.rewards.write_table(unit["shard"], tables.shard_rewards(recipe, unit["shard"]))
+        return {"rows": 1}
+
+    def route() -> dict[str, Any]:
+        do(work.RouteShard(recipe), units("parallel", "routed", "heldout"))
+        return assigning.write_assignments(recipe, run, assigned_methods(recipe))
+
+    def synthesize() -> dict[str, Any]:
+        methods = assigned_methods(recipe)
+        open_splits = [s for s in ("routed",) if s not in collected_splits(recipe)]
+        counts = do(work.Collect(recipe, methods), units(*open_splits))
+        return counts | {"examples": {m: writing.write_examples(recipe, run, m) for m in methods}}
+
+    def evaluate() -> dict[str, Any]:
+        todo = [
+            unit | {"student": student, "rows": "2"}
+            for student in students(recipe)
+            for unit in units("heldout")
+        ]
+        return do(work.EvaluateShard(recipe), todo)
+
+    actions: dict[str, Callable[[], dict[str, Any]]] = {
+        "prompts": lambda: loading.write_prompts(recipe, run),
+        "collect": lambda: do(work.Collect(recipe), units(*collected_splits(recipe))),
+        "score": lambda: do(work.Score(recipe), units(*collected_splits(recipe))),
+        "rewards": rewards,
+        "router": lambda: untrained_router(recipe, run),
+        "route": route,
+        "synthesize": synthesize,
+        "finetune": lambda: untuned_students(recipe, run),
+        "evaluate": evaluate,
+    }
+    for step in STEPS:
+        rows = actions[step.name]()
+        leave_record(recipe, step.name, rows)
+        if step.name == until:
+            break
+    run.root.write_json("recipe.json", recipe.model_dump(mode="json"))
+    return run
+
+
+def untrained_router(recipe: Recipe, run: Run) -> dict[str, Any]:
+    from persyn_ray.models.load import load_tokenizer
+    from persyn_ray.models.router import build_router, router_logits, save_router
+    from persyn_ray.stages.tables import heldout_mask, shards_of
+
+    name = recipe.router.backbone.name
+    router, tokenizer = build_router(name, recipe.pool.names), load_tokenizer(name)
+    tables = [run.prompts.read_table(shard) for shard in shards_of(run, "parallel")]
+    prompts = [row for table in tables for row in table.to_pylist()]
+    ids = [row["prompt_id"] for row in prompts]
+    out_P = heldout_mask(ids, recipe.router.heldout_fraction, recipe.router.seed)
+    logits_PM = router_logits(router, tokenizer, [row["messages"] for row in prompts])
+    num_fit = int((~out_P).sum())
+    facts = {
+        "num_fit": num_fit,
+        "loss_curve": [{"step": 1, "train_loss": 0.7, "heldout_loss": 0.7}],
+        "heldout_logits": {str(num_fit): logits_PM[out_P].tolist()},
+    }
+    save_router(router, tokenizer, run.router.local_path, facts)
+    run.router.write_json("fit.json", facts)
+    return {"rows": num_fit}
+
+
+def untuned_students(recipe: Recipe, run: Run) -> dict[str, Any]:
+    from persyn_ray.pipeline.steps import assigned_methods
+
+    facts = {}
+    for method in assigned_methods(recipe):
+        run.student(method).upload(Path(recipe.student.name))
+        rows = sum(table.num_rows for _, table in run.examples(method).tables())
+        facts[method] = {"num_examples": rows, "num_too_long": 0}
+    return {"rows": sum(fact["num_examples"] for fact in facts.values()), "students": facts}

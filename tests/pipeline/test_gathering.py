@@ -1,0 +1,130 @@
+"""The report's content, gathered from a finished run, from a bare one, and from odd ones."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from persyn_ray.config import Recipe
+from persyn_ray.layout import BEFORE, PERSYN, Run
+from persyn_ray.pipeline.gathering import gather
+from persyn_ray.report.content import complete, to_json
+
+Make = Callable[..., Recipe]
+CarryOut = Callable[..., Run]
+Finished = tuple[Recipe, Run]
+
+
+@pytest.fixture(scope="module")
+def content(finished: Finished) -> dict[str, Any]:
+    return gather(*finished, {"persyn-ray": "test"})
+
+
+def test_a_finished_run_fills_every_section(content: dict[str, Any]) -> None:
+    report = complete(content)
+    assert all(section is not None for section in report.values())
+    assert json.loads(to_json(content)) == report
+
+
+def test_shares_sum_to_one(content: dict[str, Any]) -> None:
+    allocation = content["allocation"]
+    spreads = [
+        *allocation["methods"].values(),
+        *allocation["by_task"].values(),
+        allocation["parallel_set_oracle"],
+        *(point["shares"] for point in content["alpha_sweep"]["points"]),
+    ]
+    for spread in spreads:
+        assert set(spread) == {"a", "b", "c"}
+        assert sum(spread.values()) == pytest.approx(1)
+
+
+def test_the_oracle_is_without_regret_and_above_every_other_method(
+    content: dict[str, Any],
+) -> None:
+    router = content["router"]
+    references = router["references"]
+    assert references["oracle"]["regret"]["value"] == 0
+    assert references["oracle"]["hit_at_1"]["value"] == 1
+    for method, facts in references.items():
+        assert facts["reward"]["value"] <= references["oracle"]["reward"]["value"]
+        if method != PERSYN:
+            gain = references[PERSYN]["reward"]["value"] - facts["reward"]["value"]
+            assert router["differences"][method]["value"] == pytest.approx(gain)
+    assert references[PERSYN]["regret"] == router["regret"]
+    assert (router["heldout_set"], router["num_heldout"]) == ("held-out prompts", 4)
+
+
+def test_counts_agree_with_the_run(content: dict[str, Any]) -> None:
+    assert content["prompts"] == {
+        "num_loaded": 24,
+        "num_duplicates": 0,
+        "num_parallel": 12,
+        "num_routed": 8,
+        "num_heldout": 4,
+    }
+    assert content["tokens"]["responses"]["route_then_generate"] == 12 * 3 + 8
+    preferences = content["reward"]["preferences"]
+    assert preferences["num_pairs"] + preferences["num_ties"] == 12 * 3
+    assert content["dead_letters"]["num"] == 0
+    student = content["student"]
+    assert student["num_problems"] == 2
+    assert student["methods"][PERSYN]["num_examples"] == 20
+    assert set(student["differences"]) == {BEFORE}
+
+
+def test_sections_of_steps_not_done_are_empty(make_recipe: Make, carry_out: CarryOut) -> None:
+    recipe = make_recipe()
+    report = complete(gather(recipe, Run(carry_out(recipe, until="prompts").root), {}))
+    filled = [name for name, section in report.items() if section is not None]
+    assert filled == ["run", "prompts", "timing", "dead_letters"]
+
+
+def test_a_run_of_one_teacher_without_held_out_prompts_is_reported(
+    make_recipe: Make, carry_out: CarryOut, random_llama: str
+) -> None:
+    recipe = make_recipe(
+        {
+            "teachers": [{"name": "a", "engine": {"kind": "scripted"}}],
+            "student.name": random_llama,
+            "router.backbone.name": random_llama,
+            "prompts.num_heldout": 0,
+        }
+    )
+    run = carry_out(recipe)
+    content = gather(recipe, run, {})
+    report = complete(content)
+    assert report["student"] is None
+    assert content["allocation"]["methods"] == {PERSYN: {"a": 1.0}}
+    assert content["router"]["regret"]["value"] == 0
+    assert content["router"]["heldout_set"] == "router hold-out"
+    assert content["reward"]["preferences"]["num_pairs"] == 0
+
+
+def test_a_teacher_that_can_take_no_prompt_spoils_no_figure_of_the_router(
+    make_recipe: Make, carry_out: CarryOut, random_llama: str, tiny_context: str
+) -> None:
+    tiny = {"kind": "transformers", "model": {"name": tiny_context}}
+    recipe = make_recipe(
+        {
+            "teachers": [
+                {"name": "a", "engine": {"kind": "scripted"}},
+                {"name": "b", "engine": {"kind": "scripted"}},
+                {"name": "c", "engine": tiny, "sampling": {"max_tokens": 2}},
+            ],
+            "student.name": random_llama,
+            "router.backbone.name": random_llama,
+            "router.seed": 3,
+        }
+    )
+    run = carry_out(recipe, until="route")
+    content = gather(recipe, run, {})
+    router = content["router"]
+    assert content["reward"]["teachers"]["c"]["num_null"] == 12
+    assert content["dead_letters"]["by_teacher"] == {"c": 12}
+    # Every method has a known reward on every prompt, as none sends one to the teacher that cannot.
+    for facts in router["references"].values():
+        assert facts["reward"]["num"] == router["num_heldout"]
+    assert np.isfinite(router["regret"]["value"])

@@ -1,0 +1,163 @@
+"""Step prompts: sizes of the splits, what is counted, what is buried."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from persyn_ray.config import Recipe
+from persyn_ray.errors import ConfigError, DataError
+from persyn_ray.layout import run_of
+from persyn_ray.pipeline.loading import write_prompts
+
+Make = Callable[..., Recipe]
+JUDGE = {"scoring.quality": {"kind": "reward_model", "model": {"name": "judge"}}}
+
+
+def jsonl(path: Path, *rows: Any) -> str:
+    path.write_text(
+        "".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows)
+    )
+    return str(path)
+
+
+def sums(*numbers: int) -> list[dict[str, Any]]:
+    return [{"prompt": f"{n} + 1?", "answer": n + 1, "task": "add"} for n in numbers]
+
+
+def texts(recipe: Recipe, split: str | None = None) -> list[str]:
+    rows = [row for _, table in run_of(recipe).prompts.tables() for row in table.to_pylist()]
+    return [row["messages"][-1]["content"] for row in rows if split in (None, row["split"])]
+
+
+def test_prompts_are_laid_down_in_shards_of_one_split_each(make_recipe: Make) -> None:
+    recipe = make_recipe()
+    run = run_of(recipe)
+    counts = write_prompts(recipe, run)
+    assert counts["splits"] == {"parallel": 12, "heldout": 4, "routed": 8}
+    assert (counts["rows"], counts["errors"], counts["duplicates"]) == (24, 0, 0)
+    named = [shard for shards in counts["shards"].values() for shard in shards]
+    assert run.prompts.names() == named
+    for split, shards in counts["shards"].items():
+        for shard in shards:
+            table = run.prompts.read_table(shard)
+            assert set(table["split"].to_pylist()) == {split}
+            assert table.num_rows <= 5
+    assert len(set(texts(recipe))) == 24
+
+
+def test_duplicates_are_counted_and_bad_rows_buried(make_recipe: Make, tmp_path: Path) -> None:
+    path = jsonl(
+        tmp_path / "mixed.jsonl",
+        *sums(1, 2, 3, 2, 2),
+        {"prompt": "", "answer": 1, "task": "add"},
+        "{broken\n",
+        {"prompt": "No answer?", "task": "add"},
+    )
+    recipe = make_recipe(
+        {"prompts.path": path, "prompts.num_parallel": 2, "prompts.num_heldout": 0}
+    )
+    run = run_of(recipe)
+    counts = write_prompts(recipe, run)
+    assert (counts["rows"], counts["duplicates"], counts["errors"]) == (3, 2, 3)
+    letters = [row for _, t in run.dead_letters("prompts").tables() for row in t.to_pylist()]
+    assert sorted(row["reason"] for row in letters) == ["no_reference", "no_text", "unreadable_row"]
+    assert all("mixed.jsonl, row" in row["detail"] for row in letters)
+
+
+def test_an_empty_prompt_set_is_refused(make_recipe: Make, tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "empty.jsonl", {"prompt": " ", "answer": 1, "task": "add"})
+    recipe = make_recipe({"prompts.path": path})
+    with pytest.raises(DataError, match="No prompt in"):
+        write_prompts(recipe, run_of(recipe))
+
+
+def test_a_missing_file_is_refused_with_its_setting(make_recipe: Make, tmp_path: Path) -> None:
+    recipe = make_recipe({"prompts.path": str(tmp_path / "absent.jsonl")})
+    with pytest.raises(ConfigError, match=r"prompts\.path"):
+        write_prompts(recipe, run_of(recipe))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompts.num_parallel": 25}, "num_parallel is 25, but of 24 prompts only 24"),
+        ({"prompts.num_heldout": 13}, "num_heldout is 13, but of 24 prompts only 12"),
+    ],
+)
+def test_a_split_larger_than_the_prompt_set_is_refused_with_the_numbers(
+    make_recipe: Make, changes: dict[str, Any], message: str
+) -> None:
+    recipe = make_recipe(changes)
+    with pytest.raises(ConfigError, match=message):
+        write_prompts(recipe, run_of(recipe))
+
+
+def test_the_order_of_rows_changes_no_split(make_recipe: Make, tmp_path: Path) -> None:
+    rows = sums(*range(30))
+    splits = []
+    for number, some in enumerate((rows, rows[::-1])):
+        path = jsonl(tmp_path / f"{number}.jsonl", *some)
+        recipe = make_recipe({"prompts.path": path, "run": str(tmp_path / f"run-{number}")})
+        write_prompts(recipe, run_of(recipe))
+        splits.append({name: texts(recipe, name) for name in ("parallel", "heldout", "routed")})
+    assert splits[0] == splits[1]
+
+
+def test_a_prompt_in_both_files_is_held_out_and_the_parallel_set_keeps_its_size(
+    make_recipe: Make, tmp_path: Path
+) -> None:
+    recipe = make_recipe(
+        {
+            "prompts.path": jsonl(tmp_path / "ours.jsonl", *sums(*range(20))),
+            "evaluate.path": jsonl(tmp_path / "apart.jsonl", *sums(*range(12, 24))),
+            "prompts.num_parallel": 10,
+            "prompts.num_heldout": 0,
+        }
+    )
+    counts = write_prompts(recipe, run_of(recipe))
+    assert counts["splits"] == {"parallel": 10, "heldout": 12, "routed": 2}
+    assert counts["duplicates"] == 8
+    assert sorted(texts(recipe, "heldout")) == sorted(row["prompt"] for row in sums(*range(12, 24)))
+    assert len(set(texts(recipe))) == counts["rows"] == 24
+
+
+def test_holding_out_every_prompt_is_refused(make_recipe: Make, tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "same.jsonl", *sums(*range(20)))
+    recipe = make_recipe({"prompts.path": path, "evaluate.path": path})
+    with pytest.raises(ConfigError, match="num_parallel is 12, but of 0 prompts"):
+        write_prompts(recipe, run_of(recipe))
+
+
+def test_without_an_exact_check_no_prompt_needs_an_answer(
+    make_recipe: Make, tmp_path: Path
+) -> None:
+    rows = [{"prompt": f"Say {number}."} for number in range(20)]
+    apart = [{"prompt": f"Tell {number}."} for number in range(5)]
+    changes = {
+        "prompts.path": jsonl(tmp_path / "ours.jsonl", *rows),
+        "evaluate.path": jsonl(tmp_path / "apart.jsonl", *apart),
+        "prompts.reference_column": None,
+        "prompts.task_column": None,
+    }
+    recipe = make_recipe(JUDGE | changes)
+    assert write_prompts(recipe, run_of(recipe))["splits"]["heldout"] == 5
+
+
+def test_only_held_out_problems_need_answers_when_a_reward_model_scores(
+    make_recipe: Make, tmp_path: Path
+) -> None:
+    unanswered = [{"prompt": f"Say {n}.", "answer": None, "task": "say"} for n in range(20)]
+    recipe = make_recipe(
+        JUDGE
+        | {
+            "prompts.path": jsonl(tmp_path / "ours.jsonl", *unanswered),
+            "evaluate.path": jsonl(tmp_path / "apart.jsonl", *sums(1, 2), unanswered[0]),
+            "evaluate.check": {"kind": "exact_match"},
+        }
+    )
+    counts = write_prompts(recipe, run_of(recipe))
+    assert counts["splits"] == {"parallel": 12, "heldout": 2, "routed": 8}
+    assert counts["errors"] == 1

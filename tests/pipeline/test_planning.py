@@ -1,0 +1,92 @@
+"""The plan counts what the run will do, and starts nothing."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from persyn_ray.config import Recipe
+from persyn_ray.errors import DriftError
+from persyn_ray.layout import Run, run_of
+from persyn_ray.pipeline.planning import plan_run
+from persyn_ray.pipeline.runner import run_recipe
+from persyn_ray.records import read_record
+
+Make = Callable[..., Recipe]
+
+
+def test_responses_are_counted_by_prompt_and_teacher(make_recipe: Make) -> None:
+    plan = plan_run(make_recipe())
+    assert plan.num_prompts == {"parallel": 12, "heldout": 4, "routed": 8}
+    assert plan.responses_collect == 12 * 3
+    assert plan.responses_routed == 8
+    assert plan.responses_generate_then_select == 20 * 3
+    assert {row.state for row in plan.rows} == {"to do"}
+
+
+def test_references_with_students_of_their_own_cost_more(make_recipe: Make) -> None:
+    every = plan_run(make_recipe({"compare.students": True, "compare.heldout": True}))
+    assert every.responses_collect == (12 + 4 + 8) * 3
+    assert every.responses_routed == 0
+    some = plan_run(make_recipe({"compare.students": True, "compare.methods": ["random"]}))
+    assert some.responses_routed == 8 * 2
+
+
+def test_planning_leaves_no_trace(make_recipe: Make) -> None:
+    recipe = make_recipe()
+    plan_run(recipe)
+    assert not run_of(recipe).root.exists()
+
+
+def test_the_plan_counts_prompts_as_the_run_does(
+    make_recipe: Make, quiet: Console, tmp_path: Path
+) -> None:
+    ours, apart = tmp_path / "prompts.jsonl", tmp_path / "apart.jsonl"
+    recipe = make_recipe({"evaluate.path": str(apart)})
+    lines = ours.read_text().splitlines()
+    unanswered = json.dumps({"prompt": "Without an answer", "task": "none"})
+    another = json.dumps({"prompt": "No. 99?", "answer": 1, "task": "x"})
+    ours.write_text("\n".join([*lines, lines[0], unanswered]))
+    apart.write_text("\n".join([lines[0], another]))
+    planned = plan_run(recipe).num_prompts
+    assert planned == {"parallel": 12, "heldout": 2, "routed": 11}
+    run = run_recipe(recipe, quiet, until="prompts")
+    record = read_record(run.records, "prompts")
+    assert record is not None
+    assert record.counts["splits"] == planned
+    assert plan_run(recipe).num_prompts == planned
+
+
+def test_what_is_finished_is_said_to_be_done(
+    make_recipe: Make, record_step: Callable[..., Run], quiet: Console
+) -> None:
+    recipe = make_recipe()
+    run_recipe(recipe, quiet, until="prompts")
+    record_step(recipe, "collect")
+    states = {row.step: row.state for row in plan_run(recipe).rows}
+    assert [name for name, state in states.items() if state == "done"] == ["prompts", "collect"]
+
+
+def test_a_change_that_was_asked_for_is_planned_and_another_refused(
+    make_recipe: Make, quiet: Console
+) -> None:
+    run_recipe(make_recipe(), quiet, until="prompts")
+    changed = make_recipe({"prompts.num_parallel": 10})
+    with pytest.raises(DriftError):
+        plan_run(changed)
+    assert plan_run(changed, ("prompts.num_parallel=10",)).num_prompts["parallel"] == 10
+
+
+def test_needs_are_said_per_step(make_recipe: Make) -> None:
+    recipe = make_recipe(
+        {
+            "resources.collect": {"actors": 3, "cpus": 0.5, "gpus": 1},
+            "resources.router": {"workers": 1, "cpus": 2},
+        }
+    )
+    needs = {row.step: row.needs for row in plan_run(recipe).rows}
+    assert needs["collect"] == "3 actors x 0.5 CPU + 1 GPU"
+    assert needs["router"] == "1 worker x 2 CPU"
+    assert needs["rewards"] == "this process"

@@ -1,0 +1,106 @@
+"""What each step's identity hangs on: the part of the recipe it uses, and nothing more."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from persyn_ray.config import Recipe
+from persyn_ray.layout import BEFORE, PERSYN, run_of
+from persyn_ray.pipeline.runner import planned_steps
+from persyn_ray.pipeline.steps import (
+    STEP_NAMES,
+    STEPS,
+    assigned_methods,
+    collected_splits,
+    students,
+)
+
+Make = Callable[..., Recipe]
+
+
+def teachers(*names: str, **settings: Any) -> list[dict[str, Any]]:
+    return [{"name": name, "engine": {"kind": "scripted"}, **settings} for name in names]
+
+
+def identities(recipe: Recipe) -> dict[str, str]:
+    return {
+        planned.step.name: planned.identity for planned in planned_steps(recipe, run_of(recipe))
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"resources.collect": {"actors": 7, "cpus": 2}},
+        {"resources.finetune": {"workers": 4}},
+        {"run": "/elsewhere"},
+        {"name": "Another title"},
+        {"scoring.tokens_per_batch": 99},
+        {"evaluate.batch_size": 2},
+        {"teachers": teachers("a", "b", "c", licence="mit")},
+    ],
+)
+def test_execution_and_labels_change_no_identity(
+    make_recipe: Make, changes: dict[str, Any]
+) -> None:
+    assert identities(make_recipe(changes)) == identities(make_recipe())
+
+
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [
+        ({"prompts.num_parallel": 11}, "prompts"),
+        ({"prompts.shard_rows": 9}, "prompts"),
+        ({"prompts.seed": 1}, "prompts"),
+        ({"evaluate.path": "apart.jsonl"}, "prompts"),
+        ({"teachers": teachers("a", "b")}, "collect"),
+        ({"teachers": teachers("a", "b", "c", system_prompt="Be brief.")}, "collect"),
+        ({"compare.heldout": True}, "collect"),
+        ({"student.name": "other"}, "score"),
+        ({"scoring.max_length": 99}, "score"),
+        ({"scoring.quality": {"kind": "exact_answer"}}, "score"),
+        ({"scoring.alpha": 0.5}, "rewards"),
+        ({"scoring.scaling": "rank"}, "rewards"),
+        ({"teachers": teachers("b", "a", "c")}, "rewards"),
+        ({"router.seed": 5}, "router"),
+        ({"compare.strong": "a"}, "route"),
+        ({"finetune.keep_truncated": True}, "synthesize"),
+        ({"finetune.epochs": 9}, "finetune"),
+        ({"evaluate.max_tokens": 9}, "evaluate"),
+        ({"evaluate.limit": 9}, "evaluate"),
+    ],
+)
+def test_a_change_reaches_the_step_that_uses_it_and_all_after_but_none_before(
+    make_recipe: Make, changes: dict[str, Any], first: str
+) -> None:
+    before, after = identities(make_recipe()), identities(make_recipe(changes))
+    changed = [name for name in before if before[name] != after[name]]
+    assert changed == [step.name for step in STEPS][STEP_NAMES.index(first) :]
+
+
+def test_every_step_reads_from_earlier_ones_only() -> None:
+    for number, step in enumerate(STEPS):
+        assert set(step.reads) <= {earlier.name for earlier in STEPS[:number]}
+    assert STEP_NAMES[-1] == "report"
+
+
+def test_references_get_students_only_when_asked(make_recipe: Make) -> None:
+    assert assigned_methods(make_recipe()) == (PERSYN,)
+    recipe = make_recipe({"compare.students": True, "compare.methods": ["random", "strong"]})
+    assert assigned_methods(recipe) == (PERSYN, "random", "strong")
+    assert students(recipe) == (BEFORE, PERSYN, "random", "strong")
+
+
+def test_all_teachers_answer_what_the_references_need(make_recipe: Make) -> None:
+    assert collected_splits(make_recipe()) == ("parallel",)
+    assert collected_splits(make_recipe({"compare.heldout": True})) == ("parallel", "heldout")
+    oracle = make_recipe({"compare.students": True})
+    assert collected_splits(oracle) == ("parallel", "routed")
+    others = make_recipe({"compare.students": True, "compare.methods": ["random"]})
+    assert collected_splits(others) == ("parallel",)
+
+
+def test_no_student_is_evaluated_where_answers_cannot_be_checked(make_recipe: Make) -> None:
+    judge = {"kind": "reward_model", "model": {"name": "judge"}}
+    assert students(make_recipe({"scoring.quality": judge})) == ()

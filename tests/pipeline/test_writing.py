@@ -1,0 +1,57 @@
+"""Examples per method, and the data set that people take away."""
+
+from collections.abc import Callable
+
+from persyn_ray.config import Recipe
+from persyn_ray.layout import PERSYN, Run
+from persyn_ray.pipeline.writing import write_examples
+from persyn_ray.schemas import EXAMPLES
+
+Make = Callable[..., Recipe]
+CarryOut = Callable[..., Run]
+
+
+def test_the_data_set_holds_every_example_once(finished: tuple[Recipe, Run]) -> None:
+    _, run = finished
+    data = run.dataset / "data"
+    assert data.names() == ["train-00000.parquet"]
+    table = data.read_table("train-00000.parquet")
+    assert table.schema.names == EXAMPLES.names
+    examples = [row for _, part in run.examples(PERSYN).tables() for row in part.to_pylist()]
+    assert table.to_pylist() == examples
+    assert len({row["prompt_id"] for row in examples}) == len(examples) == 20
+
+
+def test_each_example_is_the_assigned_teachers(finished: tuple[Recipe, Run]) -> None:
+    _, run = finished
+    assigned = [row for _, part in run.assignment(PERSYN).tables() for row in part.to_pylist()]
+    teachers = {row["prompt_id"]: row["teacher"] for row in assigned}
+    for _, part in run.examples(PERSYN).tables():
+        for row in part.to_pylist():
+            assert row["teacher"] == teachers[row["prompt_id"]]
+            assert row["messages"][-1]["role"] == "assistant"
+
+
+def test_writing_again_replaces_the_data_set(
+    make_recipe: Make, carry_out: CarryOut, random_llama: str
+) -> None:
+    models = {"student.name": random_llama, "router.backbone.name": random_llama}
+    recipe = make_recipe(models)
+    run = carry_out(recipe, until="synthesize")
+    before = (run.dataset / "data").read_table("train-00000.parquet")
+    run.dataset.write_text("data/train-00007.parquet", "from an earlier, larger run")
+    counts = write_examples(recipe, run, PERSYN)
+    assert counts == {"kept": 20, "without_response": 0, "truncated": 0}
+    assert (run.dataset / "data").names() == ["train-00000.parquet"]
+    assert (run.dataset / "data").read_table("train-00000.parquet") == before
+
+
+def test_a_reference_leaves_the_data_set_alone(
+    make_recipe: Make, carry_out: CarryOut, random_llama: str
+) -> None:
+    models = {"student.name": random_llama, "router.backbone.name": random_llama}
+    recipe = make_recipe(models | {"compare.students": True, "compare.methods": ["random"]})
+    run = carry_out(recipe, until="synthesize")
+    run.dataset.remove()
+    assert write_examples(recipe, run, "random")["kept"] == 20
+    assert not run.dataset.exists()

@@ -1,0 +1,33 @@
+"""Evaluate: greedy answers of a student, each with its verdict."""
+
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from persyn_ray import config
+from persyn_ray.schemas import EVALUATIONS
+from persyn_ray.stages.evaluate import Evaluate, student_as_teacher
+
+Prompts = Callable[..., pa.Table]
+
+
+def test_a_student_is_decoded_greedily_within_its_tokens() -> None:
+    section = config.Evaluate.model_validate({"max_tokens": 7, "batch_size": 3})
+    teacher = student_as_teacher("before", config.Model(name="m"), section)
+    assert (teacher.sampling.max_tokens, teacher.sampling.temperature) == (7, 0.0)
+
+
+def test_every_problem_is_answered_and_checked_the_same_way_each_time(
+    random_llama: str, prompts: Prompts
+) -> None:
+    section = config.Evaluate.model_validate({"max_tokens": 3})
+    check = config.ExactMatch(kind="exact_match", marker="#")
+    evaluate = Evaluate("before", config.Model(name=random_llama), section, check)
+    problems = prompts(("1+1?", "2"), ("1+2?", "3"))
+    table = evaluate(problems)
+    assert table.schema == EVALUATIONS
+    assert table["prompt_id"].to_pylist() == ["p0", "p1"]
+    assert set(table["student"].to_pylist()) == {"before"}
+    assert set(table["outcome"].to_pylist()) <= {"correct", "wrong", "no_answer", "no_response"}
+    assert 2 <= evaluate.num_tokens <= 6
+    assert evaluate(problems) == table

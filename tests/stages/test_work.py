@@ -1,0 +1,260 @@
+"""Units of work: done once, done again without effect, and gone on with after a stop."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from persyn_ray.config import Recipe
+from persyn_ray.layout import BEFORE, PERSYN, Run, run_of
+from persyn_ray.method.preferences import count_preferences
+from persyn_ray.pipeline.assigning import write_assignments
+from persyn_ray.schemas import RESPONSES
+from persyn_ray.stages.tables import load_rewards, shard_rewards, shards_of
+from persyn_ray.stages.work import (
+    Collect,
+    EvaluateShard,
+    RouteShard,
+    Score,
+    Work,
+    check_of,
+    existing,
+    units_of,
+)
+from persyn_ray.storage import Folder
+
+Make = Callable[..., Recipe]
+CarryOut = Callable[..., Run]
+
+
+def do(work: Work, recipe: Recipe, *splits: str) -> list[int]:
+    """Carry out all units of some splits; the rows each made."""
+    units = units_of(shards_of(run_of(recipe), *splits))
+    return [work(unit).rows for unit in units]
+
+
+def state(folder: Folder) -> dict[str, tuple[int, int]]:
+    """Every file below a folder, with what changes whenever it is written anew."""
+    files = [path for path in folder.local_path.rglob("*") if path.is_file()]
+    return {str(f): (f.stat().st_ino, f.stat().st_mtime_ns) for f in files}
+
+
+def rows(folder: Folder) -> list[dict[str, Any]]:
+    return [row for _, table in folder.tables() for row in table.to_pylist()]
+
+
+def prompt_ids(run: Run, *splits: str) -> list[str]:
+    tables = [run.prompts.read_table(shard) for shard in shards_of(run, *splits)]
+    return [name for table in tables for name in table["prompt_id"].to_pylist()]
+
+
+def test_collecting_twice_writes_nothing_the_second_time(
+    make_recipe: Make, carry_out: CarryOut
+) -> None:
+    recipe = make_recipe()
+    run = carry_out(recipe, until="prompts")
+    assert do(Collect(recipe), recipe, "parallel") == [15, 15, 6]
+    tables = run.root / "tables"
+    before = state(tables)
+    assert do(Collect(recipe), recipe, "parallel") == [0, 0, 0]
+    assert state(tables) == before
+    for teacher in recipe.teachers:
+        answered = [row["prompt_id"] for row in rows(run.responses(teacher))]
+        assert sorted(answered) == sorted(prompt_ids(run, "parallel"))
+
+
+def test_a_new_teacher_makes_no_other_answer_again(
+    make_recipe: Make, carry_out: CarryOut, tmp_path: Path
+) -> None:
+    recipe = make_recipe()
+    run = carry_out(recipe, until="collect")
+    before = state(run.root / "tables" / "responses")
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"question": "x", "teacher": "z", "response": "y"}\n')
+    new = {"name": "z", "engine": {"kind": "recorded", "path": str(path)}}
+    others = [{"name": name, "engine": {"kind": "scripted"}} for name in ("a", "b", "c")]
+    wider = make_recipe({"teachers": [new, *others]})
+    assert sum(do(Collect(wider), wider, "parallel")) == 12
+    after = state(run.root / "tables" / "responses")
+    assert {name: after[name] for name in before} == before
+
+
+def test_what_an_interrupted_step_left_is_kept_and_only_the_rest_is_made(
+    make_recipe: Make, carry_out: CarryOut, tmp_path: Path
+) -> None:
+    path = tmp_path / "answers.jsonl"
+    engine = {"kind": "recorded", "path": str(path), "prompt_column": "prompt"}
+    recipe = make_recipe({"teachers": [{"name": "a", "engine": engine}]})
+    run = carry_out(recipe, until="prompts")
+
+    def record(text: str) -> None:
+        lines = (tmp_path / "prompts.jsonl").read_text().splitlines()
+        questions = [json.loads(line)["prompt"] for line in lines]
+        answers = [{"prompt": q, "teacher": "a", "response": text} for q in questions]
+        path.write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+
+    record("first")
+    do(Collect(recipe), recipe, "parallel")
+    folder, shard = run.responses(recipe.teachers[0]), shards_of(run, "parallel")[0]
+    folder.write_table(shard, folder.read_table(shard).slice(0, 2))
+    record("second")
+    assert do(Collect(recipe), recipe, "parallel") == [3, 0, 0]
+    texts = folder.read_table(shard)["response"].to_pylist()
+    assert texts == ["first", "first", "second", "second", "second"]
+
+
+def test_a_teacher_that_fails_has_dead_letters_no_reward_and_no_pair(
+    make_recipe: Make, carry_out: CarryOut, random_llama: str
+) -> None:
+    scripted = [{"name": name, "engine": {"kind": "scripted"}} for name in ("a", "b")]
+    failing = {"name": "c", "engine": {"kind": "scripted", "fail_on": "No."}}
+    recipe = make_recipe({"teachers": [*scripted, failing], "student.name": random_llama})
+    run = carry_out(recipe, until="rewards")
+    letters = rows(run.dead_letters("collect"))
+    assert {(row["teacher"], row["reason"]) for row in letters} == {("c", "error")}
+    assert sorted(row["prompt_id"] for row in letters) == sorted(prompt_ids(run, "parallel"))
+    rewards = load_rewards(run, shards_of(run, "parallel"), 3).rewards_PM
+    assert count_preferences(rewards).num_null_teachers == 12
+    assert count_preferences(rewards) == count_preferences(rewards[:, [0, 1, 2]])
+    assert count_preferences(rewards).num_pairs == count_preferences(rewards[:, :2]).num_pairs
+
+
+def test_dead_letters_of_earlier_calls_stay_when_a_teacher_is_added(
+    make_recipe: Make, carry_out: CarryOut
+) -> None:
+    def failing(*names: str) -> list[dict[str, Any]]:
+        engine = {"kind": "scripted", "fail_on": "No."}
+        return [{"name": name, "engine": engine} for name in names]
+
+    run = carry_out(make_recipe({"teachers": failing("a")}), until="collect")
+    carry_out(make_recipe({"teachers": failing("a", "b")}), until="collect")
+    letters = [(row["teacher"], row["prompt_id"]) for row in rows(run.dead_letters("collect"))]
+    ids = prompt_ids(run, "parallel")
+    assert sorted(letters) == sorted((name, prompt_id) for name in "ab" for prompt_id in ids)
+
+
+def test_scoring_twice_writes_nothing_and_another_alpha_scores_nothing(
+    make_recipe: Make, carry_out: CarryOut, random_llama: str
+) -> None:
+    recipe = make_recipe({"student.name": random_llama})
+    run = carry_out(recipe, until="rewards")
+    tables = run.root / "tables"
+    before = state(tables / "learnability") | state(tables / "quality")
+    assert len(before) == 18  # two signals, three teachers, three shards
+    assert do(Score(recipe), recipe, "parallel") == [0, 0, 0]
+    mixed = make_recipe({"student.name": random_llama, "scoring.alpha": 0.9})
+    assert do(Score(mixed), mixed, "parallel") == [0, 0, 0]
+    assert state(tables / "learnability") | state(tables / "quality") == before
+    shard = shards_of(run, "parallel")[0]
+    assert shard_rewards(mixed, shard) != run.rewards.read_table(shard)
+
+
+def test_only_new_responses_are_scored(
+    make_recipe: Make, carry_out: CarryOut, random_llama: str
+) -> None:
+    recipe = make_recipe({"student.name": random_llama})
+    run = carry_out(recipe, until="score")
+    teacher, shard = recipe.teachers[0], shards_of(run, "parallel")[0]
+    folder = run.learnability(recipe, teacher)
+    whole = folder.read_table(shard)
+    folder.write_table(shard, whole.slice(0, 4))
+    assert do(Score(recipe), recipe, "parallel") == [1, 0, 0]
+    again = folder.read_table(shard)
+    assert again["prompt_id"] == whole["prompt_id"]
+    assert again["learnability"].to_pylist() == pytest.approx(whole["learnability"].to_pylist())
+
+
+def test_the_two_signals_may_be_scored_apart(
+    make_recipe: Make, carry_out: CarryOut, random_llama: str
+) -> None:
+    recipe = make_recipe({"student.name": random_llama})
+    run = carry_out(recipe, until="collect")
+    do(Score(recipe, learnability=False), recipe, "parallel")
+    assert not (run.root / "tables" / "learnability").exists()
+    together = carry_out(make_recipe({"student.name": random_llama}), until="score")
+    assert len(rows(together.quality(recipe, recipe.teachers[0]))) == 12
+    assert len(rows(together.learnability(recipe, recipe.teachers[0]))) == 12
+
+
+def test_prompts_that_moved_to_another_shard_are_answered_there_and_scored_once(
+    make_recipe: Make, carry_out: CarryOut, random_llama: str
+) -> None:
+    carry_out(make_recipe({"student.name": random_llama}), until="score")
+    moved = make_recipe({"student.name": random_llama, "prompts.shard_rows": 7})
+    run = carry_out(moved, until="rewards")
+    rewards = load_rewards(run, shards_of(run, "parallel"), 3)
+    assert sorted(rewards.prompt_ids) == sorted(prompt_ids(run, "parallel"))
+    signals = rewards.learnability_PM
+    assert signals.shape == (12, 3)
+    assert not (signals != signals).any()
+
+
+def test_each_assigned_teacher_answers_its_own_prompts_only(
+    make_recipe: Make, carry_out: CarryOut, random_llama: str
+) -> None:
+    recipe = make_recipe({"student.name": random_llama, "router.backbone.name": random_llama})
+    run = carry_out(recipe, until="synthesize")
+    assigned = {
+        (row["prompt_id"], row["teacher"])
+        for shard in shards_of(run, "routed")
+        for row in run.assignment(PERSYN).read_table(shard).to_pylist()
+    }
+    answered = [
+        (row["prompt_id"], row["teacher"])
+        for teacher in recipe.teachers
+        for shard in shards_of(run, "routed")
+        for row in existing(run.responses(teacher), shard, RESPONSES).to_pylist()
+    ]
+    assert len(answered) == 8
+    assert set(answered) == assigned
+
+
+def test_routing_and_evaluating_twice_write_nothing(
+    make_recipe: Make, carry_out: CarryOut, random_llama: str
+) -> None:
+    recipe = make_recipe({"student.name": random_llama, "router.backbone.name": random_llama})
+    run = carry_out(recipe, until="router")
+    assert do(RouteShard(recipe), recipe, "parallel", "routed") == [5, 5, 2, 5, 3]
+    units = [
+        unit | {"student": BEFORE, "rows": "3"} for unit in units_of(shards_of(run, "heldout"))
+    ]
+    assert [EvaluateShard(recipe)(unit).rows for unit in units] == [3]
+    before = state(run.root)
+    assert sum(do(RouteShard(recipe), recipe, "parallel", "routed")) == 0
+    assert [EvaluateShard(recipe)(unit).rows for unit in units] == [0]
+    assert state(run.root) == before
+
+
+def test_a_prompt_too_long_for_a_teacher_goes_to_another_or_is_buried(
+    make_recipe: Make, carry_out: CarryOut, random_llama: str, tiny_context: str
+) -> None:
+    short = {"kind": "transformers", "model": {"name": tiny_context}}
+    tiny = {"name": "b", "engine": short, "sampling": {"max_tokens": 2}}
+    settings = {"student.name": random_llama, "router.backbone.name": random_llama}
+    both = [{"name": "a", "engine": {"kind": "scripted"}}, tiny]
+    recipe = make_recipe(settings | {"teachers": both})
+    run = carry_out(recipe, until="router")
+    do(RouteShard(recipe), recipe, "parallel", "routed")
+    counts = write_assignments(recipe, run, (PERSYN, "random", "strong"))
+    assert counts["errors"] == 0
+    for shares in counts["assigned"].values():
+        assert shares == {"a": 20, "b": 0}
+
+    alone = make_recipe(settings | {"teachers": [tiny], "run": f"{recipe.run}-alone"})
+    run = carry_out(alone, until="router")
+    do(RouteShard(alone), alone, "parallel", "routed")
+    counts = write_assignments(alone, run, (PERSYN,))
+    assert (counts["errors"], counts["assigned"]) == (20, {PERSYN: {"b": 0}})
+    assert {row["reason"] for row in rows(run.dead_letters("route"))} == {"no_candidate"}
+    assert len(rows(run.dead_letters("route"))) == 20
+
+
+def test_answers_are_checked_as_scored_unless_told_otherwise(make_recipe: Make) -> None:
+    judge = {"kind": "reward_model", "model": {"name": "judge"}}
+    check = {"kind": "exact_match", "marker": "="}
+    assert check_of(make_recipe()) == make_recipe().scoring.quality
+    assert check_of(make_recipe({"scoring.quality": judge})) is None
+    both = make_recipe({"scoring.quality": judge, "evaluate.check": check})
+    assert check_of(both) == both.evaluate.check

@@ -1,0 +1,130 @@
+"""The command line: what it prints, and how it fails."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from persyn_ray import __version__
+from persyn_ray.cli import app, guarded
+from persyn_ray.config import Recipe, load_recipe
+from persyn_ray.errors import ConfigError, DriftError
+from persyn_ray.layout import Run
+
+Make = Callable[..., Recipe]
+
+
+def persyn(*arguments: object) -> str:
+    """What a command prints; its errors are raised."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def words(table: str) -> str:
+    """What stands in a printed table, without its lines."""
+    return " ".join(table.replace("│", " ").split())
+
+
+@pytest.fixture
+def recipe(make_recipe: Make, tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    made = make_recipe().model_dump(mode="json", exclude_unset=True)
+    path.write_text(yaml.safe_dump(made))
+    return path
+
+
+def test_the_version_is_printed() -> None:
+    assert persyn("--version").strip() == f"persyn-ray {__version__}"
+
+
+def test_init_writes_a_recipe_that_loads_and_never_overwrites(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "recipe.yaml"
+    persyn("init", path)
+    assert len(load_recipe(path).teachers) >= 2
+    path.write_text("mine")
+    with pytest.raises(ConfigError, match="is there already"):
+        persyn("init", path)
+    assert path.read_text() == "mine"
+
+
+def test_the_schema_is_json_and_says_what_settings_mean() -> None:
+    schema = json.loads(persyn("schema"))
+    assert schema["required"] == ["run", "student", "teachers", "prompts", "scoring", "router"]
+    assert schema["$defs"]["Scoring"]["properties"]["alpha"]["description"]
+    assert schema["additionalProperties"] is False
+
+
+def test_the_plan_lists_every_step_and_the_responses(recipe: Path) -> None:
+    text = words(persyn("plan", recipe))
+    assert "12 parallel" in text
+    assert "36 collected from all teachers" in text
+    for step in ("prompts", "collect", "finetune", "evaluate"):
+        assert f"{step} to do" in text
+
+
+def test_a_run_stops_where_told_and_its_status_says_so(recipe: Path, tmp_path: Path) -> None:
+    persyn("run", recipe, "--until", "prompts")
+    status = words(persyn("status", tmp_path / "run"))
+    assert "24" in status
+    assert "collect –" in status
+    assert "prompts done" in words(persyn("plan", recipe))
+
+
+def test_overrides_follow_the_recipe(recipe: Path, tmp_path: Path) -> None:
+    persyn("run", recipe, "prompts.num_parallel=7", "--until", "prompts")
+    made = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert made["prompts"]["num_parallel"] == 7
+    with pytest.raises(DriftError, match="num_parallel was 7, the recipe says 12"):
+        persyn("run", recipe, "--until", "prompts")
+    persyn("run", recipe, "--from", "prompts", "--until", "prompts")
+
+
+def test_a_prompt_is_explained_by_the_beginning_of_its_id(finished: tuple[Recipe, Run]) -> None:
+    _, run = finished
+    prompt_id = run.prompts.read_table(run.prompts.names()[0])["prompt_id"][0].as_py()
+    text = persyn("explain", run.root.address, prompt_id[:10])
+    assert prompt_id in text
+    assert "persyn →" in text
+
+
+def test_the_report_is_written_anew(finished: tuple[Recipe, Run], tmp_path: Path) -> None:
+    _, run = finished
+    copy = Path(shutil.copytree(run.root.local_path, tmp_path / "copy"))
+    persyn("report", copy)
+    assert json.loads((copy / "report.json").read_text())["run"]["student"]
+    assert "<html" in (copy / "report.html").read_text()
+    assert (copy / "dataset" / "README.md").is_file()
+
+
+def test_a_known_error_is_one_message_and_exit_code_1(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "persyn_ray.cli", "status", str(tmp_path / "[x]")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("ConfigError: ")
+    assert "[x]" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_interrupted_command_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    interrupted = typer.Typer()
+
+    @interrupted.command()
+    def command() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        guarded(partial(interrupted, []))
+    assert ended.value.code == 130
+    assert "goes on where this one stopped" in " ".join(capsys.readouterr().err.split())

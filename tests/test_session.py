@@ -1,0 +1,49 @@
+"""A recipe is held against the cluster before anything starts."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from persyn_ray.config import Recipe
+from persyn_ray.errors import ConfigError
+from persyn_ray.runtime.session import Cluster, check_fits
+
+Make = Callable[..., Recipe]
+TWO_NODES = Cluster(cpus=8, gpus=2, memory_gib=32, largest_node_cpus=4, largest_node_gpus=1)
+
+
+def test_what_fits_passes_up_to_the_last_cpu(make_recipe: Make) -> None:
+    check_fits(make_recipe(), TWO_NODES)
+    full = {
+        "resources.collect": {"actors": 8, "cpus": 1},
+        "resources.score": {"actors": 2, "cpus": 4, "gpus": 1},
+        "resources.finetune": {"workers": 2, "cpus": 4, "gpus": 1},
+        "resources.route": {"actors": 80, "cpus": 0.1},
+    }
+    check_fits(make_recipe(full), TWO_NODES)
+
+
+@pytest.mark.parametrize(
+    ("step", "resources", "words"),
+    [
+        ("collect", {"actors": 9, "cpus": 1}, ["9 actors x 1 CPUs = 9", "has 8 (largest node 4)"]),
+        ("score", {"actors": 1, "cpus": 5}, ["1 actors x 5 CPUs = 5", "has 8 (largest node 4)"]),
+        ("finetune", {"workers": 4, "gpus": 1}, ["4 workers x 1 GPUs = 4", "finetune.workers"]),
+        ("router", {"gpus": 2}, ["x 2 GPUs = 2", "has 2 (largest node 1)", "router.gpus"]),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_numbers_and_the_settings(
+    make_recipe: Make, step: str, resources: dict[str, Any], words: list[str]
+) -> None:
+    recipe = make_recipe({f"resources.{step}": resources})
+    with pytest.raises(
+        ConfigError, match=f"Step {step} needs .* Lower resources.{step}"
+    ) as refused:
+        check_fits(recipe, TWO_NODES)
+    assert all(word in str(refused.value) for word in words)
+
+
+def test_an_empty_cluster_holds_nothing(make_recipe: Make) -> None:
+    with pytest.raises(ConfigError, match="the cluster has 0"):
+        check_fits(make_recipe(), Cluster(0, 0, 0, 0, 0))
