@@ -49,7 +49,9 @@ def build_engine(teacher: Teacher, pool: TeacherPool | None = None) -> Engine:
 
 def _refuse_ignored(teacher: Teacher) -> None:
     """A setting without effect is an error: it would say of the data what is not so."""
-    given = sorted(teacher.model_fields_set & {"sampling", "system_prompt", "template_kwargs"})
+    fields = type(teacher).model_fields
+    ignored = ("sampling", "system_prompt", "template_kwargs")
+    given = [name for name in ignored if getattr(teacher, name) != fields[name].default]
     if given:
         raise ConfigError(
             f"Teacher {teacher.name!r} has an engine of kind {teacher.engine.kind}, which ignores "

@@ -155,6 +155,7 @@ def test_kill_9_loses_nothing_and_repeats_nothing(tmp_path: Path, small_recipe: 
     while not list(responses.rglob("shard-*.parquet")) and first.poll() is None:
         assert time.monotonic() < deadline, "nothing was collected in time"
         time.sleep(0.02)
+    assert first.poll() is None, "the run ended before it could be killed"
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     written = times(responses)
