@@ -287,6 +287,8 @@ class TrainResources(Section):
     gpus: float = Field(0.0, ge=0)
     max_failures: int = Field(2, ge=-1)
     """Restarts after the death of a worker."""
+    side_by_side: int = Field(1, ge=1)
+    """Students fine-tuned at the same time, each with its own workers."""
 
 
 class Resources(Section):

@@ -116,8 +116,9 @@ def finetune(
     trainer = Trainer(
         model=model,
         args=arguments,
-        data_collator=partial(sft_collator, pad_id=_pad_id(tokenizer)),
-        train_dataset=list(examples),  # pyright: ignore[reportArgumentType]
+        data_collator=partial(_collate_examples, pad_id=_pad_id(tokenizer)),
+        # Rows are mappings with input_ids, because the Trainer groups them by length.
+        train_dataset=[{"input_ids": e.ids, "example": e} for e in examples],  # pyright: ignore
         callbacks=list(callbacks),
     )
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -174,6 +175,8 @@ def _finetune_arguments(settings: Finetune, output: Path, num_workers: int) -> T
         gradient_checkpointing=settings.gradient_checkpointing,
         bf16=settings.dtype == "bfloat16",
         deepspeed=deepspeed_config(settings.zero_stage),
+        # Batches of about equal length: with responses of 5 to 80 tokens a step took half the time.
+        train_sampling_strategy="group_by_length",
         logging_strategy="steps",
         logging_steps=10,
         save_strategy="steps",
@@ -207,6 +210,10 @@ def _with_adapters(model: PreTrainedModel, settings: Finetune) -> Any:
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, adapters)
+
+
+def _collate_examples(rows: Sequence[Row], pad_id: int) -> dict[str, torch.Tensor]:
+    return sft_collator([row["example"] for row in rows], pad_id)
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:

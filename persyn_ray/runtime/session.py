@@ -83,7 +83,9 @@ def check_fits(recipe: Recipe, cluster: Cluster) -> None:
     resources = recipe.resources
     for name in type(resources).model_fields:
         step: StepResources | TrainResources = getattr(resources, name)
-        count = step.workers if isinstance(step, TrainResources) else step.actors
+        count = (
+            step.workers * step.side_by_side if isinstance(step, TrainResources) else step.actors
+        )
         word = "workers" if isinstance(step, TrainResources) else "actors"
         for unit, each, total, largest in (
             ("CPUs", step.cpus, cluster.cpus, cluster.largest_node_cpus),

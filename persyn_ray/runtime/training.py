@@ -8,6 +8,7 @@ through Ray Train, so that a worker's death or a new start goes on from the last
 import json
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,13 +34,36 @@ PROGRESS_FILE = "training.progress"  # in the records: what is trained and how f
 
 def fit_router(recipe: Recipe, identity: str) -> None:
     """Fit the router, and one more per size of the learning curve; leaves RUN/router."""
+    _clear(recipe)
     _train(_router_loop, recipe, recipe.resources.router, f"router-{identity}", ())
 
 
 def finetune(recipe: Recipe, methods: Sequence[str], identity: str) -> None:
-    """Fine-tune one student per method; leaves RUN/students/METHOD. Finished students are kept."""
-    name = f"finetune-{identity}"
-    _train(_finetune_loop, recipe, recipe.resources.finetune, name, tuple(methods))
+    """Fine-tune one student per method; leaves RUN/students/METHOD. Finished students are kept.
+
+    Methods are dealt out to as many training runs as may go side by side; each run takes its
+    methods one after the other, because a run costs half a minute before its first step.
+    """
+    resources = recipe.resources.finetune
+    runs = [tuple(methods[start :: resources.side_by_side]) for start in range(len(methods))]
+    train = partial(_train, _finetune_loop, recipe, resources)
+    names = [f"finetune-{identity}-{number}" for number in range(resources.side_by_side)]
+    jobs = [(name, part) for name, part in zip(names, runs, strict=False) if part]
+    _clear(recipe)
+    if len(jobs) == 1:
+        return train(*jobs[0])
+    pool = ThreadPoolExecutor(len(jobs))
+    try:
+        for done in [pool.submit(train, *job) for job in jobs]:
+            done.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _clear(recipe: Recipe) -> None:
+    """Remove what an earlier training left for the driver to read."""
+    for leftover in (FAILURE_FILE, PROGRESS_FILE):
+        run_of(recipe).records.remove(leftover)
 
 
 def _train(
@@ -66,8 +90,6 @@ def _train(
         ),
     )
     records = run_of(recipe).records
-    for leftover in (FAILURE_FILE, PROGRESS_FILE):
-        records.remove(leftover)
     try:
         trainer.fit()
     except (RayError, ray.train.TrainingFailedError) as error:
