@@ -39,7 +39,7 @@ format: .venv/dev.stamp
 .venv/run.stamp: .venv/bin/uv requirements/run.txt requirements/run.in pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  "`grep ^torch== requirements/run.in`" -c requirements/run.txt
-	$(UV) --no-deps -r requirements/run.txt
+	$(UV) --no-deps --compile-bytecode -r requirements/run.txt
 	$(UV) --no-deps -e .
 	touch $@
 
