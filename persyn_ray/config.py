@@ -297,6 +297,8 @@ class Resources(Section):
     collect: StepResources = StepResources()  # pyright: ignore[reportCallIssue]
     score: StepResources = StepResources()  # pyright: ignore[reportCallIssue]
     quality: StepResources = StepResources()  # pyright: ignore[reportCallIssue]
+    score_with_collect: bool = False
+    """Score responses in the actors that collect them: teachers and student share a process."""
     route: StepResources = StepResources()  # pyright: ignore[reportCallIssue]
     synthesize: StepResources = StepResources()  # pyright: ignore[reportCallIssue]
     evaluate: StepResources = StepResources()  # pyright: ignore[reportCallIssue]

@@ -21,6 +21,7 @@ from persyn_ray.records import Settings
 from persyn_ray.stages.tables import shard_rewards, shards_of
 from persyn_ray.stages.work import (
     Collect,
+    CollectAndScore,
     EvaluateShard,
     Progress,
     RouteShard,
@@ -28,6 +29,7 @@ from persyn_ray.stages.work import (
     Unit,
     Work,
     check_of,
+    is_scored,
     units_of,
 )
 from persyn_ray.storage import Folder
@@ -104,18 +106,28 @@ def _prompts(context: Context) -> dict[str, Any]:
 def _collect(context: Context) -> dict[str, Any]:
     recipe = context.recipe
     units = units_of(shards_of(context.run, *collected_splits(recipe)))
-    done = _on_pool(context, partial(Collect, recipe), units, recipe.resources.collect, "collect")
+    together = recipe.resources.score_with_collect
+    build = partial(CollectAndScore if together else Collect, recipe)
+    done = _on_pool(context, build, units, recipe.resources.collect, "collect")
     return {"rows": done.rows, "tokens": done.tokens, "errors": done.errors}
 
 
 def _score(context: Context) -> dict[str, Any]:
     recipe, resources = context.recipe, context.recipe.resources
-    units = units_of(shards_of(context.run, *collected_splits(recipe)))
+    shards = shards_of(context.run, *collected_splits(recipe))
+    units = units_of([shard for shard in shards if not is_scored(recipe, shard)])
     # A verifier needs no GPU and goes along with the student; a reward model has a pool of its own.
     apart = isinstance(recipe.scoring.quality, RewardModel)
     build = partial(Score, recipe, learnability=True, quality=not apart)
     done = _on_pool(context, build, units, resources.score, "score")
-    counts = {"rows": done.rows, "tokens": done.tokens, "nulls": done.errors}
+    scored = [
+        folder.num_rows(shard)
+        for teacher in recipe.teachers
+        for folder in [context.run.learnability(recipe, teacher)]
+        for shard in shards
+        if folder.exists(shard)
+    ]
+    counts = {"rows": sum(scored), "tokens": done.tokens, "nulls": done.errors}
     if apart:
         build = partial(Score, recipe, learnability=False, quality=True)
         done = _on_pool(context, build, units, resources.quality, "quality")

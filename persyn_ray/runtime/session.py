@@ -85,7 +85,9 @@ def check_fits(recipe: Recipe, cluster: Cluster) -> None:
     """
     resources = recipe.resources
     for name in type(resources).model_fields:
-        step: StepResources | TrainResources = getattr(resources, name)
+        step: StepResources | TrainResources | bool = getattr(resources, name)
+        if isinstance(step, bool):
+            continue
         count = (
             step.workers * step.side_by_side if isinstance(step, TrainResources) else step.actors
         )

@@ -59,8 +59,7 @@ class Collect:
 
     Args:
         methods: None asks every teacher for every prompt; otherwise a teacher answers the prompts
-        that
-            any of these methods assigned to it.
+            that any of these methods assigned to it.
     """
 
     def __init__(self, recipe: Recipe, methods: tuple[str, ...] | None = None) -> None:
@@ -189,6 +188,35 @@ class Score:
         if self.quality is None:
             self.quality = Quality(self.recipe.scoring.quality)
         return self.quality
+
+
+class CollectAndScore:
+    """Collects a shard and scores it in the same process, for models that fit in one together."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.collect, self.score = Collect(recipe), Score(recipe)
+
+    def __call__(self, unit: Unit) -> Progress:
+        collected = self.collect(unit)
+        self.score(unit)
+        return collected
+
+
+def is_scored(recipe: Recipe, shard: str) -> bool:
+    """Whether every response to a shard has both signals; reads no more than the files' footers."""
+    run = run_of(recipe)
+    for teacher in recipe.teachers:
+        counts = {
+            folder.num_rows(shard) if folder.exists(shard) else 0
+            for folder in (
+                run.responses(teacher),
+                run.learnability(recipe, teacher),
+                run.quality(recipe, teacher),
+            )
+        }
+        if len(counts) > 1:
+            return False
+    return True
 
 
 class RouteShard:

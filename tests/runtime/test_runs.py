@@ -123,10 +123,10 @@ def test_real_recorded_answers_and_a_real_student_go_the_whole_way(
         ROOT / "jobs" / "gsm8k_recorded.yaml",
         (
             f"run={tmp_path}/run",
-            "prompts.limit=48",
-            "prompts.num_parallel=24",
-            "prompts.num_heldout=12",
-            "prompts.shard_rows=12",
+            "prompts.limit=30",
+            "prompts.num_parallel=16",
+            "prompts.num_heldout=8",
+            "prompts.shard_rows=8",
             "router.epochs=1",
             "router.learning_curve=[]",
             "finetune.max_steps=2",
@@ -139,7 +139,7 @@ def test_real_recorded_answers_and_a_real_student_go_the_whole_way(
     write_report(recipe, run, quiet())
     report = json.loads((run.root.local_path / "report.json").read_text())
     assert report["router"]["heldout_set"] == "held-out prompts"
-    assert report["router"]["references"]["persyn"]["reward"]["num"] == 12
+    assert report["router"]["references"]["persyn"]["reward"]["num"] == 8
     assert set(report["router"]["differences"]) == METHODS - {"persyn"}
     assert report["reward"]["teachers"]["gpt-4"]["mean_learnability"] < 0
     assert report["prompts"]["num_duplicates"] == 5 * 1319
