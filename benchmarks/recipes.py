@@ -4,15 +4,16 @@
     python benchmarks/recipes.py gsm8k_recorded
     python benchmarks/recipes.py quickstart --quick    # a few rows, nothing written
 
-Peak memory is the sum of the proportional set sizes of all its processes, sampled every second.
+The run folder, runs/benchmark-NAME, stays for a look at its report. Peak memory is the sum of the
+proportional set sizes of all its processes, sampled every second.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -90,12 +91,14 @@ def main() -> None:
     parser.add_argument("recipe", choices=sorted(GOALS))
     parser.add_argument("--quick", action="store_true", help="a few rows; nothing is written")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        overrides = [f"run={scratch}/run", *(QUICK[options.recipe] if options.quick else ())]
-        recipe = f"jobs/{options.recipe}.yaml"
-        command = [sys.executable, "-m", "persyn_ray.cli", "run", recipe, *overrides]
-        seconds, peak = measured_run(command)
-        report = json.loads(Path(scratch, "run", "report.json").read_text())
+    folder = ROOT / "runs" / f"benchmark-{options.recipe}"
+    shutil.rmtree(folder, ignore_errors=True)
+    overrides = [f"run={folder}", *(QUICK[options.recipe] if options.quick else ())]
+    recipe = f"jobs/{options.recipe}.yaml"
+    seconds, peak = measured_run(
+        [sys.executable, "-m", "persyn_ray.cli", "run", recipe, *overrides]
+    )
+    report = json.loads((folder / "report.json").read_text())
     result = {
         "name": options.recipe,
         "figures": {
