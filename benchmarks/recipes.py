@@ -89,11 +89,13 @@ def main() -> None:
     """Run, collect, print the result as one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipe", choices=sorted(GOALS))
+    parser.add_argument("overrides", nargs="*", help="section.key=value, recorded with the result")
     parser.add_argument("--quick", action="store_true", help="a few rows; nothing is written")
     options = parser.parse_args()
     folder = ROOT / "runs" / f"benchmark-{options.recipe}"
     shutil.rmtree(folder, ignore_errors=True)
-    overrides = [f"run={folder}", *(QUICK[options.recipe] if options.quick else ())]
+    quick = QUICK[options.recipe] if options.quick else ()
+    overrides = [f"run={folder}", *quick, *options.overrides]
     recipe = f"jobs/{options.recipe}.yaml"
     seconds, peak = measured_run(
         [sys.executable, "-m", "persyn_ray.cli", "run", recipe, *overrides]
@@ -110,7 +112,7 @@ def main() -> None:
         "hardware": {**report["run"]["hardware"], "load_at_end": round(os.getloadavg()[0], 2)},
         "versions": report["run"]["versions"],
         "seed": report["run"]["seed"],
-        "config": {"recipe": recipe, "quick": options.quick},
+        "config": {"recipe": recipe, "quick": options.quick, "overrides": options.overrides},
     }
     if not options.quick:
         out = ROOT / "benchmarks" / "results" / f"{options.recipe}.json"
