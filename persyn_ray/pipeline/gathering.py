@@ -310,7 +310,7 @@ def _student(recipe: Recipe, run: Run, records: dict[str, Any]) -> Content:
     facts = records["finetune"].counts["students"]
     shares = {method: _correct_share(recipe, run, method) for method in assigned_methods(recipe)}
     return {
-        "metric": "accuracy, greedy decoding",
+        "metric": "accuracy",
         "num_problems": len(ids),
         "before": _accuracy(values[BEFORE]),
         "methods": {
