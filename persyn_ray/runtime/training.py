@@ -45,10 +45,12 @@ def finetune(recipe: Recipe, methods: Sequence[str], identity: str) -> None:
     methods one after the other, because a run costs half a minute before its first step.
     """
     resources = recipe.resources.finetune
-    runs = [tuple(methods[start :: resources.side_by_side]) for start in range(len(methods))]
+    num_runs = min(resources.side_by_side, len(methods))
     train = partial(_train, _finetune_loop, recipe, resources)
-    names = [f"finetune-{identity}-{number}" for number in range(resources.side_by_side)]
-    jobs = [(name, part) for name, part in zip(names, runs, strict=False) if part]
+    jobs = [
+        (f"finetune-{identity}-{number}", tuple(methods[number::num_runs]))
+        for number in range(num_runs)
+    ]
     _clear(recipe)
     if len(jobs) == 1:
         return train(*jobs[0])
@@ -192,9 +194,10 @@ def _heldout_logits(
     router: Any, tokenizer: Any, conversations: list[Any], heldout_P: np.ndarray, recipe: Recipe
 ) -> list[list[float]]:
     from persyn_ray.models.router import router_logits
+    from persyn_ray.stages.route import TOKENS_PER_BATCH
 
     chosen = [messages for messages, out in zip(conversations, heldout_P, strict=True) if out]
-    logits_PM = router_logits(router, tokenizer, chosen, 16384, recipe.router.max_length)
+    logits_PM = router_logits(router, tokenizer, chosen, TOKENS_PER_BATCH, recipe.router.max_length)
     return logits_PM.tolist()
 
 
