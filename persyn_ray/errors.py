@@ -5,7 +5,8 @@ PersynError
  ├── DataError (ValueError)           a table or a file lacks what it must have
  ├── PoolMismatchError (ValueError)   something was made for another ordered set of teachers
  ├── DriftError (RuntimeError)        a finished step was made with other settings
- └── StepError (RuntimeError)         a step could not be carried out
+ ├── StepError (RuntimeError)         a step could not be carried out
+ └── EngineDead (RuntimeError)        a teacher's engine has died; its process must be replaced
 
 All are picklable, because workers raise them across processes. A message says what is wrong, with
 which value, what would be right, and which setting changes it.
@@ -34,3 +35,7 @@ class DriftError(PersynError, RuntimeError):
 
 class StepError(PersynError, RuntimeError):
     """A step could not be carried out."""
+
+
+class EngineDead(PersynError, RuntimeError):
+    """What writes for a teacher has died; the process that holds it must be replaced."""

@@ -5,22 +5,45 @@ report.html  report.json
 
 Responses, learnability and quality are filed under a key made of all that determines them, so
 another alpha, student or teacher list finds what is still valid and leaves the rest in place.
+Responses may lie outside the run, in a store that runs share (`responses.store`); below a teacher's
+key they are filed by how the prompts were put into shards, see stages/store.py.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from persyn_ray.config import Model, Recipe, Teacher
-from persyn_ray.records import fingerprint
+from persyn_ray.config import Recipe
+from persyn_ray.records import fingerprint, read_record
+from persyn_ray.sections import Model
 from persyn_ray.storage import Folder
+from persyn_ray.teachers import Teacher
 
 PERSYN = "persyn"
 BEFORE = "before"
 
 
+NOT_IN_RESPONSES: dict[str, Any] = {
+    "licence": True,
+    "resources": True,
+    "price": True,
+    "budget": True,
+    "size": True,
+    # How fast, where and with which key: none of it is in the text.
+    "engine": {
+        "batch_size",
+        "base_url",
+        "api_key_env",
+        "api_key_file",
+        "timeout_seconds",
+        "attempts",
+        "max_prompt_tokens",
+    },
+}
+
+
 def teacher_identity(teacher: Teacher) -> dict[str, Any]:
-    """All that determines a teacher's responses; the batch size and the licence do not."""
-    return teacher.model_dump(mode="json", exclude={"licence": True, "engine": {"batch_size"}})
+    """All that determines a teacher's responses: model, engine, template, sampling and seed."""
+    return teacher.model_dump(mode="json", exclude=NOT_IN_RESPONSES)
 
 
 def student_identity(recipe: Recipe) -> dict[str, Any]:
@@ -28,12 +51,18 @@ def student_identity(recipe: Recipe) -> dict[str, Any]:
     return {
         "student": recipe.student.model_dump(mode="json"),
         "max_length": recipe.scoring.max_length,
+        **seen_by_student(recipe),
     }
 
 
 def quality_identity(recipe: Recipe) -> dict[str, Any]:
     """All that determines quality."""
     return recipe.scoring.quality.model_dump(mode="json", exclude={"tokens_per_batch"})
+
+
+def seen_by_student(recipe: Recipe) -> dict[str, Any]:
+    """What becomes of a response before it is scored and learned."""
+    return recipe.responses.model_dump(mode="json", include={"thinking", "think_tags"})
 
 
 def _key(name: str, value: dict[str, Any]) -> str:
@@ -45,6 +74,8 @@ class Run:
     """The folders of one run."""
 
     root: Folder
+    store: Folder | None = None
+    """Where responses lie, if not in the run."""
 
     @property
     def records(self) -> Folder:
@@ -77,15 +108,31 @@ class Run:
     def dataset(self) -> Folder:
         return self.root / "dataset"
 
+    def stored_responses(self, teacher: Teacher) -> Folder:
+        """A teacher's responses, in folders named by how prompts were put into shards."""
+        store = self.store or self.root / "tables" / "responses"
+        return store / _key(teacher.name, teacher_identity(teacher))
+
     def responses(self, teacher: Teacher) -> Folder:
-        return self.root / "tables" / "responses" / _key(teacher.name, teacher_identity(teacher))
+        """A teacher's responses to this run's shards; step prompts comes first."""
+        return self.stored_responses(teacher) / self.arrangement
+
+    @property
+    def arrangement(self) -> str:
+        """Names how this run's prompts were put into shards."""
+        if "arrangement" not in self.__dict__:
+            record = read_record(self.records, "prompts")
+            assert record is not None, "step prompts comes first"
+            self.__dict__["arrangement"] = record.fingerprint[:8]
+        return self.__dict__["arrangement"]
 
     def learnability(self, recipe: Recipe, teacher: Teacher) -> Folder:
         student = _key("student", student_identity(recipe))
         return self.root / "tables" / "learnability" / student / self._name(teacher)
 
     def quality(self, recipe: Recipe, teacher: Teacher) -> Folder:
-        kind = _key(recipe.scoring.quality.kind, quality_identity(recipe))
+        identity = quality_identity(recipe) | seen_by_student(recipe)
+        kind = _key(recipe.scoring.quality.kind, identity)
         return self.root / "tables" / "quality" / kind / self._name(teacher)
 
     def assignment(self, method: str) -> Folder:
@@ -114,5 +161,6 @@ class Run:
 
 
 def run_of(recipe: Recipe) -> Run:
-    """The run folder that the recipe names."""
-    return Run(Folder.absolute(recipe.run))
+    """The run folder that the recipe names, and the store of responses if it names one."""
+    store = recipe.responses.store
+    return Run(Folder.absolute(recipe.run), None if store is None else Folder.absolute(store))

@@ -32,10 +32,8 @@ RESPONSES = pa.schema(
     [
         _field("prompt_id", pa.string()),
         _field("teacher", pa.string()),
-        _field(
-            "response", pa.string(), nullable=True
-        ),  # null when finish_reason is error or missing
-        _field("finish_reason", pa.string()),  # stop | length | error | missing
+        _field("response", pa.string(), nullable=True),  # null where there is none
+        _field("finish_reason", pa.string()),  # see engines/base.py
         _field("num_prompt_tokens", pa.int32()),
         _field("num_tokens", pa.int32()),  # tokens the teacher wrote
         _field("error", pa.string(), nullable=True),

@@ -138,6 +138,7 @@ def carry_out() -> Callable[..., Run]:
 def carry_out_here(recipe: Recipe, until: str = "evaluate") -> Run:
     """All that a run holds, but for training: the router and the students have random weights."""
     from persyn_ray.pipeline import assigning, loading, writing
+    from persyn_ray.pipeline.forecast import FORECAST_STEPS, write_forecast
     from persyn_ray.pipeline.steps import (
         STEPS,
         assigned_methods,
@@ -153,7 +154,11 @@ def carry_out_here(recipe: Recipe, until: str = "evaluate") -> Run:
 
     def do(what: work.Work, todo: list[work.Unit]) -> dict[str, Any]:
         done = [what(unit) for unit in todo]
-        return {"rows": sum(one.rows for one in done), "errors": sum(one.errors for one in done)}
+        return {
+            "rows": sum(one.rows for one in done),
+            "tokens": sum(one.tokens for one in done),
+            "errors": sum(one.errors for one in done),
+        }
 
     def rewards() -> dict[str, Any]:
         for unit in units(*collected_splits(recipe)):
@@ -190,6 +195,8 @@ def carry_out_here(recipe: Recipe, until: str = "evaluate") -> Run:
         "evaluate": evaluate,
     }
     for step in STEPS:
+        if step.name in FORECAST_STEPS:
+            write_forecast(recipe, run, step.name)
         rows = actions[step.name]()
         leave_record(recipe, step.name, rows)
         if step.name == until:

@@ -73,6 +73,12 @@ def test_the_plan_lists_every_step_and_the_responses(recipe: Path) -> None:
         assert f"{step} to do" in text
 
 
+def test_the_plan_takes_another_cluster(recipe: Path) -> None:
+    assert "12 parallel" in words(persyn("plan", recipe, "--cluster", "2x8x80"))
+    with pytest.raises(ConfigError, match="NODESxGPUSxGIB"):
+        persyn("plan", recipe, "--cluster", "many")
+
+
 def test_a_run_stops_where_told_and_its_status_says_so(recipe: Path, tmp_path: Path) -> None:
     persyn("run", recipe, "--until", "prompts")
     status = words(persyn("status", tmp_path / "run"))

@@ -13,7 +13,7 @@ Make = Callable[..., Recipe]
 
 
 def responses(recipe: Recipe, place: int = 0) -> str:
-    return run_of(recipe).responses(recipe.teachers[place]).address
+    return run_of(recipe).stored_responses(recipe.teachers[place]).address
 
 
 def learnability(recipe: Recipe) -> str:

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, TypedDict
 
-FinishReason = Literal["stop", "length", "error", "missing"]
+FinishReason = Literal["stop", "length", "loop", "error", "missing", "unavailable"]
+"""How a response ended: by the teacher, cut by its token limit, in a circle; or why there is none:
+the prompt cannot be answered, nothing is recorded, or the teacher could not be reached (that one is
+asked again in the next run)."""
 
 
 class Message(TypedDict):
@@ -28,11 +31,12 @@ class Request:
 
     prompt_id: str
     messages: Conversation
+    max_tokens: int | None = None  # in place of the teacher's own limit
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What came of a request; `text` is None where the finish reason is error or missing."""
+    """What came of a request; `text` is None with finish reason error, missing or unavailable."""
 
     text: str | None
     finish_reason: FinishReason
@@ -45,12 +49,25 @@ class Completion:
         """A request that could not be answered, and why."""
         return cls(None, "error", num_prompt_tokens, 0, reason)
 
+    @classmethod
+    def unavailable(cls, reason: str) -> "Completion":
+        """A request that another run may have answered, and why this one could not."""
+        return cls(None, "unavailable", 0, 0, reason)
+
 
 class Engine(Protocol):
     """Whatever writes text for one teacher."""
 
     overlaps: ClassVar[bool]
     """Whether `generate` may be called from several threads at once."""
+
+    def check(self) -> None:
+        """Refuse a teacher that cannot work at all, before anything is spent; loads no weights.
+
+        Raises:
+            ConfigError: with the teacher's name and the setting that is wrong.
+        """
+        ...
 
     def refuses(self, request: Request) -> str | None:
         """Why this request can never be answered, or None; loads no weights."""

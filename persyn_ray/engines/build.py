@@ -1,19 +1,41 @@
 """From a teacher of the recipe to its engine; nothing heavy is imported before it is needed."""
 
-from persyn_ray.config import RecordedEngine, ScriptedEngine, Teacher, TransformersEngine
+from typing import Any
+
+from persyn_ray.config import Responses
 from persyn_ray.engines.base import Engine
 from persyn_ray.errors import ConfigError
 from persyn_ray.pool import TeacherPool
+from persyn_ray.teachers import (
+    OpenAIEngine,
+    RecordedEngine,
+    ScriptedEngine,
+    Teacher,
+    TeacherResources,
+    TransformersEngine,
+    VllmEngine,
+)
 
 
-def build_engine(teacher: Teacher, pool: TeacherPool | None = None) -> Engine:
+def build_engine(
+    teacher: Teacher,
+    pool: TeacherPool | None = None,
+    responses: Responses | None = None,
+    placement: Any = None,
+    spent: tuple[int, float] = (0, 0.0),
+) -> Engine:
     """The engine of a teacher; weights are loaded by its first `generate`.
 
-    A scripted engine needs the whole pool: what its teachers can do depends on one another.
+    Args:
+        pool: needed by a scripted engine, whose teachers' abilities depend on one another.
+        responses: how thinking is marked, and from when on a repetition is a loop.
+        placement: placement group for vLLM's workers.
+        spent: what a budget has lost to earlier steps and runs, in tokens and dollars.
 
     Raises:
         ConfigError: a setting does not apply to this kind of engine, or what it names is missing.
     """
+    responses = responses or Responses()  # pyright: ignore[reportCallIssue]
     match teacher.engine:
         case TransformersEngine() as engine:
             from persyn_ray.engines.transformers import TransformersEngine as Local
@@ -25,6 +47,36 @@ def build_engine(teacher: Teacher, pool: TeacherPool | None = None) -> Engine:
                 batch_size=engine.batch_size,
                 system_prompt=teacher.system_prompt,
                 template_kwargs=teacher.template_kwargs,
+            )
+        case OpenAIEngine() as engine:
+            from persyn_ray.engines.openai import OpenAIEngine as Endpoint
+
+            resources = teacher.resources or TeacherResources()
+            return Endpoint(
+                name=teacher.name,
+                endpoint=engine,
+                sampling=teacher.sampling,
+                system_prompt=teacher.system_prompt,
+                template_kwargs=teacher.template_kwargs,
+                max_requests=resources.max_requests,
+                price=teacher.price,
+                budget=teacher.budget,
+                spent=spent,
+                think_tags=responses.think_tags,
+            )
+        case VllmEngine() as engine:
+            from persyn_ray.engines.vllm import VllmTeacher
+
+            return VllmTeacher(
+                name=teacher.name,
+                settings=engine,
+                sampling=teacher.sampling,
+                resources=teacher.resources or TeacherResources(),
+                system_prompt=teacher.system_prompt,
+                template_kwargs=teacher.template_kwargs,
+                think_tags=responses.think_tags,
+                loop_repeats=responses.loop_repeats,
+                placement=placement,
             )
         case RecordedEngine() as engine:
             from persyn_ray.engines.recorded import RecordedEngine as Recorded

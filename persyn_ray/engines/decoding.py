@@ -10,7 +10,7 @@ Axes: B rows, T tokens of prompt (left-padded), V vocabulary.
 
 import hashlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from transformers import PreTrainedModel
 
 # Rows leave the batch once a tenth of it has ended: moving the cache costs about one step.
 FULL_ENOUGH = 0.9
+# The first tokens of a tail may be parts of a character, or read differently without the rest.
+EDGE_TOKENS = 8
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,33 @@ class Draws:
         return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
+@dataclass(frozen=True)
+class Stops:
+    """Texts that end a row once it has written one of them.
+
+    Each step looks at the last tokens alone, of which every one is a byte of text at least. A text
+    that hides between tokens without text ends no row, but is still found by `place`.
+    """
+
+    texts: tuple[str, ...]
+    to_texts: Callable[[list[list[int]]], list[str]]
+    """How a tokenizer writes rows of ids."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Most tokens that any of the texts can take, and where it may begin inside a character."""
+        return max(len(stop.encode()) for stop in self.texts) + EDGE_TOKENS
+
+    def place(self, text: str) -> int | None:
+        """Where the first of the texts begins."""
+        places = [text.find(stop) for stop in self.texts]
+        return min((place for place in places if place >= 0), default=None)
+
+    def reached(self, tails: list[list[int]]) -> list[bool]:
+        """Which rows hold one of the texts in their last tokens."""
+        return [self.place(text) is not None for text in self.to_texts(tails)]
+
+
 @torch.inference_mode()
 def decode(
     model: PreTrainedModel,
@@ -67,8 +96,11 @@ def decode(
     end_ids: frozenset[int],
     draws: Draws,
     keys: Sequence[str],
+    stops: Stops | None = None,
 ) -> list[list[int]]:
-    """Ids that the model writes after each prompt, up to and with an end token, at most its limit.
+    """Ids that the model writes after each prompt, at most its limit.
+
+    A row ends with an end token or with the token that completes one of the `stops`.
 
     Raises:
         ArithmeticError: the model gave no numbers (overflow in a short number format, say).
@@ -98,7 +130,12 @@ def decode(
             raise ArithmeticError("the model's logits are not numbers (NaN)")
         next_B = draws.next_tokens(logits_BV, uniforms[rows_B, step] if uniforms.numel() else None)
         written[rows_B, step] = next_B
-        has_ended_B = is_running_B & (torch.isin(next_B, ends) | (step + 1 >= limits_B[rows_B]))
+        has_ended_B = torch.isin(next_B, ends) | (step + 1 >= limits_B[rows_B])
+        if stops is not None:
+            tail = slice(max(0, step + 1 - stops.num_tokens), step + 1)
+            reached = stops.reached(written[rows_B, tail].tolist())
+            has_ended_B |= torch.tensor(reached, device=device)
+        has_ended_B &= is_running_B
         lengths[rows_B[has_ended_B]] = step + 1
         is_running_B &= ~has_ended_B
         num_running = int(is_running_B.sum())

@@ -38,6 +38,19 @@ class RecordedEngine:
         wanted = (prompt_column, teacher_column, response_column, finish_reason_column)
         self._columns = [column for column in wanted if column is not None]
 
+    def check(self) -> None:
+        """Refuse a table without the columns or the teacher; answers are not read."""
+        for file in self._files:
+            self._require_columns(file)
+        teachers: set[str] = set()
+        for file in self._files:
+            for _, row in rows_of(file, [self._teacher_column]):
+                if not isinstance(row, BadRow):
+                    teachers.add(str(row.get(self._teacher_column)))
+                if self._teacher in teachers:
+                    return
+        self._require_teacher(teachers)
+
     def refuses(self, request: Request) -> str | None:
         """Nothing is refused; an answer that was never recorded is counted as `missing`."""
         return None

@@ -26,6 +26,9 @@ class ScriptedEngine:
         self._world = specialists(num_tasks, pool.names, seed=seed)
         self._teacher, self._fail_on = teacher, fail_on
 
+    def check(self) -> None:
+        """Nothing can be missing."""
+
     def refuses(self, request: Request) -> str | None:
         """Nothing is refused."""
         return None

@@ -12,8 +12,6 @@ tokenise and does not train.
 """
 
 import hashlib
-import importlib.util
-import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -33,11 +31,13 @@ from transformers import (
 )
 
 from persyn_ray.errors import ConfigError
+from persyn_ray.models.names import HUB_NAME, in_package
 from persyn_ray.models.random_init import KINDS, save_random
 
 __all__ = [
     "cache_dir",
     "context_length",
+    "fetch_weights",
     "load_backbone",
     "load_causal_lm",
     "load_sequence_classifier",
@@ -45,9 +45,6 @@ __all__ = [
     "resolve",
     "save_random",
 ]
-
-
-HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # the owner is missing in a few old names
 
 
 def cache_dir() -> Path:
@@ -65,13 +62,23 @@ def resolve(name: str, cache: Path | None = None) -> str:
     if name.startswith("random:"):
         return str(_random(name.removeprefix("random:"), cache))
     if name.startswith("package:"):
-        return str(_usable(_in_package(name.removeprefix("package:")), name, cache))
+        return str(_usable(in_package(name.removeprefix("package:")), name, cache))
     path = Path(name).expanduser()
     if name and path.exists():
         return str(_usable(path, name, cache))
     if not HUB_NAME.fullmatch(name) or name.endswith(".gguf"):
         raise ConfigError(f"No model at {name!r}: there is no such path (`name` of the model).")
     return name
+
+
+def fetch_weights(name: str, revision: str | None = None) -> str:
+    """Bring a model's files to this machine before they are needed; returns where they lie."""
+    place = resolve(name)
+    if Path(place).exists():
+        return place
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(place, revision=revision)
 
 
 def load_tokenizer(
@@ -168,24 +175,6 @@ def _dtype(name: str) -> torch.dtype:
     if name not in dtypes:
         raise ConfigError(f"`dtype` is {name!r}; it must be one of {sorted(dtypes)}.")
     return dtypes[name]
-
-
-def _in_package(address: str) -> Path:
-    package, _, inside = address.partition("/")
-    if not package.isidentifier():
-        raise ConfigError(
-            f"'package:{address}' must read package:IMPORT_NAME/path; {package!r} is no such name."
-        )
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigError(
-            f"The model 'package:{address}' needs the package {package!r}: "
-            f"`pip install {package.replace('_', '-')}`."
-        )
-    path = Path(next(iter(spec.submodule_search_locations))) / inside
-    if not path.exists():
-        raise ConfigError(f"The package {package!r} holds no {inside!r}: {path} does not exist.")
-    return path
 
 
 def _usable(path: Path, name: str, cache: Path) -> Path:

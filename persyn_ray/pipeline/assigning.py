@@ -3,8 +3,14 @@ tables.
 
 Every method sees the same candidates: teachers that can take the prompt. Among equals a seeded draw
 decides, never the order of teachers.
+
+With `responses.incomplete: next_best`, a teacher whose response to a prompt is not complete is no
+candidate for it any more, and every method chooses again by its own rule among the rest. What comes
+out hangs on the stored responses alone, not on the rounds it took to get them.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +25,11 @@ from persyn_ray.method.allocation import assign, tie_breaks
 from persyn_ray.method.preferences import count_preferences
 from persyn_ray.pool import TeacherPool
 from persyn_ray.schemas import ASSIGNMENT, DEAD_LETTERS, conform
-from persyn_ray.stages.tables import Rewards, column_PM, load_rewards, shards_of
+from persyn_ray.stages.tables import Rewards, column_PM, load_rewards, outcomes_PM, shards_of
 
 Teachers = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Booleans = NDArray[np.bool_]
 
 
 def require_preferences(recipe: Recipe, run: Run) -> None:
@@ -54,7 +61,7 @@ def method_teachers(
     recipe: Recipe,
     prompt_ids: tuple[str, ...],
     logits_PM: Floats,
-    candidates_PM: NDArray[np.bool_],
+    candidates_PM: Booleans,
     parallel: Rewards,
     rewards_PM: Floats | None,
 ) -> tuple[Teachers, Floats]:
@@ -95,6 +102,41 @@ def _means(values_PM: Floats) -> Floats:
     return np.where(known_M > 0, sums_M / np.maximum(known_M, 1), np.nan)
 
 
+@dataclass(frozen=True)
+class _Choices:
+    """What every method chooses from in one shard."""
+
+    prompt_ids: tuple[str, ...]
+    logits_PM: Floats
+    candidates_PM: Booleans
+    rewards_PM: Floats | None
+
+
+def _choices(recipe: Recipe, run: Run, shard: str) -> _Choices:
+    logits = run.logits.read_table(shard)
+    has_rewards = run.rewards.exists(shard)
+    return _Choices(
+        tuple(logits["prompt_id"].to_pylist()),
+        column_PM(logits, "logits"),
+        column_PM(logits, "candidates").astype(bool),
+        load_rewards(run, [shard], len(recipe.pool)).rewards_PM if has_rewards else None,
+    )
+
+
+def _chosen(
+    method: str, recipe: Recipe, choices: _Choices, candidates_PM: Booleans, parallel: Rewards
+) -> tuple[Teachers, Floats]:
+    return method_teachers(
+        method,
+        recipe,
+        choices.prompt_ids,
+        choices.logits_PM,
+        candidates_PM,
+        parallel,
+        choices.rewards_PM,
+    )
+
+
 def write_assignments(recipe: Recipe, run: Run, methods: tuple[str, ...]) -> dict[str, Any]:
     """ASSIGNMENT of every method for the parallel and routed prompts, one shard at a time."""
     pool = recipe.pool
@@ -102,22 +144,10 @@ def write_assignments(recipe: Recipe, run: Run, methods: tuple[str, ...]) -> dic
     shares = {method: np.zeros(len(pool), dtype=np.int64) for method in methods}
     rows = unassigned = 0
     for shard in shards_of(run, "parallel", "routed"):
-        logits = run.logits.read_table(shard)
-        prompt_ids = tuple(logits["prompt_id"].to_pylist())
-        candidates_PM = column_PM(logits, "candidates").astype(bool)
-        rewards_PM = (
-            load_rewards(run, [shard], len(pool)).rewards_PM if run.rewards.exists(shard) else None
-        )
+        choices = _choices(recipe, run, shard)
+        prompt_ids, candidates_PM = choices.prompt_ids, choices.candidates_PM
         for method in methods:
-            teacher_P, margin_P = method_teachers(
-                method,
-                recipe,
-                prompt_ids,
-                column_PM(logits, "logits"),
-                candidates_PM,
-                parallel,
-                rewards_PM,
-            )
+            teacher_P, margin_P = _chosen(method, recipe, choices, candidates_PM, parallel)
             run.assignment(method).write_table(shard, _table(prompt_ids, teacher_P, margin_P, pool))
             shares[method] += np.bincount(teacher_P[teacher_P >= 0], minlength=len(pool))
         rows += len(prompt_ids)
@@ -129,8 +159,81 @@ def write_assignments(recipe: Recipe, run: Run, methods: tuple[str, ...]) -> dic
     return {"rows": rows, "errors": unassigned, "assigned": counted}
 
 
+def reassign(recipe: Recipe, run: Run, methods: tuple[str, ...]) -> int:
+    """Give prompts without a complete response to their next-best teachers, in every method.
+
+    Call it after a round of synthesis, and synthesise again as long as it changes anything: a
+    change takes a teacher out of a prompt's candidates for good, so that ends. Prompts that run out
+    of teachers become dead letters.
+
+    Returns:
+        Assignments changed, over all methods; 0 when called again on the same responses.
+    """
+    parallel = load_rewards(run, shards_of(run, "parallel"), len(recipe.pool))
+    num_changed = 0
+    for shard in shards_of(run, "parallel", "routed"):
+        choices = _choices(recipe, run, shard)
+        outcomes = outcomes_PM(recipe, shard, choices.prompt_ids)
+        left_PM = choices.candidates_PM & np.isin(outcomes, ("complete", "unasked"))
+        for method in methods:
+            first = _chosen(method, recipe, choices, choices.candidates_PM, parallel)
+            later = _chosen(method, recipe, choices, left_PM, parallel)
+            margin_P = np.where(later[0] == first[0], first[1], later[1])
+            table = _table(choices.prompt_ids, later[0], margin_P, recipe.pool)
+            num_changed += _replace(run, method, shard, table)
+        _bury_unanswered(recipe, run, shard, choices, left_PM, outcomes)
+    return num_changed
+
+
+def _replace(run: Run, method: str, shard: str, table: pa.Table) -> int:
+    """Write an assignment if it differs from the stored one; the number of prompts that moved."""
+    stored = run.assignment(method).read_table(shard)
+    if table.equals(stored):
+        return 0
+    run.assignment(method).write_table(shard, table)
+    before, after = _teacher_of(stored), _teacher_of(table)
+    return sum(before.get(name) != after.get(name) for name in before | after)
+
+
+def _teacher_of(assignment: pa.Table) -> dict[str, str]:
+    columns = (assignment[name].to_pylist() for name in ("prompt_id", "teacher"))
+    return dict(zip(*columns, strict=True))
+
+
+def num_reassigned(recipe: Recipe, run: Run, method: str) -> int:
+    """Prompts whose teacher in ASSIGNMENT is not the one that the method chose first."""
+    parallel = load_rewards(run, shards_of(run, "parallel"), len(recipe.pool))
+    num_moved = 0
+    for shard in shards_of(run, "parallel", "routed"):
+        choices = _choices(recipe, run, shard)
+        teacher_P, margin_P = _chosen(method, recipe, choices, choices.candidates_PM, parallel)
+        first = _teacher_of(_table(choices.prompt_ids, teacher_P, margin_P, recipe.pool))
+        assigned = _teacher_of(run.assignment(method).read_table(shard))
+        num_moved += sum(first[prompt_id] != teacher for prompt_id, teacher in assigned.items())
+    return num_moved
+
+
+def asked_by_persyn(recipe: Recipe, run: Run, shard: str) -> dict[str, list[str]]:
+    """Prompts that each teacher is asked when PerSyn works alone: ASSIGNMENT, and before it those
+    that the router preferred and that gave no complete response.
+    """
+    choices, names = _choices(recipe, run, shard), recipe.pool.names
+    teacher_of = _teacher_of(run.assignment(PERSYN).read_table(shard))
+    asked: dict[str, list[str]] = {name: [] for name in names}
+    left_PM = choices.candidates_PM.copy()
+    breaks_PM = tie_breaks(choices.prompt_ids, names, recipe.prompts.seed)
+    for _ in names:
+        teacher_P, _ = assign(choices.logits_PM, breaks_PM, left_PM)
+        for p in np.flatnonzero(teacher_P >= 0):
+            prompt_id, name = choices.prompt_ids[p], names[teacher_P[p]]
+            asked[name].append(prompt_id)
+            left_PM[p] &= teacher_of.get(prompt_id) != name
+            left_PM[p, teacher_P[p]] = False
+    return asked
+
+
 def _table(
-    prompt_ids: tuple[str, ...], teacher_P: Teachers, margin_P: Floats, pool: TeacherPool
+    prompt_ids: Sequence[str], teacher_P: Teachers, margin_P: Floats, pool: TeacherPool
 ) -> pa.Table:
     rows = [
         {
@@ -144,9 +247,7 @@ def _table(
     return conform(pa.Table.from_pylist(rows, schema=ASSIGNMENT), ASSIGNMENT, "assignment")
 
 
-def _bury(
-    run: Run, shard: str, prompt_ids: tuple[str, ...], candidates_PM: NDArray[np.bool_]
-) -> int:
+def _bury(run: Run, shard: str, prompt_ids: tuple[str, ...], candidates_PM: Booleans) -> int:
     """Prompts that no teacher can take become dead letters."""
     rows = [
         {
@@ -163,3 +264,32 @@ def _bury(
         table = pa.Table.from_pylist(rows, schema=DEAD_LETTERS)
         run.dead_letters("route").write_table(shard, table)
     return len(rows)
+
+
+def _bury_unanswered(
+    recipe: Recipe,
+    run: Run,
+    shard: str,
+    choices: _Choices,
+    left_PM: Booleans,
+    outcomes_PM: NDArray[np.str_],
+) -> None:
+    """Prompts that no teacher has answered completely become dead letters of step synthesize."""
+    rows: list[dict[str, Any]] = []
+    for p in np.flatnonzero(choices.candidates_PM.any(axis=1) & ~left_PM.any(axis=1)):
+        found = zip(recipe.pool.names, outcomes_PM[p], choices.candidates_PM[p], strict=True)
+        rows.append(
+            {
+                "step": "synthesize",
+                "prompt_id": choices.prompt_ids[p],
+                "teacher": None,
+                "reason": "no_complete_response",
+                "detail": ", ".join(f"{name}: {outcome}" for name, outcome, able in found if able),
+            }
+        )
+    # Failures of teachers are buried in files of the same shard's name.
+    folder, name = run.dead_letters("synthesize"), f"no_complete_response-{shard}"
+    if rows:
+        folder.write_table(name, pa.Table.from_pylist(rows, schema=DEAD_LETTERS))
+    else:
+        folder.remove(name)

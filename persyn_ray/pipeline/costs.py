@@ -5,11 +5,13 @@ from typing import Any
 import numpy as np
 
 from persyn_ray import rows
-from persyn_ray.config import Recipe, Teacher
-from persyn_ray.layout import PERSYN, Run
+from persyn_ray.config import Recipe
+from persyn_ray.layout import Run
+from persyn_ray.pipeline.assigning import asked_by_persyn
 from persyn_ray.schemas import LEARNABILITY, RESPONSES
+from persyn_ray.stages.store import existing
 from persyn_ray.stages.tables import shards_of
-from persyn_ray.stages.work import existing
+from persyn_ray.teachers import Teacher
 
 BURYING = ("prompts", "collect", "route", "synthesize")  # steps that leave dead letters
 NUM_EXAMPLES = 5  # dead letters shown in the report
@@ -18,11 +20,13 @@ NUM_EXAMPLES = 5  # dead letters shown in the report
 def tokens(recipe: Recipe, run: Run) -> dict[str, Any]:
     """Teacher tokens of route-then-generate and of generate-then-select over the same prompts.
 
-    Route-then-generate: every teacher on the parallel set, the assigned one on each routed prompt.
+    Route-then-generate: every teacher on the parallel set, the assigned one on each routed prompt,
+    and those that were asked before it and gave no complete response.
     Generate-then-select: every teacher on all of them; where a teacher has not answered a prompt,
     its mean over its own responses stands in, and the figure is marked as estimated.
     """
-    counted = [_teacher_tokens(recipe, run, teacher) for teacher in recipe.teachers]
+    asked = {shard: asked_by_persyn(recipe, run, shard) for shard in shards_of(run, "routed")}
+    counted = [_teacher_tokens(recipe, run, teacher, asked) for teacher in recipe.teachers]
     num_prompts = counted[0]["num_prompts"]
     collect = sum(c["parallel"] for c in counted)
     synthesize = sum(c["assigned"] for c in counted)
@@ -55,7 +59,10 @@ def _counts_by_student(recipe: Recipe) -> bool:
     return any(teacher.engine.kind == "recorded" for teacher in recipe.teachers)
 
 
-def _teacher_tokens(recipe: Recipe, run: Run, teacher: Teacher) -> dict[str, Any]:
+def _teacher_tokens(
+    recipe: Recipe, run: Run, teacher: Teacher, asked: dict[str, dict[str, list[str]]]
+) -> dict[str, Any]:
+    """`asked`: by shard and teacher, the routed prompts that PerSyn asks."""
     by_student = _counts_by_student(recipe)
     folder = run.learnability(recipe, teacher) if by_student else run.responses(teacher)
     schema = LEARNABILITY if by_student else RESPONSES
@@ -76,10 +83,9 @@ def _teacher_tokens(recipe: Recipe, run: Run, teacher: Teacher) -> dict[str, Any
             if split == "parallel":
                 parallel += of.values()
                 continue
-            for row in run.assignment(PERSYN).read_table(shard).to_pylist():
-                if row["teacher"] == teacher.name:
-                    unknown += row["prompt_id"] not in of
-                    assigned.append(of.get(row["prompt_id"], 0))
+            for prompt_id in asked[shard][teacher.name]:
+                unknown += prompt_id not in of
+                assigned.append(of.get(prompt_id, 0))
     mean = float(np.mean(known)) if known else 0.0
     return {
         "num_prompts": num_prompts,

@@ -4,12 +4,12 @@ from typing import Any
 
 from persyn_ray.config import Recipe, parse_recipe
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.layout import Run
+from persyn_ray.layout import Run, run_of
 from persyn_ray.pipeline.steps import STEPS, assigned_methods
 from persyn_ray.records import Record, read_record
 from persyn_ray.schemas import RESPONSES
+from persyn_ray.stages.store import existing
 from persyn_ray.stages.tables import shards_of
-from persyn_ray.stages.work import existing
 from persyn_ray.storage import Folder
 
 
@@ -25,7 +25,8 @@ def open_run(address: str) -> tuple[Recipe, Run]:
             f"{address} holds no run (no recipe.json). `persyn run RECIPE` makes one."
         )
     recipe = parse_recipe(run.root.read_json("recipe.json"), f"{address}/recipe.json")
-    return recipe.model_copy(update={"run": run.root.address}), run
+    recipe = recipe.model_copy(update={"run": run.root.address})
+    return recipe, run_of(recipe)
 
 
 def state(run: Run) -> list[tuple[str, Record | None]]:

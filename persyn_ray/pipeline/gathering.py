@@ -7,6 +7,7 @@ seen).
 """
 
 import os
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,11 @@ from persyn_ray.method.preferences import count_preferences
 from persyn_ray.pipeline.assigning import method_teachers
 from persyn_ray.pipeline.costs import dead_letters, tokens
 from persyn_ray.pipeline.explaining import state
+from persyn_ray.pipeline.forecast import forecast_against_actual
 from persyn_ray.pipeline.steps import assigned_methods, students
-from persyn_ray.schemas import LEARNABILITY
+from persyn_ray.schemas import LEARNABILITY, RESPONSES
+from persyn_ray.stages.store import existing
 from persyn_ray.stages.tables import Rewards, column_PM, heldout_mask, load_rewards, shards_of
-from persyn_ray.stages.work import existing
 
 Content = dict[str, Any]
 ALPHAS = tuple(np.round(np.arange(0, 1.01, 0.1), 1).tolist())
@@ -34,6 +36,7 @@ def gather(recipe: Recipe, run: Run, versions: dict[str, str]) -> Content:
     """Everything the report shows; sections of steps not yet done are null."""
     records = dict(state(run))
     content: Content = {"run": _run(recipe, records, versions), "timing": _timing(records)}
+    content["forecast"] = forecast_against_actual(recipe, run, records)
     if records["prompts"] is not None:
         content["prompts"] = _prompts(records["prompts"].counts)
         content["dead_letters"] = dead_letters(run)
@@ -45,6 +48,7 @@ def gather(recipe: Recipe, run: Run, versions: dict[str, str]) -> Content:
             content["allocation"] = _allocation(recipe, run, parallel, records["route"].counts)
             content["router"] = _router(recipe, run, parallel)
     if records["synthesize"] is not None:
+        content["examples"] = {"methods": records["synthesize"].counts.get("examples", {})}
         content["tokens"] = tokens(recipe, run)
     if records["evaluate"] is not None and students(recipe) and shards_of(run, "heldout"):
         content["student"] = _student(recipe, run, records)
@@ -111,7 +115,7 @@ def _mean_known(values: Any) -> float | None:
 
 def _reward(recipe: Recipe, run: Run, parallel: Rewards) -> Content:
     seed, counts = recipe.prompts.seed, count_preferences(parallel.rewards_PM)
-    lengths = _mean_tokens(recipe, run)
+    lengths, endings = _mean_tokens(recipe, run), _endings(recipe, run)
     teachers = {
         name: {
             "mean_reward": estimate(bootstrap_mean(parallel.rewards_PM[:, m], seed)),
@@ -119,6 +123,8 @@ def _reward(recipe: Recipe, run: Run, parallel: Rewards) -> Content:
             "mean_learnability": _mean_known(parallel.learnability_PM[:, m]),
             "mean_tokens": lengths[name],
             "num_null": int(np.isnan(parallel.rewards_PM[:, m]).sum()),
+            "num_truncated": endings[name]["length"],
+            "num_looped": endings[name]["loop"],
         }
         for m, name in enumerate(recipe.pool)
     }
@@ -143,6 +149,18 @@ def _mean_tokens(recipe: Recipe, run: Run) -> dict[str, float | None]:
             counts += [count for count in table["num_tokens"].to_pylist() if count]
         means[teacher.name] = float(np.mean(counts)) if counts else None
     return means
+
+
+def _endings(recipe: Recipe, run: Run) -> dict[str, Counter[str]]:
+    """How often each teacher's responses on the parallel set ended in which way."""
+    found: dict[str, Counter[str]] = {name: Counter() for name in recipe.pool}
+    for teacher in recipe.teachers:
+        for shard in shards_of(run, "parallel"):
+            prompt_ids = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"]
+            table = existing(run.responses(teacher), shard, RESPONSES)
+            table = rows.among(table, "prompt_id", prompt_ids)
+            found[teacher.name].update(table["finish_reason"].to_pylist())
+    return found
 
 
 def _alpha_sweep(recipe: Recipe, parallel: Rewards) -> Content:

@@ -29,9 +29,7 @@ def follow(done: Iterable[Done], step: str, num_units: int, console: Console) ->
     ) as bar:
         task = bar.add_task(step, total=num_units, facts="")
         for number, unit in enumerate(done, start=1):
-            total = Done(
-                total.rows + unit.rows, total.tokens + unit.tokens, total.errors + unit.errors
-            )
+            total += unit
             bar.update(task, completed=number, facts=_facts(total, started))
             if not console.is_terminal and time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
                 last_line = time.monotonic()

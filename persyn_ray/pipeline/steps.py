@@ -14,14 +14,20 @@ from typing import Any
 from rich.console import Console
 
 from persyn_ray.config import Recipe, RewardModel, StepResources
-from persyn_ray.layout import BEFORE, PERSYN, Run, quality_identity, teacher_identity
-from persyn_ray.pipeline import assigning, loading, writing
+from persyn_ray.layout import (
+    BEFORE,
+    PERSYN,
+    Run,
+    quality_identity,
+    seen_by_student,
+    teacher_identity,
+)
+from persyn_ray.pipeline import assigning, collecting, loading, writing
+from persyn_ray.pipeline.forecast import write_forecast
 from persyn_ray.pipeline.progress import follow, watch_training
 from persyn_ray.records import Settings
 from persyn_ray.stages.tables import shard_rewards, shards_of
 from persyn_ray.stages.work import (
-    Collect,
-    CollectAndScore,
     EvaluateShard,
     Progress,
     RouteShard,
@@ -104,12 +110,15 @@ def _prompts(context: Context) -> dict[str, Any]:
 
 
 def _collect(context: Context) -> dict[str, Any]:
-    recipe = context.recipe
-    units = units_of(shards_of(context.run, *collected_splits(recipe)))
-    together = recipe.resources.score_with_collect
-    build = partial(CollectAndScore if together else Collect, recipe)
-    done = _on_pool(context, build, units, recipe.resources.collect, "collect")
-    return {"rows": done.rows, "tokens": done.tokens, "errors": done.errors}
+    write_forecast(context.recipe, context.run, "collect")
+    shards = shards_of(context.run, *collected_splits(context.recipe))
+    return _ask(context, "collect", shards, None)
+
+
+def _ask(
+    context: Context, step: str, shards: Sequence[str], methods: tuple[str, ...] | None
+) -> dict[str, Any]:
+    return collecting.ask(context.recipe, context.run, step, shards, methods, context.console)
 
 
 def _score(context: Context) -> dict[str, Any]:
@@ -164,16 +173,29 @@ def _route(context: Context) -> dict[str, Any]:
 
 def _synthesize(context: Context) -> dict[str, Any]:
     recipe, run = context.recipe, context.run
-    methods, done = assigned_methods(recipe), Progress()
+    methods = assigned_methods(recipe)
     # Splits that every teacher has answered already hold all that any method can ask for.
     open_splits = [s for s in ("parallel", "routed") if s not in collected_splits(recipe)]
-    units = units_of(shards_of(run, *open_splits))
-    if units:
-        build = partial(Collect, recipe, methods)
-        done = _on_pool(context, build, units, recipe.resources.synthesize, "synthesize")
-    counts: dict[str, Any] = {"rows": done.rows, "tokens": done.tokens, "errors": done.errors}
+    shards = shards_of(run, *open_splits)
+    write_forecast(recipe, run, "synthesize")
+    counts = _ask(context, "synthesize", shards, methods)
+    if recipe.responses.incomplete == "next_best":
+        # Each round takes at least one teacher out of a prompt's candidates, so this ends.
+        while assigning.reassign(recipe, run, methods):
+            counts = _added(counts, _ask(context, "synthesize", shards, methods))
     counts["examples"] = {method: writing.write_examples(recipe, run, method) for method in methods}
     return counts
+
+
+def _added(counts: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Counts of two rounds of the same step, key by key."""
+    total = dict(counts)
+    for name, value in more.items():
+        if isinstance(value, dict):
+            total[name] = _added(total.get(name, {}), value)
+        else:
+            total[name] = total.get(name, 0) + value
+    return total
 
 
 def _finetune(context: Context) -> dict[str, Any]:
@@ -226,6 +248,7 @@ STEPS: tuple[Step, ...] = (
         lambda r: {
             "teachers": {t.name: teacher_identity(t) for t in r.teachers},
             "compare": {"splits": list(collected_splits(r))},
+            "responses": _dump(r.responses, "loop_repeats"),
         },
         _collect,
         # Responses stay: they are filed by what determines them.
@@ -237,6 +260,7 @@ STEPS: tuple[Step, ...] = (
         lambda r: {
             "student": _dump(r.student),
             "scoring": {"quality": quality_identity(r), "max_length": r.scoring.max_length},
+            "responses": seen_by_student(r),
         },
         _score,
         lambda run: [],
@@ -247,6 +271,7 @@ STEPS: tuple[Step, ...] = (
         # From here on tables hold one value per teacher, in the pool's order.
         lambda r: {
             "scoring": _dump(r.scoring, "alpha", "scaling"),
+            "responses": _dump(r.responses, "incomplete"),
             "teachers": list(r.pool.names),
         },
         _rewards,
@@ -270,7 +295,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         "synthesize",
         ("route",),
-        lambda r: {"finetune": _dump(r.finetune, "keep_truncated")},
+        lambda r: {"responses": _dump(r.responses, "incomplete")},
         _synthesize,
         lambda run: [run.examples(""), run.dataset, run.dead_letters("synthesize")],
     ),

@@ -7,25 +7,28 @@ import pyarrow as pa
 
 from persyn_ray.config import Recipe
 from persyn_ray.layout import PERSYN, Run
+from persyn_ray.pipeline.assigning import num_reassigned
 from persyn_ray.stages.tables import ExampleCounts, examples_of, shards_of
 
 ROWS_PER_FILE = 50_000
 
 
 def write_examples(recipe: Recipe, run: Run, method: str) -> dict[str, int]:
-    """One shard of examples at a time; PerSyn's are also written as the data set."""
+    """One shard of examples at a time; PerSyn's are also written as the data set.
+
+    Returns:
+        What became of the prompts, and how many of them have another teacher than the method's
+        first choice (`reassigned`).
+    """
     total = ExampleCounts()
     for shard in shards_of(run, "parallel", "routed"):
         table, counts = examples_of(recipe, method, shard)
         run.examples(method).write_table(shard, table)
-        total = ExampleCounts(
-            total.kept + counts.kept,
-            total.without_response + counts.without_response,
-            total.truncated + counts.truncated,
-        )
+        total += counts
     if method == PERSYN:
         _write_dataset(run)
-    return asdict(total)
+    moves = recipe.responses.incomplete == "next_best"
+    return asdict(total) | {"reassigned": num_reassigned(recipe, run, method) if moves else 0}
 
 
 def _write_dataset(run: Run) -> None:

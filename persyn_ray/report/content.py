@@ -11,7 +11,7 @@ so in a sentence.
                   parallel_set_oracle {teacher: share},
                   by_task {task: {teacher: share}} (PerSyn's assignment)
     reward        measured_on, teachers {teacher: {mean_reward: Estimate, mean_quality,
-                  mean_learnability, mean_tokens, num_null}},
+                  mean_learnability, mean_tokens, num_null, num_truncated, num_looped}},
                   preferences {num_pairs, num_ties, num_null, num_prompts_without_pairs}
     router        num_fit, num_heldout, heldout_set,
                   hit_at_1, hit_at_3, regret, pairwise_accuracy (Estimates),
@@ -25,10 +25,15 @@ so in a sentence.
                   methods {method: {value, low, high, num, num_examples, correct_share}},
                   differences {method or "before": Estimate} (PerSyn minus it, by problem),
                   by_task {method or "before": {task: value}}
+    examples      methods {method: {kept, without_response, truncated, looped, without_teacher,
+                  kept_truncated, reassigned}} (what became of the prompts; the first five add up)
     tokens        unit, collect, synthesize, route_then_generate, generate_then_select,
                   saving_fraction, estimated, per_teacher {teacher: tokens},
                   responses {collect, synthesize, route_then_generate, generate_then_select}
     timing        steps [{step, seconds, rows}], total_seconds
+    forecast      steps {collect or synthesize: {prompts, tokens, seconds, dollars (each {forecast,
+                  actual}), at_most, teachers {teacher: {the same five, source}}}}
+                  (at_most: tokens were forecast by their limit)
     dead_letters  num, by_reason {}, by_teacher {},
                   examples [{step, prompt_id, teacher, reason, detail}]
 
@@ -97,6 +102,8 @@ class TeacherReward(TypedDict):
     mean_learnability: float | None
     mean_tokens: float | None
     num_null: int | None
+    num_truncated: int | None
+    num_looped: int | None
 
 
 class Preferences(TypedDict):
@@ -176,6 +183,20 @@ class Student(TypedDict):
     by_task: dict[str, dict[str, float | None]]
 
 
+class ExampleCounts(TypedDict):
+    kept: int | None
+    without_response: int | None
+    truncated: int | None
+    looped: int | None
+    without_teacher: int | None
+    kept_truncated: int | None
+    reassigned: int | None
+
+
+class Examples(TypedDict):
+    methods: dict[str, ExampleCounts]
+
+
 class Responses(TypedDict):
     collect: int | None
     synthesize: int | None
@@ -206,6 +227,33 @@ class Timing(TypedDict):
     total_seconds: float | None
 
 
+class Compared(TypedDict):
+    forecast: float | None
+    actual: float | None
+
+
+class TeacherForecast(TypedDict):
+    prompts: Compared | None
+    tokens: Compared | None
+    seconds: Compared | None
+    dollars: Compared | None
+    at_most: bool | None
+    source: str | None
+
+
+class StepForecast(TypedDict):
+    prompts: Compared | None
+    tokens: Compared | None
+    seconds: Compared | None
+    dollars: Compared | None
+    at_most: bool | None
+    teachers: dict[str, TeacherForecast]
+
+
+class Forecast(TypedDict):
+    steps: dict[str, StepForecast]
+
+
 class DeadLetter(TypedDict):
     step: str | None
     prompt_id: str | None
@@ -229,8 +277,10 @@ class Report(TypedDict):
     router: Router | None
     alpha_sweep: AlphaSweep | None
     student: Student | None
+    examples: Examples | None
     tokens: Tokens | None
     timing: Timing | None
+    forecast: Forecast | None
     dead_letters: DeadLetters | None
 
 

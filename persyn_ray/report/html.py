@@ -15,6 +15,7 @@ from markupsafe import Markup
 from persyn_ray.report import numbers, summary
 from persyn_ray.report.content import Report, complete
 from persyn_ray.report.figures import draw
+from persyn_ray.report.forecast import forecast_tables
 
 NOT_MEASURED = {
     "student": "no student was fine-tuned and evaluated (<code>evaluate.students</code>).",
@@ -28,6 +29,8 @@ NOT_MEASURED = {
     "alpha_sweep": "the allocation was not swept over alpha.",
     "tokens": "no teacher tokens were counted.",
     "timing": "no step durations were recorded.",
+    "forecast": "the steps left no forecast.",
+    "examples": "no examples were written.",
     "dead_letters": "dead letters were not counted.",
     "prompts": "the prompts were not counted.",
 }
@@ -48,6 +51,7 @@ def render(content: Mapping[str, Any]) -> str:
         figures={name: Markup(svg) for name, svg in draw(report).items()},
         tiles=tiles(report),
         rows=summary.headline(report),
+        forecasts=forecast_tables(report),
         summary_text=" ".join(summary.paragraph(report)),
         not_measured={name: Markup(text) for name, text in NOT_MEASURED.items()},
         recipe_text=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from persyn_ray.report.content import Report
+from persyn_ray.report.forecast import forecast_sentences
 from persyn_ray.report.numbers import compact, count, estimate, interval, number, percent, signed
 
 LABELS = {
@@ -21,6 +22,12 @@ LABELS = {
     "persyn": "PerSyn",
     "oracle": "oracle",
 }
+LOST = (
+    ("truncated", "responses were cut by the token limit"),
+    ("looped", "went round in circles"),
+    ("without_response", "are absent"),
+    ("without_teacher", "had no teacher left"),
+)
 SIMPLER = ("random", "best_constant", "strong")
 Verdict = Literal["higher", "lower", "unclear", "unmeasured"]
 
@@ -108,7 +115,9 @@ def paragraph(content: Report) -> list[str]:
         *_allocation(content),
         *_router(content),
         *_student(content),
+        *_examples(content),
         *_tokens(content),
+        *forecast_sentences(content),
         *_dead_letters(content),
     ]
     return sentences or ["Nothing was measured in this run."]
@@ -215,6 +224,27 @@ def _tokens(content: Report) -> list[str]:
     unit = tokens["unit"] or "teacher tokens"
     spending = f"Route-then-generate took {spent} {unit} against {how}{other}"
     return [f"{spending} of generate-then-select: {outcome}."]
+
+
+def _examples(content: Report) -> list[str]:
+    """What PerSyn's data lost, kept although cut, or had from another teacher."""
+    counts = (content["examples"] or {"methods": {}})["methods"].get("persyn")
+    if counts is None or counts["kept"] is None:
+        return []
+    lost = [f"{count(counts[key])} {phrase}" for key, phrase in LOST if counts[key]]
+    sentences: list[str] = []
+    if lost:
+        left_out = ", ".join(lost)
+        sentences.append(f"{count(counts['kept'])} prompts became examples; {left_out}.")
+    if counts["kept_truncated"]:
+        cut = count(counts["kept_truncated"])
+        sentences.append(f"{cut} of the {count(counts['kept'])} examples were cut and kept so.")
+    if counts["reassigned"]:
+        sentences.append(
+            f"{count(counts['reassigned'])} prompts went to a next-best teacher, as the responses "
+            "before were not complete."
+        )
+    return sentences
 
 
 def _dead_letters(content: Report) -> list[str]:

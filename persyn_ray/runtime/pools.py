@@ -9,48 +9,163 @@ same file.
 
 import logging
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import pyarrow as pa
 import ray
 import ray.data
 from ray.exceptions import RayError
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from persyn_ray.config import StepResources
-from persyn_ray.errors import PersynError, StepError
+from persyn_ray.errors import EngineDead, PersynError, StepError
+from persyn_ray.runtime.breaker import Breaker
+from persyn_ray.runtime.metrics import UnitMetrics
+from persyn_ray.runtime.placing import Place
 from persyn_ray.stages.work import Progress, Unit, Work
 
 log = logging.getLogger(__name__)
+
+NODE_LABEL = "ray.io/node-id"
+PLACEMENT_SECONDS = 1800.0  # a cluster that grows by demand may need as long for a large node
 
 
 class _Worker:
     """An actor of the pool: builds its work where it runs, then carries out units.
 
-    What goes wrong comes back as a row: Ray Data's own way wraps the message in several others.
+    What goes wrong comes back as a row: Ray Data's own way wraps the message in several others. An
+    actor whose engine has died ends its process, and Ray starts another.
     """
 
-    def __init__(self, build: Callable[[], Work], threads: int, folder: str) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
+    def __init__(
+        self,
+        build: Callable[[Any], Work],
+        place: Place,
+        folder: str,
+        breaker: Breaker | None,
+        name: str,
+        group: PlacementGroup | None,
+    ) -> None:
         if os.path.isdir(folder):
             os.chdir(folder)
-        self.build = build
+        self.build, self.place, self.breaker = build, place, breaker
         self.work: Work | None = None
+        self.group = group
+        self.lock = threading.Lock()
+        self.metrics = UnitMetrics(name)
 
     def __call__(self, unit: Unit) -> dict[str, Any]:
         try:
-            if self.work is None:
-                self.work = self.build()
-            return {**self.work(unit).as_row(), "failure": ""}
+            done = self._ready()(unit)
+        except EngineDead as error:
+            return self._bury(error)
         except Exception as error:
             log.exception("unit %s failed", unit)
-            return {**Progress().as_row(), "failure": describe(error)}
+            return _failure(describe(error))
+        self.metrics.count(done)
+        return {**done.as_row(), "failure": ""}
+
+    def __del__(self) -> None:
+        close = getattr(self.work, "close", None)
+        if close is not None:
+            close()
+
+    def _ready(self) -> Work:
+        with self.lock:
+            if self.work is None:
+                if self.breaker is not None:
+                    self.breaker.start()
+                _limit_threads(self.place.threads)
+                self.work = self.build(self.group)
+            return self.work
+
+    def _bury(self, error: EngineDead) -> dict[str, Any]:
+        """End this process, unless it was one death too many: then say so."""
+        log.exception("the engine died")
+        if self.breaker is None or self.work is None:
+            return _failure(describe(error))
+        try:
+            self.breaker.died(error)
+        except EngineDead as last:
+            return _failure(describe(last))
+        os._exit(1)
+
+
+def _failure(text: str) -> dict[str, Any]:
+    return {**Progress().as_row(), "failure": text}
+
+
+def _limit_threads(threads: int) -> None:
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
+    torch: Any = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def granted(place: Place) -> Iterator[PlacementGroup | None]:
+    """A placement group for the workers of one engine, given back as soon as its pool has ended.
+
+    The driver holds it and not the actor: the GPUs stay reserved while an actor is replaced, and
+    are free for the next teacher without waiting for processes to be collected. All workers stand
+    in one node (STRICT_PACK) unless the place names several.
+
+    Raises:
+        StepError: the cluster did not grant it in time.
+    """
+    if not place.bundles:
+        yield None
+        return
+    labels = [{NODE_LABEL: node} for node in place.nodes] or None
+    group = placement_group(
+        list(place.bundles),
+        strategy="STRICT_PACK" if len(set(place.nodes)) <= 1 else "PACK",
+        bundle_label_selector=labels,  # pyright: ignore[reportArgumentType]
+    )
+    try:
+        if not group.wait(PLACEMENT_SECONDS):
+            raise StepError(
+                f"The cluster did not grant {len(place.bundles)} x {place.bundles[0]} within "
+                f"{PLACEMENT_SECONDS:.0f} s; `ray status` shows who holds its GPUs and CPUs."
+            )
+        yield group
+    finally:
+        remove_placement_group(group)
 
 
 def run_units(
     build: Callable[[], Work], units: Sequence[Unit], resources: StepResources, step: str
+) -> Iterator[Progress]:
+    """Carry out all units on actors anywhere in the cluster; see `run_pool`."""
+    place = Place(
+        size=min(resources.actors, len(units)),
+        cpus=resources.cpus,
+        gpus=resources.gpus,
+        threads=resources.threads or max(1, int(resources.cpus)),
+    )
+    return run_pool(_Alone(build), units, place, step)
+
+
+class _Alone:
+    """Work that needs no placement group."""
+
+    def __init__(self, build: Callable[[], Work]) -> None:
+        self.build = build
+
+    def __call__(self, placement: Any) -> Work:
+        return self.build()
+
+
+def run_pool(
+    build: Callable[[Any], Work],
+    units: Sequence[Unit],
+    place: Place,
+    step: str,
+    breaker: Breaker | None = None,
 ) -> Iterator[Progress]:
     """Carry out all units, in any order; yields what each did as soon as it is done.
 
@@ -60,25 +175,43 @@ def run_units(
     if not units:
         return
     _configure()
-    threads = resources.threads or max(1, int(resources.cpus))
-    results = ray.data.from_items(list(units), override_num_blocks=len(units)).map(
-        _Worker,  # pyright: ignore[reportArgumentType]
-        fn_constructor_args=(build, threads, os.getcwd()),
-        compute=ray.data.ActorPoolStrategy(size=min(resources.actors, len(units))),
-        num_cpus=resources.cpus,
-        num_gpus=resources.gpus or None,
-    )
     try:
-        for batch in results.iter_batches(
-            batch_size=None, batch_format="pyarrow", prefetch_batches=0
-        ):
-            for row in cast(pa.Table, batch).to_pylist():
-                failure = row.pop("failure")
-                if failure:
-                    raise StepError(f"Step {step} failed. {failure}")
-                yield Progress(**row)
+        with granted(place) as group:
+            results = _mapped(build, units, place, step, breaker, group)
+            for batch in results.iter_batches(
+                batch_size=None, batch_format="pyarrow", prefetch_batches=0
+            ):
+                for row in cast(pa.Table, batch).to_pylist():
+                    failure = row.pop("failure")
+                    if failure:
+                        raise StepError(f"Step {step} failed. {failure}")
+                    yield Progress(**row)
     except RayError as error:
         raise StepError(f"Step {step} failed. {describe(error)}") from error
+
+
+def _mapped(
+    build: Callable[[Any], Work],
+    units: Sequence[Unit],
+    place: Place,
+    step: str,
+    breaker: Breaker | None,
+    group: PlacementGroup | None,
+) -> ray.data.Dataset:
+    """One row per unit, in blocks of one row, through a pool of actors of fixed size."""
+    return ray.data.from_items(list(units), override_num_blocks=len(units)).map(
+        _Worker,  # pyright: ignore[reportArgumentType]
+        fn_constructor_args=(build, place, os.getcwd(), breaker, step, group),
+        compute=ray.data.ActorPoolStrategy(
+            size=place.size,
+            max_concurrent_calls_per_actor=place.in_flight,
+            max_tasks_in_flight_per_actor=max(2, place.in_flight),
+            enable_true_multi_threading=place.in_flight > 1,
+        ),
+        num_cpus=place.cpus,
+        num_gpus=place.gpus or None,
+        label_selector={NODE_LABEL: place.nodes[0]} if place.nodes else None,
+    )
 
 
 def describe(error: BaseException) -> str:

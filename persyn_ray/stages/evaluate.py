@@ -2,23 +2,22 @@
 
 import pyarrow as pa
 
-from persyn_ray import config
+from persyn_ray import config, teachers
 from persyn_ray.pool import TeacherPool
 from persyn_ray.schemas import EVALUATIONS, PROMPTS, RESPONSES, conform
+from persyn_ray.sections import Model
 from persyn_ray.stages.generate import Generate
 from persyn_ray.stages.score import Quality
 
 
-def student_as_teacher(
-    student: str, model: config.Model, section: config.Evaluate
-) -> config.Teacher:
+def student_as_teacher(student: str, model: Model, section: config.Evaluate) -> teachers.Teacher:
     """A student answers by the same engine that teachers use, greedily."""
-    return config.Teacher(
+    return teachers.Teacher(
         name=student,
-        engine=config.TransformersEngine(
+        engine=teachers.TransformersEngine(
             kind="transformers", model=model, batch_size=section.batch_size
         ),
-        sampling=config.Sampling(max_tokens=section.max_tokens, temperature=0.0, top_p=1.0),
+        sampling=teachers.Sampling(max_tokens=section.max_tokens, temperature=0.0, top_p=1.0),
     )
 
 
@@ -30,7 +29,7 @@ class Evaluate:
     def __init__(
         self,
         student: str,
-        model: config.Model,
+        model: Model,
         section: config.Evaluate,
         check: config.ExactAnswer | config.ExactMatch,
     ) -> None:

@@ -1,7 +1,9 @@
 """Learnability and Quality: prompts and responses in, raw signals out.
 
-Both signals are stored as they are; alpha and scaling are applied later, on the driver. A missing
-or empty response has a null signal, counted and never guessed.
+Both signals are stored as they are; alpha and scaling are applied later, on the driver. They are
+those of the text that the student would see in training: without its thinking, if the recipe says
+so. Where nothing is left to see (no response, an empty one, or thinking that was cut) the signal is
+null, counted and never guessed. A response that was cut is scored like any other.
 """
 
 from collections.abc import Sequence
@@ -10,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from persyn_ray.config import ExactAnswer, ExactMatch, Model, RewardModel
+from persyn_ray.config import ExactAnswer, ExactMatch, Responses, RewardModel
 from persyn_ray.models.chat import Example, encode_example
 from persyn_ray.models.likelihood import response_likelihoods
 from persyn_ray.models.load import (
@@ -21,6 +23,8 @@ from persyn_ray.models.load import (
 )
 from persyn_ray.models.reward_model import reward_scores
 from persyn_ray.schemas import LEARNABILITY, QUALITY, conform
+from persyn_ray.sections import Model
+from persyn_ray.texts import student_text
 from persyn_ray.verify import Verdict, Verifier, exact_match
 
 
@@ -29,10 +33,17 @@ def on_device(model: Any) -> Any:
     return model.to("cuda") if torch.cuda.is_available() else model
 
 
-def paired(prompts: pa.Table, responses: pa.Table) -> list[dict[str, Any]]:
-    """One dict per response with its prompt's messages and reference, matched by `prompt_id`."""
+def paired(
+    prompts: pa.Table, responses: pa.Table, section: Responses | None = None
+) -> list[dict[str, Any]]:
+    """One dict per response with its prompt's messages and reference, matched by `prompt_id`.
+
+    Responses are as the student sees them.
+    """
     of_prompt = {row["prompt_id"]: row for row in prompts.to_pylist()}
     rows = responses.select(["prompt_id", "teacher", "response"]).to_pylist()
+    if section is not None:
+        rows = [row | {"response": student_text(row["response"], section)} for row in rows]
     return [{**of_prompt[row["prompt_id"]], **row} for row in rows]
 
 
@@ -42,18 +53,22 @@ class Learnability:
     writes = LEARNABILITY
 
     def __init__(
-        self, student: Model, tokens_per_batch: int, max_length: int | None = None
+        self,
+        student: Model,
+        tokens_per_batch: int,
+        max_length: int | None = None,
+        responses: Responses | None = None,
     ) -> None:
         code = student.trust_remote_code
         self.model = on_device(load_causal_lm(student.name, student.dtype, student.revision, code))
         self.tokenizer = load_tokenizer(student.name, student.revision, student.chat_template, code)
-        self.tokens_per_batch = tokens_per_batch
+        self.tokens_per_batch, self.section = tokens_per_batch, responses
         self.max_length = min(
             length for length in (max_length, context_length(self.model.config), 1 << 30) if length
         )
 
     def __call__(self, prompts: pa.Table, responses: pa.Table) -> pa.Table:
-        rows = paired(prompts, responses)
+        rows = paired(prompts, responses, self.section)
         examples = [self._example(row) for row in rows]
         fitting = [example for example in examples if example is not None]
         found = iter(response_likelihoods(self.model, fitting, self.tokens_per_batch))
@@ -85,8 +100,10 @@ class Quality:
 
     writes = QUALITY
 
-    def __init__(self, how: ExactAnswer | ExactMatch | RewardModel) -> None:
-        self.how = how
+    def __init__(
+        self, how: ExactAnswer | ExactMatch | RewardModel, responses: Responses | None = None
+    ) -> None:
+        self.how, self.section = how, responses
         if isinstance(how, RewardModel):
             model, code = how.model, how.model.trust_remote_code
             self.model = on_device(
@@ -97,7 +114,7 @@ class Quality:
             self.verifier = Verifier(timeout_seconds=how.timeout_seconds)
 
     def __call__(self, prompts: pa.Table, responses: pa.Table) -> pa.Table:
-        rows = paired(prompts, responses)
+        rows = paired(prompts, responses, self.section)
         answered = [row for row in rows if row["response"]]
         verdicts = iter(self._verdicts(answered))
         table = pa.Table.from_pylist(

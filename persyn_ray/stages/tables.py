@@ -1,25 +1,36 @@
 """Reshaping between tables and arrays: shards to matrices in pool order, assignments to examples.
 
+Here it is decided which responses count. Complete is what its teacher ended by itself and leaves
+the student something to read. A response that was cut is no example and has no reward unless the
+recipe keeps such ones (`responses.incomplete: keep`); one that goes round in circles never is and
+never has. Its reward is unknown rather than low: it then takes part in no pair, and a cut answer
+cannot win one as if it were complete. What a teacher that is often cut is worth is so measured on
+the prompts where it was not; the report counts the others.
+
 Axes: P prompts, M teachers.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from persyn_ray.config import Recipe
+from persyn_ray.config import Recipe, Responses
 from persyn_ray.layout import Run, run_of
 from persyn_ray.method.rewards import combine
 from persyn_ray.records import read_record
 from persyn_ray.schemas import EXAMPLES, LEARNABILITY, QUALITY, RESPONSES, conform, rewards_schema
-from persyn_ray.stages.work import existing
+from persyn_ray.stages.store import existing
+from persyn_ray.texts import student_text
 
 Floats = NDArray[np.float64]
+Row = dict[str, Any]
+Outcome = Literal["complete", "truncated", "looped", "absent", "unasked"]
+"""What a response is worth to the student; `unasked` is one that its teacher may still give."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +71,39 @@ def by_teacher_PM(tables: Sequence[pa.Table], prompt_ids: Sequence[str], column:
     return values_PM
 
 
+def outcome_of(response: Row | None, section: Responses) -> Outcome:
+    """What became of a response, by a row of RESPONSES; cut ones are complete where they are kept.
+
+    A teacher that could not be reached has not been asked.
+    """
+    if response is None or response["finish_reason"] == "unavailable":
+        return "unasked"
+    if response["finish_reason"] == "loop":
+        return "looped"
+    if response["finish_reason"] == "length" and section.incomplete != "keep":
+        return "truncated"
+    return "complete" if student_text(response["response"], section) else "absent"
+
+
+def outcomes_PM(recipe: Recipe, shard: str, prompt_ids: Sequence[str]) -> NDArray[np.str_]:
+    """The outcome of every stored response to some prompts of a shard, in pool order."""
+    run = run_of(recipe)
+    columns = [
+        {
+            row["prompt_id"]: outcome_of(row, recipe.responses)
+            for row in existing(run.responses(teacher), shard, RESPONSES).to_pylist()
+        }
+        for teacher in recipe.teachers
+    ]
+    values = [[of.get(prompt_id, "unasked") for of in columns] for prompt_id in prompt_ids]
+    return np.array(values, dtype=np.str_).reshape(len(prompt_ids), len(columns))
+
+
 def shard_rewards(recipe: Recipe, shard: str) -> pa.Table:
-    """REWARDS of one shard: the stored signals, put on one scale and mixed with alpha (Eq. 2)."""
+    """REWARDS of one shard: the stored signals, put on one scale and mixed with alpha (Eq. 2).
+
+    Signals of incomplete responses are left out, see above.
+    """
     run = run_of(recipe)
     prompt_ids = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"].to_pylist()
     learnability_PM = by_teacher_PM(
@@ -74,6 +116,8 @@ def shard_rewards(recipe: Recipe, shard: str) -> pa.Table:
         prompt_ids,
         "quality",
     )
+    is_incomplete_PM = np.isin(outcomes_PM(recipe, shard, prompt_ids), ("truncated", "looped"))
+    learnability_PM[is_incomplete_PM] = quality_PM[is_incomplete_PM] = np.nan
     scoring = recipe.scoring
     rewards_PM = combine(quality_PM, learnability_PM, scoring.alpha, scoring.scaling)
     schema = rewards_schema(recipe.pool.names)
@@ -116,11 +160,18 @@ def heldout_mask(prompt_ids: Sequence[str], fraction: float, seed: int) -> NDArr
 
 @dataclass(frozen=True)
 class ExampleCounts:
-    """What became of a shard's assigned prompts."""
+    """What became of a shard's prompts; the first five add up to them."""
 
     kept: int = 0
     without_response: int = 0
     truncated: int = 0
+    looped: int = 0
+    without_teacher: int = 0
+    kept_truncated: int = 0
+    """Those among the kept that were cut by the token limit."""
+
+    def __add__(self, other: "ExampleCounts") -> "ExampleCounts":
+        return ExampleCounts(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
 
 def examples_of(recipe: Recipe, method: str, shard: str) -> tuple[pa.Table, ExampleCounts]:
@@ -132,18 +183,27 @@ def examples_of(recipe: Recipe, method: str, shard: str) -> tuple[pa.Table, Exam
         for teacher in recipe.teachers
         for row in existing(run.responses(teacher), shard, RESPONSES).to_pylist()
     }
-    rows: list[dict[str, Any]] = []
-    missing = truncated = 0
+    rows: list[Row] = []
+    outcomes: list[Outcome] = []
+    num_cut = 0
     for assigned in run.assignment(method).read_table(shard).to_pylist():
         prompt_id, teacher = assigned["prompt_id"], assigned["teacher"]
-        response = responses.get((prompt_id, teacher), {"response": None})
-        if not response["response"]:
-            missing += 1
-        elif response["finish_reason"] == "length" and not recipe.finetune.keep_truncated:
-            truncated += 1
-        else:
-            answer = {"role": "assistant", "content": response["response"]}
-            messages = [*prompts[prompt_id]["messages"], answer]
-            rows.append({"prompt_id": prompt_id, "teacher": teacher, "messages": messages})
+        response = responses.get((prompt_id, teacher))
+        outcomes.append(outcome_of(response, recipe.responses))
+        if response is None or outcomes[-1] != "complete":
+            continue
+        num_cut += response["finish_reason"] == "length"
+        seen = student_text(response["response"], recipe.responses)
+        answer = {"role": "assistant", "content": seen}
+        messages = [*prompts[prompt_id]["messages"], answer]
+        rows.append({"prompt_id": prompt_id, "teacher": teacher, "messages": messages})
     table = conform(pa.Table.from_pylist(rows, schema=EXAMPLES), EXAMPLES, f"examples of {shard}")
-    return table, ExampleCounts(len(rows), missing, truncated)
+    counts = ExampleCounts(
+        kept=len(rows),
+        without_response=outcomes.count("absent") + outcomes.count("unasked"),
+        truncated=outcomes.count("truncated"),
+        looped=outcomes.count("looped"),
+        without_teacher=len(prompts) - len(outcomes),
+        kept_truncated=num_cut,
+    )
+    return table, counts

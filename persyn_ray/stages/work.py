@@ -7,6 +7,7 @@ only when it is complete. Nothing here knows what runs it. Stages with models ar
 they are built: planning a run or looking into one needs no torch.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,18 +17,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from persyn_ray import rows
-from persyn_ray.config import Recipe, RewardModel, Teacher
+from persyn_ray.config import Recipe, RewardModel
 from persyn_ray.layout import run_of
 from persyn_ray.schemas import DEAD_LETTERS, RESPONSES
 from persyn_ray.stages.generate import Generate
+from persyn_ray.stages.store import Store, existing
 from persyn_ray.storage import Folder
+from persyn_ray.teachers import Teacher
 
 if TYPE_CHECKING:
     from persyn_ray.stages.evaluate import Evaluate
     from persyn_ray.stages.score import Learnability, Quality
 
 Unit = dict[str, str]
-FAILED = ("error", "missing")
+FAILED = ("error", "missing", "unavailable")
 """Finish reasons of a response that is not there."""
 
 
@@ -38,6 +41,16 @@ class Progress:
     rows: int = 0
     tokens: int = 0
     errors: int = 0
+    unavailable: int = 0
+    """Errors that another run may not meet: a teacher that could not be reached."""
+
+    def __add__(self, other: "Progress") -> "Progress":
+        return Progress(
+            self.rows + other.rows,
+            self.tokens + other.tokens,
+            self.errors + other.errors,
+            self.unavailable + other.unavailable,
+        )
 
     def as_row(self) -> dict[str, int]:
         return asdict(self)
@@ -49,57 +62,78 @@ class Work(Protocol):
     def __call__(self, unit: Unit) -> Progress: ...
 
 
-def existing(folder: Folder, shard: str, schema: pa.Schema) -> pa.Table:
-    """The rows of a shard that are already there."""
-    return folder.read_table(shard) if folder.exists(shard) else schema.empty_table()
-
-
 class Collect:
     """Teachers answer what is still unanswered of a shard.
+
+    May be called from several threads at once where all its teachers' engines overlap.
 
     Args:
         methods: None asks every teacher for every prompt; otherwise a teacher answers the prompts
             that any of these methods assigned to it.
+        teachers: names of those who answer here; all of them by default.
+        placement: placement group for the workers of a large teacher's engine.
     """
 
-    def __init__(self, recipe: Recipe, methods: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        methods: tuple[str, ...] | None = None,
+        teachers: tuple[str, ...] | None = None,
+        placement: Any = None,
+    ) -> None:
         self.recipe, self.methods, self.run = recipe, methods, run_of(recipe)
+        names = recipe.pool.names if teachers is None else teachers
+        self.teachers = [teacher for teacher in recipe.teachers if teacher.name in names]
+        self.placement = placement
+        self.stores = {teacher.name: Store(self.run, teacher) for teacher in self.teachers}
         self.stages: dict[str, Generate] = {}
+        self.lock = threading.Lock()
 
     def __call__(self, unit: Unit) -> Progress:
         shard = unit["shard"]
         prompts = self.run.prompts.read_table(shard)
-        new = [self._answer(teacher, shard, prompts) for teacher in self.recipe.teachers]
-        responses = pa.concat_tables(new)
-        failed = rows.among(responses, "finish_reason", FAILED)
-        self._bury(shard, prompts)
-        return Progress(responses.num_rows, rows.total(responses, "num_tokens"), failed.num_rows)
+        new = pa.concat_tables([self._answer(t, shard, prompts) for t in self.teachers])
+        failed = rows.among(new, "finish_reason", FAILED)
+        unavailable = rows.where(new, "finish_reason", "unavailable").num_rows
+        tokens = rows.total(new, "num_tokens")
+        return Progress(new.num_rows, tokens, failed.num_rows, unavailable)
 
-    def _bury(self, shard: str, prompts: pa.Table) -> None:
-        """Dead letters of all failures that are stored, also of those that an earlier call met."""
-        step = "collect" if self.methods is None else "synthesize"
-        failed: list[pa.Table] = []
-        for teacher in self.recipe.teachers:
-            wanted = self._wanted(teacher, shard, prompts)
-            stored = existing(self.run.responses(teacher), shard, RESPONSES)
-            stored = rows.among(stored, "prompt_id", wanted["prompt_id"])
-            failed.append(rows.among(stored, "finish_reason", FAILED))
-        letters = dead_letters(step, pa.concat_tables(failed))
-        if letters.num_rows:
-            self.run.dead_letters(step).write_table(shard, letters)
+    def close(self) -> None:
+        """End all engines."""
+        for stage in self.stages.values():
+            stage.close()
 
     def _answer(self, teacher: Teacher, shard: str, prompts: pa.Table) -> pa.Table:
-        folder = self.run.responses(teacher)
-        answered = existing(folder, shard, RESPONSES)
+        """New responses of one teacher, filed; those that were unavailable are not filed."""
+        store = self.stores[teacher.name]
         wanted = self._wanted(teacher, shard, prompts)
+        answered = store.responses(shard, wanted)
         todo = rows.without(wanted, "prompt_id", answered["prompt_id"])
-        if not todo.num_rows:
-            return RESPONSES.empty_table()
-        if teacher.name not in self.stages:
-            self.stages[teacher.name] = Generate(teacher, self.recipe.pool)
-        new = self.stages[teacher.name](todo)
-        folder.write_table(shard, pa.concat_tables([answered, new]))
+        new = self._stage(teacher)(todo) if todo.num_rows else RESPONSES.empty_table()
+        lasting = rows.without(new, "finish_reason", ["unavailable"])
+        if lasting.num_rows:
+            store.add(shard, lasting)
+        self._bury(teacher, shard, pa.concat_tables([answered, new]))
         return new
+
+    def _stage(self, teacher: Teacher) -> Generate:
+        with self.lock:
+            if teacher.name not in self.stages:
+                spent = self.stores[teacher.name].spent() if teacher.budget else (0, 0.0)
+                self.stages[teacher.name] = Generate(
+                    teacher, self.recipe.pool, self.recipe.responses, self.placement, spent
+                )
+            return self.stages[teacher.name]
+
+    def _bury(self, teacher: Teacher, shard: str, responses: pa.Table) -> None:
+        """Dead letters of all failures, also of those that an earlier call met."""
+        step = "collect" if self.methods is None else "synthesize"
+        letters = dead_letters(step, rows.among(responses, "finish_reason", FAILED))
+        name = f"{shard.removesuffix('.parquet')}.{teacher.name}.parquet"
+        if letters.num_rows:
+            self.run.dead_letters(step).write_table(name, letters)
+        else:
+            self.run.dead_letters(step).remove(name)
 
     def _wanted(self, teacher: Teacher, shard: str, prompts: pa.Table) -> pa.Table:
         if self.methods is None:
@@ -178,7 +212,10 @@ class Score:
         if self.learnability is None:
             scoring = self.recipe.scoring
             self.learnability = Learnability(
-                self.recipe.student, scoring.tokens_per_batch, scoring.max_length
+                self.recipe.student,
+                scoring.tokens_per_batch,
+                scoring.max_length,
+                self.recipe.responses,
             )
         return self.learnability
 
@@ -186,15 +223,15 @@ class Score:
         from persyn_ray.stages.score import Quality
 
         if self.quality is None:
-            self.quality = Quality(self.recipe.scoring.quality)
+            self.quality = Quality(self.recipe.scoring.quality, self.recipe.responses)
         return self.quality
 
 
 class CollectAndScore:
     """Collects a shard and scores it in the same process, for models that fit in one together."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.collect, self.score = Collect(recipe), Score(recipe)
+    def __init__(self, recipe: Recipe, teachers: tuple[str, ...] | None = None) -> None:
+        self.collect, self.score = Collect(recipe, None, teachers), Score(recipe)
 
     def __call__(self, unit: Unit) -> Progress:
         collected = self.collect(unit)

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.config import Teacher
 from persyn_ray.engines.build import build_engine
 from persyn_ray.engines.recorded import RecordedEngine
 from persyn_ray.engines.scripted import ScriptedEngine
 from persyn_ray.engines.transformers import TransformersEngine
 from persyn_ray.errors import ConfigError
 from persyn_ray.pool import TeacherPool
+from persyn_ray.teachers import Teacher
 
 LOCAL = {"kind": "transformers", "model": {"name": "random:llama"}}
 

@@ -1,10 +1,12 @@
 """Decoding: greedy text is transformers' own, rows do not disturb one another."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from persyn_ray.engines.decoding import Draws, decode
+from persyn_ray.engines.decoding import Draws, Stops, decode
 
 END = 1
 PROMPTS = [[5, 6, 7], [8, 9, 10, 11, 12, 13], [14], [20, 21, 22, 23], [30, 31]]
@@ -74,6 +76,23 @@ def test_each_row_keeps_to_its_own_limit(model: LlamaForCausalLM) -> None:
     limits = [1, 5, 3, 2, 4]
     rows = decode(model, PROMPTS, limits, frozenset(), Draws(), KEYS)
     assert [len(row) for row in rows] == limits
+
+
+def test_a_stop_text_ends_a_row_with_the_token_that_completes_it(model: LlamaForCausalLM) -> None:
+    def to_texts(rows: list[list[int]]) -> list[str]:
+        return ["".join(f"<{token}>" for token in row) for row in rows]
+
+    whole = written(model, PROMPTS, KEYS, frozenset(), Draws())
+    first, second = whole[0][4:6]
+    stops = Stops((f"{first}><{second}", "never"), to_texts)
+    rows = decode(model, PROMPTS, [24] * 5, frozenset(), Draws(), KEYS, stops)
+    for row, before in zip(rows, whole, strict=True):
+        pairs = list(pairwise(before))
+        place = pairs.index((first, second)) + 2 if (first, second) in pairs else 24
+        assert row == before[:place]
+    assert len(rows[0]) <= 6
+    assert stops.place("never, 1, never") == 0
+    assert stops.place("nothing of the kind") is None
 
 
 def test_seeds_and_keys_change_samples_and_nothing_else_does(model: LlamaForCausalLM) -> None:

@@ -83,10 +83,13 @@ def test_errors_name_the_file_the_columns_and_the_teachers(tmp_path: Path) -> No
     path = write(tmp_path, "csv")
     with pytest.raises(ConfigError, match=r"No file at '.*nowhere.parquet'"):
         RecordedEngine(str(tmp_path / "nowhere.parquet"), "ada")
-    with pytest.raises(ConfigError, match=r"no column \['prompt'\]; it has \['question'"):
-        RecordedEngine(path, "ada", prompt_column="prompt").generate([])
-    with pytest.raises(ConfigError, match=r"no teacher 'cy' .*\['ada', 'bob'\]"):
-        RecordedEngine(path, "cy").generate([])
+    renamed, stranger = RecordedEngine(path, "ada", "prompt"), RecordedEngine(path, "cy")
+    for asked in (RecordedEngine.check, lambda engine: engine.generate([])):
+        asked(RecordedEngine(path, "bob"))
+        with pytest.raises(ConfigError, match=r"no column \['prompt'\]; it has \['question'"):
+            asked(renamed)
+        with pytest.raises(ConfigError, match=r"no teacher 'cy' .*\['ada', 'bob'\]"):
+            asked(stranger)
 
 
 def test_a_damaged_row_stops_with_its_number(tmp_path: Path) -> None:

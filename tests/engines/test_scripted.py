@@ -19,6 +19,7 @@ def request(text: str, prompt_id: str = "p") -> Request:
 def test_answers_are_the_planted_worlds_in_order() -> None:
     prompts = WORLD.prompts(20)
     engine = ScriptedEngine("bob", POOL, num_tasks=4, seed=3)
+    engine.check()
     completions = engine.generate([request(prompt.text) for prompt in prompts])
     assert [item.text for item in completions] == [
         WORLD.answer(prompt.text, "bob")[0] for prompt in prompts

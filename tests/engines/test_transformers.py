@@ -1,20 +1,22 @@
 """The local engine: order, ends, room in the context, and rows that fail alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from persyn_ray.config import Model, Sampling
 from persyn_ray.engines import transformers as engine_module
 from persyn_ray.engines.base import Message, Request
 from persyn_ray.engines.decoding import Draws, decode
 from persyn_ray.engines.transformers import TransformersEngine
 from persyn_ray.errors import ConfigError
 from persyn_ray.models.chat import encode_prompt
-from persyn_ray.models.load import save_random
+from persyn_ray.models.load import load_tokenizer, save_random
+from persyn_ray.sections import Model
+from persyn_ray.teachers import Sampling
 
 TEXTS = ["Hi", "A rather longer prompt than the others", "Count to 3.", "Why?", "Sort 3 1 2"]
 
@@ -29,9 +31,8 @@ def requests(texts: list[str]) -> list[Request]:
 
 
 def engine(folder: Path, max_tokens: int = 12, batch_size: int = 3, **settings: Any):
-    sampling = Sampling(
-        max_tokens=max_tokens, temperature=settings.pop("temperature", 0.0), top_p=1.0
-    )
+    shaped = {key: settings.pop(key) for key in ("temperature", "stop") if key in settings}
+    sampling = Sampling.model_validate({"max_tokens": max_tokens} | shaped)
     return TransformersEngine("ada", Model(name=str(folder)), sampling, batch_size, **settings)
 
 
@@ -64,8 +65,8 @@ def test_a_response_cut_short_says_length_and_counts_its_tokens(folder: Path) ->
 def test_an_end_of_turn_of_the_generation_config_stops_and_is_counted_but_not_written(
     folder: Path, tmp_path: Path
 ) -> None:
-    local = engine(folder)
-    prompt = encode_prompt(local._tokenizer, requests(["Hi"])[0].messages)
+    local, tokenizer = engine(folder), load_tokenizer(str(folder))
+    prompt = encode_prompt(tokenizer, requests(["Hi"])[0].messages)
     (ids,) = decode(local._model, [prompt], [12], frozenset(), Draws(), ["Hi"])
     last = next(place for place in range(3, 12) if ids[place] not in ids[:place])
     ending = with_config(
@@ -73,7 +74,7 @@ def test_an_end_of_turn_of_the_generation_config_stops_and_is_counted_but_not_wr
     )
     (item,) = engine(ending).generate(requests(["Hi"]))
     assert (item.finish_reason, item.num_tokens) == ("stop", last + 1)
-    assert item.text == local._tokenizer.decode(ids[:last])
+    assert item.text == tokenizer.decode(ids[:last])
 
 
 def test_system_prompt_and_template_settings_reach_the_template(folder: Path) -> None:
@@ -128,10 +129,10 @@ def test_of_a_failing_batch_only_the_bad_row_fails(
     expected = engine(folder).generate(requests(TEXTS))
     healthy = engine_module.decode
 
-    def ailing(model: Any, prompts: Any, limits: Any, ends: Any, draws: Any, keys: Any) -> Any:
-        if "Why?" in keys:
+    def ailing(*settings: Any) -> Any:
+        if any(isinstance(keys, list) and "Why?" in keys for keys in settings):
             raise RuntimeError("no memory for this")
-        return healthy(model, prompts, limits, ends, draws, keys)
+        return healthy(*settings)
 
     monkeypatch.setattr(engine_module, "decode", ailing)
     completions = engine(folder).generate(requests(TEXTS))
@@ -139,6 +140,51 @@ def test_of_a_failing_batch_only_the_bad_row_fails(
     assert (bad.finish_reason, bad.error) == ("error", "RuntimeError: no memory for this")
     del expected[TEXTS.index("Why?")]
     assert completions == expected
+
+
+def test_a_request_may_ask_for_more_or_fewer_tokens_than_the_teacher_writes(folder: Path) -> None:
+    (asked,) = requests(["Hi"])
+    (plain,) = engine(folder, max_tokens=5).generate([asked])
+    local = engine(folder, max_tokens=5)
+    longer, shorter = local.generate([replace(asked, max_tokens=n) for n in (11, 2)])
+    assert (longer.finish_reason, longer.num_tokens, shorter.num_tokens) == ("length", 11, 2)
+    assert longer == engine(folder, max_tokens=11).generate([asked])[0]
+    assert str(longer.text).startswith(str(plain.text))
+
+
+def test_the_first_stop_text_ends_a_response_and_is_no_part_of_it(folder: Path) -> None:
+    whole = engine(folder, max_tokens=60).generate(requests(TEXTS))
+    text = str(whole[0].text)
+    stops = (text[20:23], text[10:13], "is never written")
+    stopped = engine(folder, max_tokens=60, stop=stops).generate(requests(TEXTS))
+    for before, after in zip(whole, stopped, strict=True):
+        places = [str(before.text).find(stop) for stop in stops if stop in str(before.text)]
+        if places:
+            assert (after.text, after.finish_reason) == (str(before.text)[: min(places)], "stop")
+            assert after.num_tokens < before.num_tokens
+        else:
+            assert after == before
+    assert stopped[0].text == text[: text.find(stops[1])]
+    alone = engine(folder, max_tokens=60, stop=stops, batch_size=1)
+    assert alone.generate(requests(TEXTS)) == stopped
+
+
+def test_a_teacher_that_cannot_work_is_refused_before_it_starts(
+    folder: Path, tmp_path: Path
+) -> None:
+    without_weights = with_config(folder, tmp_path / "model", "config.json")
+    (without_weights / "model.safetensors").unlink()
+    engine(without_weights).check()
+    with pytest.raises(ConfigError, match="No model at"):
+        engine(tmp_path / "nowhere").check()
+    (without_weights / "chat_template.jinja").unlink()
+    with pytest.raises(ConfigError, match=r"'ada'.*no chat template.*model\.chat_template"):
+        engine(without_weights).check()
+    model = Model(name=str(without_weights), chat_template="{{ messages }}")
+    TransformersEngine("ada", model, Sampling.model_validate({})).check()
+    thinking = Sampling.model_validate({"thinking_tokens": 9})
+    with pytest.raises(ConfigError, match=r"'ada'.*thinking_tokens 9.*vllm or openai"):
+        TransformersEngine("ada", model, thinking).check()
 
 
 def test_a_missing_model_is_an_error_of_the_engine_not_of_the_rows(tmp_path: Path) -> None:

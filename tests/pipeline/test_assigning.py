@@ -12,16 +12,21 @@ from persyn_ray.errors import DataError
 from persyn_ray.layout import PERSYN, Run
 from persyn_ray.method.metrics import regret
 from persyn_ray.pipeline.assigning import (
+    asked_by_persyn,
     method_teachers,
+    num_reassigned,
+    reassign,
     require_preferences,
     strong_teacher,
     write_assignments,
 )
-from persyn_ray.schemas import logits_schema, rewards_schema
-from persyn_ray.stages.tables import Rewards, shards_of
+from persyn_ray.schemas import RESPONSES, logits_schema, rewards_schema
+from persyn_ray.stages.store import existing
+from persyn_ray.stages.tables import Rewards, load_rewards, shards_of
 
 Make = Callable[..., Recipe]
 CarryOut = Callable[..., Run]
+FAILED = ("error", "unavailable")
 METHODS = (PERSYN, "random", "best_constant", "strong", "oracle")
 IDS = tuple(f"{number:032x}" for number in range(60))
 
@@ -34,10 +39,12 @@ def rewards(values_PM: np.ndarray, ids: tuple[str, ...] = IDS) -> Rewards:
     return Rewards(ids, values_PM, values_PM, values_PM)
 
 
-def write_rewards(recipe: Recipe, run: Run, value: Callable[[int, int], float | None]) -> None:
+def write_rewards(
+    recipe: Recipe, run: Run, value: Callable[[int, int], float | None], *splits: str
+) -> None:
     """Rewards of the parallel set: a value for each place of a prompt and of a teacher."""
     schema = rewards_schema(recipe.pool.names)
-    for shard in shards_of(run, "parallel"):
+    for shard in shards_of(run, *(splits or ("parallel",))):
         ids = run.prompts.read_table(shard)["prompt_id"].to_pylist()
         table = [[value(p, m) for m in range(len(recipe.pool))] for p in range(len(ids))]
         columns = {"prompt_id": ids, "learnability": table, "quality": table, "rewards": table}
@@ -194,6 +201,172 @@ def test_assigning_again_gives_the_same(make_recipe: Make, carry_out: CarryOut) 
     before = dict(run.assignment("random").tables())
     assert write_assignments(recipe, run, (PERSYN, "random")) == counts
     assert dict(run.assignment("random").tables()) == before
+
+
+Ends = Callable[[str, str], str]
+
+
+def routed(
+    make_recipe: Make, carry_out: CarryOut, methods: tuple[str, ...] = METHODS
+) -> tuple[Recipe, Run]:
+    """Assignments by every method; the rewards of routed prompts are known too."""
+    recipe = make_recipe({"responses.incomplete": "next_best"})
+    run = carry_out(recipe, until="prompts")
+    rng = np.random.default_rng(5)
+    values = rng.integers(0, 2, (40, 3)).astype(float)
+    write_rewards(recipe, run, lambda p, m: float(values[p, m]), "parallel", "routed")
+    write_logits(recipe, run)
+    write_assignments(recipe, run, methods)
+    return recipe, run
+
+
+def by_hash(prompt_id: str, teacher: str) -> str:
+    """Two of five responses are complete, whoever asks."""
+    ends = ("stop", "length", "stop", "loop", "error")
+    return ends[int.from_bytes(f"{prompt_id}{teacher}".encode(), "big") % 2_147_483_647 % 5]
+
+
+def answer(
+    recipe: Recipe, run: Run, methods: tuple[str, ...], ends: Ends, everyone: bool = False
+) -> None:
+    """Assigned teachers (or everyone) answer, and end in the way that `ends` says."""
+    for shard in shards_of(run, "parallel", "routed"):
+        ids = run.prompts.read_table(shard)["prompt_id"].to_pylist()
+        wanted = {
+            (row["prompt_id"], row["teacher"])
+            for method in methods
+            for row in run.assignment(method).read_table(shard).to_pylist()
+        }
+        for teacher in recipe.teachers:
+            name, folder = teacher.name, run.responses(teacher)
+            old = existing(folder, shard, RESPONSES)["prompt_id"].to_pylist()
+            rows = [
+                {
+                    "prompt_id": prompt_id,
+                    "teacher": name,
+                    "response": None if ends(prompt_id, name) in FAILED else "text",
+                    "finish_reason": ends(prompt_id, name),
+                    "num_prompt_tokens": 1,
+                    "num_tokens": 1,
+                }
+                for prompt_id in ids
+                if everyone or (prompt_id, name) in wanted or prompt_id in old
+            ]
+            folder.write_table(shard, pa.Table.from_pylist(rows, schema=RESPONSES))
+
+
+def assignments(run: Run, methods: tuple[str, ...] = METHODS) -> dict[str, dict[str, str]]:
+    return {
+        method: {
+            row["prompt_id"]: row["teacher"]
+            for _, table in run.assignment(method).tables()
+            for row in table.to_pylist()
+        }
+        for method in methods
+    }
+
+
+def chosen_among(recipe: Recipe, run: Run, ends: Ends) -> dict[str, dict[str, str]]:
+    """What each method chooses when only teachers with a complete response are candidates."""
+    parallel = load_rewards(run, shards_of(run, "parallel"), 3)
+    found: dict[str, dict[str, str]] = {method: {} for method in METHODS}
+    for shard in shards_of(run, "parallel", "routed"):
+        logits = run.logits.read_table(shard)
+        ids = tuple(logits["prompt_id"].to_pylist())
+        able_PM = np.array(logits["candidates"].to_pylist())
+        able_PM &= np.array([[ends(i, name) == "stop" for name in recipe.pool] for i in ids])
+        for method in METHODS:
+            teacher_P, _ = method_teachers(
+                method,
+                recipe,
+                ids,
+                np.array(logits["logits"].to_pylist()),
+                able_PM,
+                parallel,
+                load_rewards(run, [shard], 3).rewards_PM,
+            )
+            names = {i: recipe.pool.names[m] for i, m in zip(ids, teacher_P, strict=True) if m >= 0}
+            found[method] |= names
+    return found
+
+
+def test_prompts_go_to_the_next_best_teachers_until_a_response_is_complete(
+    make_recipe: Make, carry_out: CarryOut
+) -> None:
+    recipe, run = routed(make_recipe, carry_out)
+    first, changes = assignments(run), []
+    answer(recipe, run, METHODS, by_hash)
+    while changed := reassign(recipe, run, METHODS):
+        changes.append(changed)
+        answer(recipe, run, METHODS, by_hash)
+    assert 2 <= len(changes) <= len(recipe.pool)
+    final = assignments(run)
+    assert final == chosen_among(recipe, run, by_hash)
+    for method in METHODS:
+        moved = [i for i, name in final[method].items() if first[method][i] != name]
+        assert 0 < len(moved) == num_reassigned(recipe, run, method)
+        assert all(by_hash(i, first[method][i]) != "stop" for i in moved)
+        assert all(by_hash(i, name) == "stop" for i, name in final[method].items())
+
+    lost = set(first[PERSYN]) - set(final[PERSYN])
+    letters = [row for _, t in run.dead_letters("synthesize").tables() for row in t.to_pylist()]
+    assert len(lost) == len(letters) > 0
+    assert {row["prompt_id"] for row in letters} == lost
+    assert {row["reason"] for row in letters} == {"no_complete_response"}
+    assert all("truncated" in row["detail"] or "absent" in row["detail"] for row in letters)
+
+
+def test_the_teacher_does_not_hang_on_the_rounds_it_took(
+    make_recipe: Make, carry_out: CarryOut
+) -> None:
+    recipe, run = routed(make_recipe, carry_out)
+    answer(recipe, run, METHODS, by_hash, everyone=True)
+    assert reassign(recipe, run, METHODS) > 0
+    assert assignments(run) == chosen_among(recipe, run, by_hash)
+    before = {method: dict(run.assignment(method).tables()) for method in METHODS}
+    assert reassign(recipe, run, METHODS) == 0
+    assert {method: dict(run.assignment(method).tables()) for method in METHODS} == before
+
+
+def test_complete_responses_change_nothing_and_unreachable_teachers_keep_their_prompts(
+    make_recipe: Make, carry_out: CarryOut
+) -> None:
+    recipe, run = routed(make_recipe, carry_out)
+    before = {method: dict(run.assignment(method).tables()) for method in METHODS}
+    for ends in (lambda prompt_id, name: "stop", lambda prompt_id, name: "unavailable"):
+        answer(recipe, run, METHODS, ends)
+        assert reassign(recipe, run, METHODS) == 0
+    assert {method: dict(run.assignment(method).tables()) for method in METHODS} == before
+    assert num_reassigned(recipe, run, "random") == 0
+    assert not run.dead_letters("synthesize").exists()
+
+
+def test_a_prompt_that_is_answered_after_all_is_no_dead_letter(
+    make_recipe: Make, carry_out: CarryOut
+) -> None:
+    recipe, run = routed(make_recipe, carry_out)
+    first = assignments(run)
+    answer(recipe, run, METHODS, lambda prompt_id, name: "length", everyone=True)
+    assert reassign(recipe, run, METHODS) == 20 * len(METHODS)
+    assert sum(t.num_rows for _, t in run.dead_letters("synthesize").tables()) == 20
+    answer(recipe, run, METHODS, lambda prompt_id, name: "stop", everyone=True)
+    assert reassign(recipe, run, METHODS) == 20 * len(METHODS)
+    assert assignments(run) == first
+    assert run.dead_letters("synthesize").names() == []
+
+
+def test_who_is_asked_ends_with_the_assigned_teacher(
+    make_recipe: Make, carry_out: CarryOut
+) -> None:
+    recipe, run = routed(make_recipe, carry_out, (PERSYN,))
+    answer(recipe, run, (PERSYN,), by_hash)
+    while reassign(recipe, run, (PERSYN,)):
+        answer(recipe, run, (PERSYN,), by_hash)
+    for shard in shards_of(run, "parallel", "routed"):
+        for teacher in recipe.teachers:
+            stored = existing(run.responses(teacher), shard, RESPONSES)
+            asked = asked_by_persyn(recipe, run, shard)[teacher.name]
+            assert sorted(asked) == sorted(stored["prompt_id"].to_pylist())
 
 
 def test_a_single_teacher_gets_everything(make_recipe: Make, carry_out: CarryOut) -> None:

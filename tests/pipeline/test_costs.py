@@ -9,7 +9,13 @@ import pytest
 from persyn_ray.config import Recipe
 from persyn_ray.layout import PERSYN, Run
 from persyn_ray.pipeline.costs import dead_letters, tokens
-from persyn_ray.schemas import ASSIGNMENT, DEAD_LETTERS, LEARNABILITY, RESPONSES
+from persyn_ray.schemas import (
+    ASSIGNMENT,
+    DEAD_LETTERS,
+    LEARNABILITY,
+    RESPONSES,
+    logits_schema,
+)
 from persyn_ray.stages.tables import shards_of
 
 Make = Callable[..., Recipe]
@@ -31,11 +37,23 @@ def pair(make_recipe: Make, carry_out: CarryOut) -> tuple[Recipe, Run]:
     run = carry_out(recipe, until="prompts")
     _, routed = shards_of(run, "parallel", "routed")
     rows = [
-        {"prompt_id": prompt_id, "teacher": teacher}
-        for prompt_id, teacher in zip(ids(run)[2:], ("a", "b"), strict=True)
+        {"prompt_id": prompt_id, "logits": logits, "candidates": [True, True]}
+        for prompt_id, logits in zip(ids(run)[2:], ([1.0, 0.0], [0.0, 1.0]), strict=True)
     ]
-    run.assignment(PERSYN).write_table(routed, pa.Table.from_pylist(rows, schema=ASSIGNMENT))
+    table = pa.Table.from_pylist(rows, schema=logits_schema(recipe.pool.names))
+    run.logits.write_table(routed, table)
+    assign(run, "a", "b")
     return recipe, run
+
+
+def assign(run: Run, *teachers: str) -> None:
+    """Give p2 and p3 to these teachers."""
+    rows = [
+        {"prompt_id": prompt_id, "teacher": teacher}
+        for prompt_id, teacher in zip(ids(run)[2:], teachers, strict=True)
+    ]
+    (routed,) = shards_of(run, "routed")
+    run.assignment(PERSYN).write_table(routed, pa.Table.from_pylist(rows, schema=ASSIGNMENT))
 
 
 def ids(run: Run) -> list[str]:
@@ -87,6 +105,17 @@ def test_tokens_by_hand(pair: tuple[Recipe, Run]) -> None:
         "route_then_generate": 6,
         "generate_then_select": 8,
     }
+
+
+def test_who_was_asked_before_the_next_best_teacher_is_paid_too(pair: tuple[Recipe, Run]) -> None:
+    recipe, run = pair
+    respond(recipe, run, "a", 10, 20, 40, None)
+    respond(recipe, run, "b", 30, 50, 5, 60)
+    assign(run, "b", "b")
+    found = tokens(recipe, run)
+    assert found["synthesize"] == 40 + 5 + 60
+    assert found["per_teacher"] == {"a": 70, "b": 145}
+    assert found["responses"]["synthesize"] == 3
 
 
 def test_nothing_is_estimated_when_everything_was_written(pair: tuple[Recipe, Run]) -> None:

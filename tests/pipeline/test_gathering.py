@@ -69,6 +69,9 @@ def test_counts_agree_with_the_run(content: dict[str, Any]) -> None:
     preferences = content["reward"]["preferences"]
     assert preferences["num_pairs"] + preferences["num_ties"] == 12 * 3
     assert content["dead_letters"]["num"] == 0
+    assert content["examples"]["methods"][PERSYN]["kept"] == 20
+    for facts in content["reward"]["teachers"].values():
+        assert (facts["num_truncated"], facts["num_looped"]) == (0, 0)
     student = content["student"]
     assert student["num_problems"] == 2
     assert student["methods"][PERSYN]["num_examples"] == 20

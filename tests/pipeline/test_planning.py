@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from persyn_ray.config import Recipe
-from persyn_ray.errors import DriftError
+from persyn_ray.errors import ConfigError, DriftError
 from persyn_ray.layout import Run, run_of
-from persyn_ray.pipeline.planning import plan_run
+from persyn_ray.pipeline.planning import on_cluster, plan_run
 from persyn_ray.pipeline.runner import run_recipe
 from persyn_ray.records import read_record
 
@@ -90,3 +90,60 @@ def test_needs_are_said_per_step(make_recipe: Make) -> None:
     assert needs["collect"] == "3 actors x 0.5 CPU + 1 GPU"
     assert needs["router"] == "1 worker x 2 CPU"
     assert needs["rewards"] == "this process"
+
+
+def test_teachers_with_pools_of_their_own_are_counted_by_where_they_run(on_gpus: Make) -> None:
+    endpoint = {"engine": {"kind": "openai", "model": "x"}, "resources": None}
+    pools = {"a": {}, "b": {}, "api": endpoint, "slow": {"resources": {"gpus": 0}}}
+    needs = {row.step: row.needs for row in plan_run(on_gpus(pools)).rows}
+    assert needs["collect"] == "2 teachers on GPUs + 1 at endpoints + 1 on CPUs"
+    shared = {"engine": {"kind": "scripted"}, "resources": None, "sampling": {}, "size": None}
+    mixed = plan_run(on_gpus({"a": {}, "words": shared}))
+    assert {row.step: row.needs for row in mixed.rows}["synthesize"] == (
+        "1 teacher on GPUs + 1 actor x 1 CPU"
+    )
+
+
+def test_a_teacher_that_cannot_fit_is_refused(on_gpus: Make) -> None:
+    recipe = on_gpus({"a": {}})
+    plan_run(on_cluster(recipe, "1x1x20"))
+    with pytest.raises(ConfigError, match=r"cannot hold:\n  Teacher 'a' needs 18\.0 GiB"):
+        plan_run(on_cluster(recipe, "1x1x16"))
+
+
+def test_a_cluster_stands_in_for_the_recipe_s(on_gpus: Make) -> None:
+    hardware = on_cluster(on_gpus({"a": {}}), "4x2x141").hardware
+    assert (hardware.nodes, hardware.gpus_per_node, hardware.gpu_memory_gib) == (4, 2, 141)
+    assert hardware.gpu_hour_dollars == 2
+
+
+@pytest.mark.parametrize("text", ["8x80", "0x8x80", "2x8", "2x8x80gb", "two"])
+def test_what_is_no_cluster_is_refused(on_gpus: Make, text: str) -> None:
+    with pytest.raises(ConfigError, match="NODESxGPUSxGIB"):
+        on_cluster(on_gpus({"a": {}}), text)
+
+
+def test_budgets_that_a_run_would_go_over_are_warned_of(on_gpus: Make) -> None:
+    endpoint = {
+        "engine": {"kind": "openai", "model": "x"},
+        "price": {"response": 1000.0},
+        "resources": None,
+    }
+
+    def warnings(budget: dict[str, float]) -> tuple[str, ...]:
+        return plan_run(on_gpus({"api": endpoint | {"budget": budget}})).warnings
+
+    # 12 + 8 prompts of at most 100 tokens at $1 a thousand tokens, and the prompts' own tokens.
+    (tokens,) = warnings({"tokens": 2000})
+    assert "Teacher api would take at most" in tokens
+    assert "over its budget of 2,000" in tokens
+    (dollars,) = warnings({"dollars": 1.99})
+    assert "$2.00, over its budget of $1.99" in dollars
+    assert warnings({"dollars": 2.5, "tokens": 100_000}) == ()
+
+
+def test_an_engine_with_memory_for_few_responses_is_warned_of(on_gpus: Make) -> None:
+    size = {"parameters": 34.0, "layers": 60, "kv_heads": 64, "head_dim": 128, "context": 2000}
+    teacher = {"size": size, "sampling": {"max_tokens": 1900}}
+    (warning,) = plan_run(on_gpus({"a": teacher})).warnings
+    assert "memory for 1 long response at once" in warning

@@ -65,7 +65,7 @@ def test_execution_and_labels_change_no_identity(
         ({"teachers": teachers("b", "a", "c")}, "rewards"),
         ({"router.seed": 5}, "router"),
         ({"compare.strong": "a"}, "route"),
-        ({"finetune.keep_truncated": True}, "synthesize"),
+        ({"responses.incomplete": "keep"}, "synthesize"),
         ({"finetune.epochs": 9}, "finetune"),
         ({"evaluate.max_tokens": 9}, "evaluate"),
         ({"evaluate.limit": 9}, "evaluate"),

@@ -1,11 +1,16 @@
 """Examples per method, and the data set that people take away."""
 
 from collections.abc import Callable
+from dataclasses import asdict
+
+import pyarrow as pa
 
 from persyn_ray.config import Recipe
 from persyn_ray.layout import PERSYN, Run
+from persyn_ray.pipeline.assigning import reassign
 from persyn_ray.pipeline.writing import write_examples
-from persyn_ray.schemas import EXAMPLES
+from persyn_ray.schemas import EXAMPLES, RESPONSES
+from persyn_ray.stages.tables import ExampleCounts
 
 Make = Callable[..., Recipe]
 CarryOut = Callable[..., Run]
@@ -41,9 +46,35 @@ def test_writing_again_replaces_the_data_set(
     before = (run.dataset / "data").read_table("train-00000.parquet")
     run.dataset.write_text("data/train-00007.parquet", "from an earlier, larger run")
     counts = write_examples(recipe, run, PERSYN)
-    assert counts == {"kept": 20, "without_response": 0, "truncated": 0}
+    assert counts == asdict(ExampleCounts(kept=20)) | {"reassigned": 0}
     assert (run.dataset / "data").names() == ["train-00000.parquet"]
     assert (run.dataset / "data").read_table("train-00000.parquet") == before
+
+
+def test_prompts_of_a_next_best_teacher_are_counted_and_become_examples(
+    make_recipe: Make, carry_out: CarryOut, random_llama: str
+) -> None:
+    models = {"student.name": random_llama, "router.backbone.name": random_llama}
+    recipe = make_recipe(models | {"responses.incomplete": "next_best"})
+    run = carry_out(recipe, until="synthesize")
+    assigned = [row for _, part in run.assignment(PERSYN).tables() for row in part.to_pylist()]
+    name = assigned[0]["teacher"]
+    num_assigned = sum(row["teacher"] == name for row in assigned)
+    for teacher in recipe.teachers:
+        if teacher.name == name:
+            for shard, table in list(run.responses(teacher).tables()):
+                cut = [row | {"finish_reason": "length"} for row in table.to_pylist()]
+                table = pa.Table.from_pylist(cut, schema=RESPONSES)
+                run.responses(teacher).write_table(shard, table)
+    assert write_examples(recipe, run, PERSYN)["truncated"] == num_assigned
+    assert reassign(recipe, run, (PERSYN,)) == num_assigned
+    counts = write_examples(recipe, run, PERSYN)
+    assert (counts["truncated"], counts["reassigned"]) == (0, num_assigned)
+    # Routed prompts wait for the next round of synthesis; all have answered the parallel ones.
+    assert counts["kept"] + counts["without_response"] == 20
+    assert counts["without_response"] < num_assigned
+    for _, part in run.examples(PERSYN).tables():
+        assert name not in part["teacher"].to_pylist()
 
 
 def test_a_reference_leaves_the_data_set_alone(

@@ -57,6 +57,7 @@ def a_whole_run() -> dict[str, Any]:
             "points": [_alpha_point(step / 10) for step in range(11)],
         },
         "student": _student(),
+        "examples": {"methods": {name: _example_counts(name) for name in ("persyn", "random")}},
         "tokens": {
             "unit": "teacher tokens",
             "collect": 341_250,
@@ -74,6 +75,7 @@ def a_whole_run() -> dict[str, Any]:
             },
         },
         "timing": _timing(),
+        "forecast": {"steps": {"collect": _collect_forecast()}},
         "dead_letters": {
             "num": 7,
             "by_reason": {"timed_out": 5, "error": 2},
@@ -161,6 +163,8 @@ def _reward() -> dict[str, Any]:
                 "mean_learnability": learnability,
                 "mean_tokens": tokens,
                 "num_null": 5 if name == "strong-generalist" else 0,
+                "num_truncated": 4 if name == "strong-generalist" else 0,
+                "num_looped": 1 if name == "strong-generalist" else 0,
             }
             for name, (reward, quality, learnability, tokens) in rows.items()
         },
@@ -276,6 +280,40 @@ def _student() -> dict[str, Any]:
             "best_constant": dict(zip(TASKS, (0.44, 0.41, 0.97, 0.9), strict=True)),
             "strong": dict(zip(TASKS, (0.32, 0.3, 0.71, 0.67), strict=True)),
             "oracle": dict(zip(TASKS, (0.61, 0.64, 0.98, 0.98), strict=True)),
+        },
+    }
+
+
+def _example_counts(method: str) -> dict[str, int]:
+    return {
+        "kept": 9437,
+        "without_response": 12,
+        "truncated": 31,
+        "looped": 0,
+        "without_teacher": 2,
+        "kept_truncated": 0,
+        "reassigned": 54 if method == "persyn" else 40,
+    }
+
+
+def _collect_forecast() -> dict[str, Any]:
+    actual = dict(zip(TEACHERS, (62_000, 35_000, 31_000, 165_000, 48_250), strict=True))
+    return {
+        "prompts": {"forecast": 12_500, "actual": 12_500},
+        "tokens": {"forecast": 1_200_000, "actual": 341_250},
+        "seconds": {"forecast": 240.0, "actual": 96.0},
+        "dollars": {"forecast": 1.5, "actual": 0.6},
+        "at_most": True,
+        "teachers": {
+            name: {
+                "prompts": {"forecast": 2500, "actual": 2500},
+                "tokens": {"forecast": 240_000, "actual": tokens},
+                "seconds": {"forecast": 48.0, "actual": 19.2},
+                "dollars": {"forecast": 0.3, "actual": 0.12},
+                "at_most": True,
+                "source": "sampling.max_tokens, estimated speed",
+            }
+            for name, tokens in actual.items()
         },
     }
 

@@ -7,7 +7,7 @@ from persyn_ray.errors import DataError
 from persyn_ray.report.content import complete, to_json
 
 
-def test_the_ten_sections_are_always_there() -> None:
+def test_the_twelve_sections_are_always_there() -> None:
     assert list(complete({})) == [
         "run",
         "prompts",
@@ -16,8 +16,10 @@ def test_the_ten_sections_are_always_there() -> None:
         "router",
         "alpha_sweep",
         "student",
+        "examples",
         "tokens",
         "timing",
+        "forecast",
         "dead_letters",
     ]
     assert set(complete({}).values()) == {None}

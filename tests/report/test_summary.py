@@ -80,6 +80,23 @@ def test_tokens_saved_and_tokens_lost(content: dict[str, Any]) -> None:
     assert "against 1.63 M of generate-then-select: 25 % more" in text(content)
 
 
+def test_incomplete_responses_are_told_and_nothing_is_said_without_any(
+    content: dict[str, Any],
+) -> None:
+    summary = text(content)
+    assert (
+        "9,437 prompts became examples; 31 responses were cut by the token limit, 12 are absent, "
+        "2 had no teacher left." in summary
+    )
+    assert "54 prompts went to a next-best teacher" in summary
+    counts = content["examples"]["methods"]["persyn"]
+    counts.update(truncated=0, without_response=0, without_teacher=0, reassigned=0)
+    assert "became examples" not in text(content)
+    assert "next-best" not in text(content)
+    counts.update(kept_truncated=7)
+    assert "7 of the 9,437 examples were cut and kept so." in text(content)
+
+
 def test_an_empty_run_says_so() -> None:
     assert text({}) == "Nothing was measured in this run."
     assert headline(complete({})) == []

@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from persyn_ray.config import Teacher
 from persyn_ray.errors import ConfigError, PoolMismatchError
 from persyn_ray.models.load import load_tokenizer
 from persyn_ray.models.router import build_router, save_router
 from persyn_ray.stages.route import Route
+from persyn_ray.teachers import Teacher
 
 Prompts = Callable[..., pa.Table]
 

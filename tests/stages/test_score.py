@@ -6,10 +6,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from persyn_ray.config import ExactAnswer, ExactMatch, Model, RewardModel
+from persyn_ray.config import ExactAnswer, ExactMatch, Responses, RewardModel
 from persyn_ray.models.chat import encode_example
 from persyn_ray.models.load import save_random
 from persyn_ray.schemas import LEARNABILITY, QUALITY
+from persyn_ray.sections import Model
 from persyn_ray.stages.score import Learnability, Quality
 
 Table = Callable[..., pa.Table]
@@ -48,6 +49,40 @@ def test_absent_and_empty_responses_have_no_learnability(
     assert (scores["p0"], scores["p1"]) == (None, None)
     assert scores["p2"] is not None
     assert by_prompt(table, "num_tokens")["p0"] == 0
+
+
+STRIP = Responses.model_validate({"thinking": "strip"})
+KEEP = Responses.model_validate({"thinking": "keep"})
+THOUGHT = ("p0", "<think>2 and 2</think>\n\n#### 4"), ("p1", "<think>2 and 3 is #### 5")
+
+
+def test_learnability_is_that_of_what_the_student_sees(
+    random_llama: str, learnability: Learnability, prompts: Table, responses: Table
+) -> None:
+    asked = prompts(("2+2?", "4"), ("2+3?", "5"))
+    model, said = Model(name=random_llama), responses(*THOUGHT)
+    stripped = by_prompt(Learnability(model, 512, responses=STRIP)(asked, said), "learnability")
+    plain = learnability(asked, responses(("p0", "#### 4"), ("p1", "")))
+    assert stripped == by_prompt(plain, "learnability")
+    assert stripped["p1"] is None
+    kept = by_prompt(Learnability(model, 512, responses=KEEP)(asked, said), "learnability")
+    assert kept == by_prompt(learnability(asked, said), "learnability") != stripped
+
+
+def test_quality_is_that_of_what_the_student_sees(
+    tmp_path: Path, prompts: Table, responses: Table
+) -> None:
+    asked, said = prompts(("2+2?", "4"), ("2+3?", "5")), responses(*THOUGHT)
+    marker = ExactMatch(kind="exact_match", marker="####")
+    stripped = Quality(marker, STRIP)(asked, said)
+    assert by_prompt(stripped, "outcome") == {"p0": "correct", "p1": "no_response"}
+    assert by_prompt(stripped, "quality") == {"p0": 1.0, "p1": None}
+    kept = Quality(marker, KEEP)(asked, said)
+    assert by_prompt(kept, "outcome") == {"p0": "correct", "p1": "correct"}
+    judge = RewardModel(kind="reward_model", model=Model(name=str(save_random("reward", tmp_path))))
+    assert Quality(judge, STRIP)(asked, said) == Quality(judge)(
+        asked, responses(("p0", "#### 4"), ("p1", ""))
+    )
 
 
 def test_what_exceeds_the_length_limit_is_null_and_not_cut(

@@ -1,7 +1,7 @@
 """From tables to arrays and back: rows meet by key, unknown stays unknown."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,18 @@ from persyn_ray.layout import PERSYN, Run, run_of
 from persyn_ray.method.rewards import combine
 from persyn_ray.schemas import ASSIGNMENT, LEARNABILITY, QUALITY, RESPONSES
 from persyn_ray.stages.tables import (
+    ExampleCounts,
     by_teacher_PM,
     examples_of,
     heldout_mask,
     load_rewards,
+    outcomes_PM,
     shard_rewards,
     shards_of,
 )
 
 Make = Callable[..., Recipe]
+Ending = tuple[str, str | None] | None
 IDS = tuple(f"{number:032x}" for number in range(400))
 
 
@@ -107,39 +110,127 @@ def test_a_teacher_without_any_table_has_no_rewards(
     assert shard_rewards(recipe, shard)["rewards"].to_pylist() == [[None, None, None]]
 
 
+def write_responses(
+    recipe: Recipe, shard: str, ids: list[str], teacher: str, ends: Sequence[Ending]
+) -> None:
+    """One teacher's (finish reason, text) per prompt; None where it was not asked."""
+    rows = [
+        {
+            "prompt_id": prompt_id,
+            "teacher": teacher,
+            "response": end[1],
+            "finish_reason": end[0],
+            "num_prompt_tokens": 0,
+            "num_tokens": 0,
+        }
+        for prompt_id, end in zip(ids, ends, strict=True)
+        if end is not None
+    ]
+    (settings,) = [one for one in recipe.teachers if one.name == teacher]
+    table = pa.Table.from_pylist(rows, schema=RESPONSES)
+    run_of(recipe).responses(settings).write_table(shard, table)
+
+
+def with_responses(recipe: Recipe, **settings: Any) -> Recipe:
+    """The same run under other rules for responses."""
+    return recipe.model_copy(update={"responses": recipe.responses.model_copy(update=settings)})
+
+
+ENDS: list[Ending] = [
+    ("stop", "fine"),
+    ("length", "cut sho"),
+    ("error", None),
+    ("stop", ""),
+    ("loop", "so so so"),
+    ("unavailable", None),
+    None,
+]
+
+
+def test_what_counts_as_complete(make_recipe: Make, carry_out: Callable[..., Run]) -> None:
+    recipe = make_recipe({"prompts.shard_rows": 12})
+    _, shard, ids = prepared(recipe, carry_out)
+    write_responses(recipe, shard, ids[:7], "b", ENDS)
+    found = ["complete", "truncated", "absent", "absent", "looped", "unasked", "unasked"]
+    outcomes = outcomes_PM(recipe, shard, ids[:7])
+    assert outcomes[:, 1].tolist() == found
+    assert set(outcomes[:, [0, 2]].ravel()) == {"unasked"}
+    keeping = with_responses(recipe, incomplete="keep")
+    found[1] = "complete"
+    assert outcomes_PM(keeping, shard, ids[:7])[:, 1].tolist() == found
+    assert outcomes_PM(recipe, shard, []).shape == (0, 3)
+
+
+def test_responses_that_are_not_complete_have_no_reward(
+    make_recipe: Make, carry_out: Callable[..., Run]
+) -> None:
+    recipe = make_recipe({"prompts.shard_rows": 3, "scoring.scaling": "none"})
+    _, shard, ids = prepared(recipe, carry_out)
+    write_signals(recipe, shard, ids, {name: [(1.0, -1.0)] * 3 for name in "abc"})
+    write_responses(recipe, shard, ids, "a", [("stop", "4"), ("length", "4 be"), ("loop", "4 4")])
+    known, unknown = [0.2] * 3, [None, 0.2, 0.2]
+    for rules, expected in (
+        ({"incomplete": "drop"}, [known, unknown, unknown]),
+        ({"incomplete": "next_best"}, [known, unknown, unknown]),
+        ({"incomplete": "keep"}, [known, known, unknown]),
+    ):
+        table = shard_rewards(with_responses(recipe, **rules), shard)
+        rewards = table["rewards"].to_pylist()
+        assert [[r if r is None else round(r, 9) for r in row] for row in rewards] == expected
+        for signal in ("quality", "learnability"):
+            values = table[signal].to_pylist()
+            assert [[v is None for v in row] for row in values] == [
+                [r is None for r in row] for row in expected
+            ]
+
+
 def test_examples_end_with_the_assigned_teachers_response_and_losses_are_counted(
     make_recipe: Make, carry_out: Callable[..., Run]
 ) -> None:
-    recipe = make_recipe({"prompts.shard_rows": 4})
+    recipe = make_recipe({"prompts.shard_rows": 12})
     run, shard, ids = prepared(recipe, carry_out)
-    outcomes = [("stop", "fine"), ("length", "cut sho"), ("error", None), ("stop", "")]
     for name in ("a", "b"):
-        rows = [
-            {
-                "prompt_id": prompt_id,
-                "teacher": name,
-                "response": text and f"{name} {text}",
-                "finish_reason": reason,
-                "num_prompt_tokens": 0,
-                "num_tokens": 0,
-            }
-            for prompt_id, (reason, text) in zip(ids, outcomes, strict=True)
-        ]
-        (teacher,) = [teacher for teacher in recipe.teachers if teacher.name == name]
-        table = pa.Table.from_pylist(rows, schema=RESPONSES)
-        run.responses(teacher).write_table(shard, table)
-    assigned = [{"prompt_id": prompt_id, "teacher": "b"} for prompt_id in reversed(ids)]
+        ends = [end and (end[0], end[1] and f"{name} {end[1]}") for end in ENDS]
+        write_responses(recipe, shard, ids[:7], name, ends)
+    assigned = [{"prompt_id": prompt_id, "teacher": "b"} for prompt_id in reversed(ids[:7])]
     table = pa.Table.from_pylist(assigned, schema=ASSIGNMENT)
     run.assignment(PERSYN).write_table(shard, table)
 
     table, counts = examples_of(recipe, PERSYN, shard)
-    assert (counts.kept, counts.truncated, counts.without_response) == (1, 1, 2)
+    assert counts == ExampleCounts(
+        kept=1, without_response=4, truncated=1, looped=1, without_teacher=5, kept_truncated=0
+    )
     (row,) = table.to_pylist()
     assert (row["prompt_id"], row["teacher"]) == (ids[0], "b")
     assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
     assert row["messages"][-1]["content"] == "b fine"
 
-    keeping = recipe.model_copy(
-        update={"finetune": recipe.finetune.model_copy(update={"keep_truncated": True})}
+    table, counts = examples_of(with_responses(recipe, incomplete="keep"), PERSYN, shard)
+    assert (counts.kept, counts.kept_truncated, counts.truncated, counts.looped) == (2, 1, 0, 1)
+    assert "b cut sho" in {row["messages"][-1]["content"] for row in table.to_pylist()}
+
+
+def test_examples_are_what_the_student_sees(
+    make_recipe: Make, carry_out: Callable[..., Run]
+) -> None:
+    recipe = make_recipe({"prompts.shard_rows": 3, "responses.think_tags": ["[", "]"]})
+    run, shard, ids = prepared(recipe, carry_out)
+    thought: list[Ending] = [("stop", "[2+2]\n 4"), ("stop", "[2+3"), ("stop", "5")]
+    write_responses(recipe, shard, ids, "a", thought)
+    table = pa.Table.from_pylist(
+        [{"prompt_id": prompt_id, "teacher": "a"} for prompt_id in ids], schema=ASSIGNMENT
     )
-    assert examples_of(keeping, PERSYN, shard)[1].kept == 2
+    run.assignment(PERSYN).write_table(shard, table)
+
+    def answers(rules: Recipe) -> tuple[list[str], int]:
+        table, counts = examples_of(rules, PERSYN, shard)
+        texts = [row["messages"][-1]["content"] for row in table.to_pylist()]
+        return texts, counts.without_response
+
+    assert answers(recipe) == (["[2+2]\n 4", "[2+3", "5"], 0)
+    assert answers(with_responses(recipe, thinking="strip")) == (["4", "5"], 1)
+
+
+def test_counts_add_up() -> None:
+    total = ExampleCounts(1, 2, 3, 4, 5, 6) + ExampleCounts(kept=10, looped=1)
+    assert total == ExampleCounts(11, 2, 3, 5, 5, 6)

@@ -1,0 +1,240 @@
+"""A teacher behind an OpenAI-compatible endpoint: many requests at once, none of them lost.
+
+All calls of one engine share one session: a loop in a thread, its connections, one gate (pace and
+budget). The pace adapts to the endpoint (see `pacing`). A fault is tried again after a while; what
+still has no answer then is `unavailable`, for the next run, while a prompt that the endpoint
+refuses as such is an `error`. A wrong key, an empty account or an unknown model stops the teacher
+without burying a prompt.
+
+The key is read from its variable or file whenever it is needed and kept nowhere. Not done here:
+streaming, tools, images, more than one choice.
+"""
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from persyn_ray.engines import openai_wire as wire
+from persyn_ray.engines.base import Completion, Message, Request, with_system_prompt
+from persyn_ray.engines.gate import Gate, Ticket, Unavailable
+from persyn_ray.engines.openai_account import Account
+from persyn_ray.engines.openai_session import Raw, Session
+from persyn_ray.engines.pacing import Meter, Pace, Usage, backoff
+from persyn_ray.errors import ConfigError
+from persyn_ray.teachers import Budget, Price, Sampling
+from persyn_ray.teachers import OpenAIEngine as Endpoint
+
+logger = logging.getLogger(__name__)
+
+FIRST_DELAY = 1.0  # seconds before the second attempt
+LEAST_PATIENCE = 3  # different requests that fail in a row before an endpoint counts as down
+CHECK_SECONDS, CHECK_ATTEMPTS = 30.0, 3
+
+
+class OpenAIEngine:
+    """A model at an endpoint; `generate` may be called from several threads at once.
+
+    The budget is the engine's own: of a teacher with several replicas each would have all of it, so
+    such a teacher has one. `spent` is what earlier steps and runs have spent of it, in tokens and
+    dollars. Where the endpoint does not say what an attempt cost, its upper bound counts as spent.
+    """
+
+    overlaps: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        name: str,
+        endpoint: Endpoint,
+        sampling: Sampling,
+        system_prompt: str | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
+        max_requests: int = 256,
+        price: Price | None = None,
+        budget: Budget | None = None,
+        spent: tuple[int, float] = (0, 0.0),
+        think_tags: tuple[str, str] = ("<think>", "</think>"),
+        first_delay: float = FIRST_DELAY,
+    ) -> None:
+        self._name, self._endpoint, self._sampling = name, endpoint, sampling
+        self._account = Account(name, endpoint)
+        self._system_prompt, self._template_kwargs = system_prompt, dict(template_kwargs or {})
+        self._max_requests, self._think_tags = max_requests, think_tags
+        self._first_delay, self._meter = first_delay, Meter(budget, price, spent)
+        self._has_answered = False
+        self._session: Session | None = None
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_session": None, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+    @property
+    def spent(self) -> tuple[int, float]:
+        """Tokens and dollars of the budget spent so far."""
+        return self._meter.spent
+
+    def check(self) -> None:
+        """Ask the endpoint, without spending, whether it knows the key and the model.
+
+        Raises:
+            ConfigError: there is no key, or the endpoint is out of reach, refuses the key or does
+                not have the model.
+        """
+        self._account.key()
+        session = self._new_session()
+        try:
+            reply = session.submit(self._ask_for_models(session)).result()
+        finally:
+            session.close()
+        self._account.judge_models(reply)
+
+    def refuses(self, request: Request) -> str | None:
+        """Why the prompt cannot be sent: too long by four bytes a token, or no valid Unicode."""
+        try:
+            num_bytes = sum(len(turn["content"].encode()) for turn in self._messages(request))
+        except UnicodeEncodeError as error:
+            return f"the prompt is no valid Unicode: {error.reason} at character {error.start}"
+        most = self._endpoint.max_prompt_tokens
+        if most is not None and num_bytes / 4 > most:
+            return (
+                f"prompt of {num_bytes} bytes, about {num_bytes // 4} tokens, is longer than the "
+                f"{most} of engine.max_prompt_tokens of {self._name}"
+            )
+        return None
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Ask for all at once, as far as pace and budget let them."""
+        if not requests:
+            return []
+        with self._lock:
+            if self._session is None:
+                self._session = self._new_session()
+            future = self._session.submit(self._answer_all(self._session, requests))
+        try:
+            return future.result()
+        except CancelledError:
+            closed = Completion.unavailable(f"the engine of {self._name} was closed meanwhile")
+            return [closed] * len(requests)
+        except BaseException:  # an interrupt while waiting
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """End loop and connections; requests under way become `unavailable`."""
+        with self._lock:
+            session, self._session = self._session, None
+            self._has_answered = False
+        if session is not None:
+            session.close()
+
+    def _new_session(self) -> Session:
+        patience = max(LEAST_PATIENCE, self._endpoint.attempts)
+        pace = Pace(self._max_requests, patience, self._first_delay)
+        return Session(f"endpoint of {self._name}", pace, self._meter)
+
+    def _messages(self, request: Request) -> list[Message]:
+        return with_system_prompt(request.messages, self._system_prompt)
+
+    async def _ask_for_models(self, session: Session) -> Raw | wire.Fault:
+        seconds = min(CHECK_SECONDS, self._endpoint.timeout_seconds)
+        for failures in range(1, CHECK_ATTEMPTS + 1):
+            url = self._account.url("models")
+            reply = await session.send("GET", url, None, self._account.sign, seconds)
+            if isinstance(reply, Raw) and reply.status < 500:
+                break
+            if failures < CHECK_ATTEMPTS:
+                await asyncio.sleep(backoff(failures, self._first_delay, self._name))
+        return reply
+
+    async def _answer_all(self, session: Session, requests: Sequence[Request]) -> list[Completion]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._answer(session, request)) for request in requests]
+        return [task.result() for task in tasks]
+
+    async def _answer(self, session: Session, request: Request) -> Completion:
+        refusal = self.refuses(request)
+        if refusal is not None:
+            return Completion.failed(refusal)
+        body = self._body(request)
+        content = json.dumps(body, ensure_ascii=False).encode()
+        bound = wire.upper_bound(body, len(content), self._sampling.max_tokens)
+        who, reason = f"{self._sampling.seed}:{request.prompt_id}", ""
+        for failures in range(1, self._endpoint.attempts + 1):
+            reply = await self._attempt(session, who, content, bound)
+            if isinstance(reply, Completion):
+                error = None if reply.error is None else self._account.clean(reply.error)
+                return replace(reply, error=error)
+            reason = self._account.clean(reply.reason)
+            logger.info("%s, attempt %d at %s: %s", self._name, failures, who, reason)
+            if reply.pause is None and failures < self._endpoint.attempts:
+                await asyncio.sleep(backoff(failures, self._first_delay, who))
+        return Completion.unavailable(f"{reason} (after {self._endpoint.attempts} attempts)")
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        return wire.request_body(
+            self._endpoint.model,
+            self._messages(request),
+            self._sampling,
+            request.max_tokens,
+            self._template_kwargs,
+            self._endpoint.extra_body,
+        )
+
+    async def _attempt(
+        self, session: Session, who: str, content: bytes, bound: Usage
+    ) -> Completion | wire.Fault:
+        try:
+            ticket = await session.gate.enter(who, bound)
+        except Unavailable as error:
+            return Completion.unavailable(str(error))
+        try:
+            reply = await self._exchange(session, content)
+        except BaseException:  # cancelled while under way
+            session.gate.ended(ticket, None)
+            raise
+        return self._settle(session.gate, ticket, reply)
+
+    async def _exchange(self, session: Session, content: bytes) -> wire.Reply:
+        url, seconds = self._account.url("chat/completions"), self._endpoint.timeout_seconds
+        try:
+            raw = await session.send("POST", url, content, self._account.sign, seconds)
+        except ConfigError as error:  # the key has gone meanwhile
+            return wire.Stop(0, str(error))
+        if isinstance(raw, wire.Fault):
+            return raw
+        return wire.read_reply(raw.status, raw.headers, raw.content, self._think_tags)
+
+    def _settle(self, gate: Gate, ticket: Ticket, reply: wire.Reply) -> Completion | wire.Fault:
+        """Tell the gate how the attempt ended."""
+        match reply:
+            case wire.Answer(completion, cost):
+                self._has_answered |= completion.text is not None
+                leave = gate.ended if cost == wire.FREE else gate.answered
+                leave(ticket, cost)
+                return completion
+            case wire.Fault() if reply.is_overload:
+                gate.overloaded(ticket, reply.cost, reply.reason, reply.pause)
+                return reply
+            case wire.Fault():
+                gate.ended(ticket, reply.cost)
+                return reply
+            case wire.Stop():
+                stopped = self._stop(gate, reply)  # before the place is given to another
+                gate.ended(ticket, wire.FREE)
+                return stopped
+
+    def _stop(self, gate: Gate, reply: wire.Stop) -> Completion:
+        """Ask nothing more, but for a 403 of a key that works: that is a moderated prompt."""
+        reason = self._account.clean(self._account.explain(reply.status, reply.reason))
+        is_final = reply.status != 403 or not self._has_answered
+        if is_final and gate.stop(reason):
+            logger.warning("No more is asked of %s: %s", self._name, reason)
+        return Completion.unavailable(reason)

@@ -1,0 +1,32 @@
+"""The pure part of how a model is named: what can be told without torch; see models/load.py."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+from persyn_ray.errors import ConfigError
+
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # the owner is missing in a few old names
+
+
+def in_package(address: str) -> Path:
+    """The place of IMPORT_NAME/path, found without importing the package.
+
+    Raises:
+        ConfigError: there is no such package, or nothing at that path in it.
+    """
+    package, _, inside = address.partition("/")
+    if not package.isidentifier():
+        raise ConfigError(
+            f"'package:{address}' must read package:IMPORT_NAME/path; {package!r} is no such name."
+        )
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(
+            f"The model 'package:{address}' needs the package {package!r}: "
+            f"`pip install {package.replace('_', '-')}`."
+        )
+    path = Path(next(iter(spec.submodule_search_locations))) / inside
+    if not path.exists():
+        raise ConfigError(f"The package {package!r} holds no {inside!r}: {path} does not exist.")
+    return path

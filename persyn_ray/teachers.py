@@ -1,0 +1,223 @@
+"""The `teachers` section of a recipe: who writes, with which engine, how, and on what.
+
+What shapes a response (engine, sampling, system prompt, template) is part of its identity; what
+only carries it out (`resources`, `price`, `budget`, `size`, an endpoint's address and key) is not,
+so none of it makes a finished response be written again.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from persyn_ray.sections import Model, Section
+
+
+class Sampling(Section):
+    """How a teacher writes."""
+
+    max_tokens: int = Field(default=512, ge=1)
+    """Most tokens of one response, its thinking included."""
+    temperature: float = Field(default=0.0, ge=0)
+    """0 is greedy. The paper's value is not known."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus sampling."""
+    seed: int = 0
+    """Seed of the draws; a response's identity includes it."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a response; they are not part of it."""
+    thinking_tokens: int | None = Field(default=None, ge=1)
+    """Most tokens between the think tags; then the answer is asked for (engines vllm, openai)."""
+    retry_tokens: int | None = Field(default=None, ge=1)
+    """A response cut by `max_tokens` is asked for once more with this many tokens."""
+
+    @model_validator(mode="after")
+    def _retries_longer(self) -> "Sampling":
+        if self.retry_tokens is not None and self.retry_tokens <= self.max_tokens:
+            raise ValueError(
+                f"retry_tokens {self.retry_tokens} must be more than max_tokens {self.max_tokens}"
+            )
+        return self
+
+
+class TransformersEngine(Section):
+    """A local model run by transformers."""
+
+    kind: Literal["transformers"]
+    model: Model
+    batch_size: int = Field(default=64, ge=1)
+    """Prompts decoded together, grouped by length."""
+
+
+class VllmEngine(Section):
+    """A model run by vLLM on the cluster's GPUs (or CPUs)."""
+
+    kind: Literal["vllm"]
+    model: Model
+    max_model_len: int | None = Field(default=None, ge=1)
+    """Longest prompt + response; the model's own context by default."""
+    quantization: str | None = None
+    """vLLM's name of the method, such as `fp8`; by default what the model's files say."""
+    arguments: dict[str, Any] = Field(default={})
+    """Any further argument of vLLM's engine that shapes responses."""
+
+
+class OpenAIEngine(Section):
+    """A model behind an OpenAI-compatible endpoint."""
+
+    kind: Literal["openai"]
+    model: str
+    """The model's name at the endpoint."""
+    base_url: str = "https://api.openai.com/v1"
+    """Address of the endpoint; not part of a response's identity."""
+    api_key_env: str | None = "OPENAI_API_KEY"
+    """Environment variable that holds the key; null for an endpoint without keys."""
+    api_key_file: str | None = None
+    """File that holds the key (a mounted secret), in place of the variable."""
+    timeout_seconds: float = Field(default=600.0, gt=0)
+    """Wall-clock limit of one attempt."""
+    attempts: int = Field(default=8, ge=1)
+    """Attempts at one prompt before it is left for the next run."""
+    max_prompt_tokens: int | None = Field(default=None, ge=1)
+    """Longer prompts (by a bound of four bytes a token) are not sent."""
+    extra_body: dict[str, Any] = Field(default={})
+    """Further fields of every request, such as a reasoning effort."""
+
+
+class RecordedEngine(Section):
+    """Answers read from a table of parallel responses."""
+
+    kind: Literal["recorded"]
+    path: str
+    """Parquet, jsonl or csv file."""
+    teacher: str | None = None
+    """Value of the teacher column to take; the teacher's name by default."""
+    prompt_column: str = "question"
+    teacher_column: str = "teacher"
+    response_column: str = "response"
+    finish_reason_column: str | None = None
+    """stop or length; every recorded response counts as complete without it."""
+
+
+class ScriptedEngine(Section):
+    """A planted world whose truth is known; for tests and simulation only."""
+
+    kind: Literal["scripted"]
+    num_tasks: int = 4
+    seed: int = 0
+    fail_on: str | None = None
+    """Prompts that contain this text make the engine fail (a fault to test with)."""
+
+
+Engine = Annotated[
+    TransformersEngine | VllmEngine | OpenAIEngine | RecordedEngine | ScriptedEngine,
+    Field(discriminator="kind"),
+]
+
+
+class TeacherResources(Section):
+    """What one teacher takes of the cluster, in a pool of its own. Execution only.
+
+    An engine has tensor_parallel x pipeline_parallel workers; `gpus` and `cpus` are per worker.
+    """
+
+    gpus: float = Field(default=1.0, ge=0)
+    """GPUs of one engine worker; 0 for an engine on CPUs."""
+    cpus: float = Field(default=1.0, ge=0)
+    """Logical CPUs of one engine worker."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """Workers that share every layer; they stand in one node."""
+    pipeline_parallel: int = Field(default=1, ge=1)
+    """Groups of workers that share out the layers."""
+    across_nodes: bool = False
+    """Whether pipeline stages may stand in different nodes."""
+    executor: Literal["ray", "mp"] = "ray"
+    """How vLLM starts several workers: in a placement group, or as processes of one actor."""
+    replicas: int = Field(default=64, ge=1)
+    """Most engines of this teacher at once."""
+    in_flight: int = Field(default=2, ge=1)
+    """Shards one engine works on at once, so that batches overlap."""
+    max_requests: int = Field(default=256, ge=1)
+    """Most requests at an endpoint at once."""
+    max_deaths: int = Field(default=3, ge=0)
+    """Deaths of engines in one step after which the teacher is given up."""
+    arguments: dict[str, Any] = Field(default={})
+    """Arguments of vLLM's engine for speed and memory alone (gpu_memory_utilization, ...)."""
+    tokens_per_second: float | None = Field(default=None, gt=0)
+    """Speed of one engine, where it is known; otherwise estimated by `plan`."""
+    load_seconds: float | None = Field(default=None, ge=0)
+    """Time to load the weights, where it is known; otherwise estimated by `plan`."""
+
+    @property
+    def workers(self) -> int:
+        """Workers of one engine."""
+        return self.tensor_parallel * self.pipeline_parallel
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> "TeacherResources":
+        if self.workers > 1 and self.gpus not in (0, 1):
+            raise ValueError(
+                f"gpus is {self.gpus:g}; an engine of {self.workers} workers takes 1 each, or 0"
+            )
+        return self
+
+
+class Price(Section):
+    """What an endpoint bills, in dollars per million tokens."""
+
+    prompt: float = Field(default=0.0, ge=0)
+    response: float = Field(default=0.0, ge=0)
+
+
+class Budget(Section):
+    """Limits of one teacher over all steps of a run; what is over them is not asked for."""
+
+    tokens: int | None = Field(default=None, ge=1)
+    """Prompt and response tokens together."""
+    dollars: float | None = Field(default=None, gt=0)
+    """By `price`."""
+
+
+class Size(Section):
+    """Facts of a model for `persyn plan`, where its files are not at hand."""
+
+    parameters: float = Field(gt=0)
+    """In billions."""
+    active: float | None = Field(default=None, gt=0)
+    """In billions: parameters that work on one token; all of them unless it has experts."""
+    bits: float | None = Field(default=None, gt=0)
+    """Of one stored weight; by default what `engine.quantization` or the model's `dtype` takes."""
+    layers: int = Field(ge=1)
+    kv_heads: int = Field(ge=1)
+    """1 where a token leaves one latent that every GPU copies."""
+    head_dim: int = Field(ge=1)
+    """Half of the latent's width where there is one."""
+    context: int = Field(ge=1)
+    """Longest prompt + response in tokens."""
+
+
+class Teacher(Section):
+    """One member of the pool."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    engine: Engine
+    sampling: Sampling = Sampling()  # pyright: ignore[reportCallIssue]
+    system_prompt: str | None = None
+    """Put before the conversation."""
+    template_kwargs: dict[str, Any] = Field(default={})
+    """Passed to the chat template."""
+    resources: TeacherResources | None = None
+    """A pool of its own for this teacher; without it, it shares `resources.collect` with others."""
+    price: Price | None = None
+    """For `budget` and `plan`."""
+    budget: Budget | None = None
+    """Where to stop asking this teacher."""
+    size: Size | None = None
+    """For `plan`, where the model's files are not at hand."""
+    licence: str | None = None
+    """Named in the data set card."""
+
+    @model_validator(mode="after")
+    def _money_has_a_price(self) -> "Teacher":
+        if self.budget is not None and self.budget.dollars is not None and self.price is None:
+            raise ValueError("budget.dollars needs price")
+        return self
