@@ -138,13 +138,9 @@ def carry_out() -> Callable[..., Run]:
 def carry_out_here(recipe: Recipe, until: str = "evaluate") -> Run:
     """All that a run holds, but for training: the router and the students have random weights."""
     from persyn_ray.pipeline import assigning, loading, writing
+    from persyn_ray.pipeline.choices import assigned_methods, collected_splits, students
     from persyn_ray.pipeline.forecast import FORECAST_STEPS, write_forecast
-    from persyn_ray.pipeline.steps import (
-        STEPS,
-        assigned_methods,
-        collected_splits,
-        students,
-    )
+    from persyn_ray.pipeline.steps import STEPS
     from persyn_ray.stages import tables, work
 
     run = run_of(recipe)
@@ -229,7 +225,7 @@ def untrained_router(recipe: Recipe, run: Run) -> dict[str, Any]:
 
 
 def untuned_students(recipe: Recipe, run: Run) -> dict[str, Any]:
-    from persyn_ray.pipeline.steps import assigned_methods
+    from persyn_ray.pipeline.choices import assigned_methods
 
     facts = {}
     for method in assigned_methods(recipe):

@@ -7,13 +7,14 @@ The smallest time T is sought for which one of a few packings (`waves_packing`) 
 jobs first, then the longest or the slowest to load, on columns filled by best fit or wrapped
 around. The last runs of each job are then levelled. The result depends on jobs and nodes alone, not
 on the order of the jobs; nothing is drawn. Seconds are estimates: execute by `after`, not by the
-clock. `max_replicas` holds in the planned times; who runs late has to keep it by himself.
+clock. `max_replicas` holds at the planned times; parts that run late may overlap more.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from math import fsum
 
 from persyn_ray.method.waves_bound import Job, check_jobs, lower_bound
 from persyn_ray.method.waves_packing import Gpu, Run, level, pack
@@ -68,7 +69,7 @@ def _search(jobs: Sequence[Job], gpus_per_node: Sequence[int], bound: float) -> 
 
     Up and not down, because a packing may succeed at T and fail a little above it.
     """
-    most = sum(job.load_seconds + job.work_seconds for job in jobs)
+    most = fsum(job.load_seconds + job.work_seconds for job in jobs)
     low, step, best = bound, STEP, _try(jobs, gpus_per_node, bound)
     seconds = bound
     while best is None:
@@ -130,12 +131,9 @@ def _parts(runs: Sequence[Run]) -> tuple[Part, ...]:
 
 
 def _share(members: Sequence[Run], runs: Sequence[Run]) -> float:
-    job = members[0].job
-    if job.work_seconds == 0:
-        return 1.0
     # Over what was packed, not what was asked for: so the rounding of the packing drops out.
-    whole = sum(run.worked for run in runs if run.job == job)
-    return sum(run.worked for run in members) / whole
+    whole = sum(run.worked for run in runs if run.job == members[0].job)
+    return sum(run.worked for run in members) / whole if whole > 0 else 1.0
 
 
 def _end(runs: Sequence[Run]) -> float:

@@ -16,8 +16,8 @@ from persyn_ray import rows
 from persyn_ray.config import Recipe
 from persyn_ray.layout import Run
 from persyn_ray.pipeline.assigning import method_teachers
+from persyn_ray.pipeline.choices import assigned_methods, collected_splits
 from persyn_ray.pipeline.fitting import longest
-from persyn_ray.pipeline.steps import assigned_methods, collected_splits
 from persyn_ray.records import read_record
 from persyn_ray.stages.tables import load_rewards, shards_of
 from persyn_ray.teachers import Teacher, VllmEngine

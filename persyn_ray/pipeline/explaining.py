@@ -5,7 +5,8 @@ from typing import Any
 from persyn_ray.config import Recipe, parse_recipe
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.layout import Run, run_of
-from persyn_ray.pipeline.steps import STEPS, assigned_methods
+from persyn_ray.pipeline.choices import assigned_methods
+from persyn_ray.pipeline.steps import STEPS
 from persyn_ray.records import Record, read_record
 from persyn_ray.schemas import RESPONSES
 from persyn_ray.stages.store import existing

@@ -20,10 +20,10 @@ from persyn_ray.method.allocation import assign, tie_breaks
 from persyn_ray.method.intervals import Interval, bootstrap_difference, bootstrap_mean, wilson
 from persyn_ray.method.preferences import count_preferences
 from persyn_ray.pipeline.assigning import method_teachers
+from persyn_ray.pipeline.choices import assigned_methods, students
 from persyn_ray.pipeline.costs import dead_letters, tokens
 from persyn_ray.pipeline.explaining import state
 from persyn_ray.pipeline.forecast import forecast_against_actual
-from persyn_ray.pipeline.steps import assigned_methods, students
 from persyn_ray.schemas import LEARNABILITY, RESPONSES
 from persyn_ray.stages.store import existing
 from persyn_ray.stages.tables import Rewards, column_PM, heldout_mask, load_rewards, shards_of

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from persyn_ray.config import Recipe, StepResources, TrainResources
 from persyn_ray.errors import ConfigError
 from persyn_ray.layout import run_of
+from persyn_ray.pipeline.choices import assigned_methods, collected_splits
 from persyn_ray.pipeline.collecting import has_own_pool
 from persyn_ray.pipeline.counting import count_prompts
 from persyn_ray.pipeline.expecting import Length
@@ -24,7 +25,6 @@ from persyn_ray.pipeline.forecast import (
 )
 from persyn_ray.pipeline.reckoning import Forecast, Known, gather_known
 from persyn_ray.pipeline.runner import planned_steps, require_no_drift
-from persyn_ray.pipeline.steps import assigned_methods, collected_splits
 from persyn_ray.report.numbers import compact
 from persyn_ray.teachers import OpenAIEngine
 

@@ -15,14 +15,13 @@ from rich.console import Console
 
 from persyn_ray.config import Recipe, RewardModel, StepResources
 from persyn_ray.layout import (
-    BEFORE,
-    PERSYN,
     Run,
     quality_identity,
     seen_by_student,
     teacher_identity,
 )
 from persyn_ray.pipeline import assigning, collecting, loading, writing
+from persyn_ray.pipeline.choices import assigned_methods, collected_splits, students
 from persyn_ray.pipeline.forecast import write_forecast
 from persyn_ray.pipeline.progress import follow, watch_training
 from persyn_ray.records import Settings
@@ -34,7 +33,6 @@ from persyn_ray.stages.work import (
     Score,
     Unit,
     Work,
-    check_of,
     is_scored,
     units_of,
 )
@@ -66,26 +64,6 @@ class Step:
     leaves: Callable[[Run], list[Folder]]
     """Folders that belong to this step alone and go when it is done anew."""
     on_ray: bool = True
-
-
-def assigned_methods(recipe: Recipe) -> tuple[str, ...]:
-    """PerSyn, and the baselines whose students are compared with it."""
-    return (PERSYN, *(recipe.compare.methods if recipe.compare.students else ()))
-
-
-def collected_splits(recipe: Recipe) -> tuple[str, ...]:
-    """Splits that every teacher answers: the parallel set, and what the references need."""
-    splits = ["parallel"]
-    if recipe.compare.heldout:
-        splits.append("heldout")
-    if "oracle" in assigned_methods(recipe):
-        splits.append("routed")
-    return tuple(splits)
-
-
-def students(recipe: Recipe) -> tuple[str, ...]:
-    """The student before fine-tuning and one per method; none when answers cannot be checked."""
-    return () if check_of(recipe) is None else (BEFORE, *assigned_methods(recipe))
 
 
 def _dump(section: Any, *names: str) -> Settings:

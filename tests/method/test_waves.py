@@ -106,7 +106,10 @@ def check_order(plan, slack):
 @example(([job("a", 3), job("b", 6, per_node=3), job("c", 2, most=1)], [8, 0, 5]))
 def test_any_schedule_is_valid(cluster):
     jobs, nodes = cluster
-    check(schedule(jobs, nodes), jobs, nodes)
+    plan = schedule(jobs, nodes)
+    check(plan, jobs, nodes)
+    in_turn = sum(each.load_seconds + each.work_seconds for each in jobs)
+    assert plan.makespan <= in_turn * (1 + 1e-9)
 
 
 @given(clusters(), st.randoms(use_true_random=False))
@@ -127,13 +130,6 @@ def test_the_unit_of_time_does_not_matter(cluster, factor):
         for each in jobs
     ]
     assert lower_bound(scaled, nodes) == pytest.approx(factor * lower_bound(jobs, nodes))
-
-
-@given(clusters())
-def test_never_longer_than_one_after_the_other(cluster):
-    jobs, nodes = cluster
-    in_turn = sum(each.load_seconds + each.work_seconds for each in jobs)
-    assert schedule(jobs, nodes).makespan <= in_turn * (1 + 1e-9)
 
 
 def test_one_job_on_one_gpu_loads_and_works():
@@ -196,8 +192,9 @@ def test_no_jobs_take_no_time():
     assert schedule([], [8]).makespan == lower_bound([], []) == 0
 
 
-def test_a_job_without_work_only_loads():
-    (part,) = schedule([job("a", load=10, work=0)], [4]).parts
+@pytest.mark.parametrize("work", [0, 1e-15])
+def test_a_job_without_work_only_loads(work):
+    (part,) = schedule([job("a", load=10, work=work)], [4]).parts
     assert (part.replicas, part.end, part.share) == (1, 10, 1)
 
 
@@ -290,7 +287,7 @@ def test_a_real_pool_comes_close_to_the_bound(seed, num_nodes):
     assert plan.makespan <= 1.15 * plan.bound
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_more_nodes_never_hurt(seed):
     jobs = pool(seed)
     spans = [schedule(jobs, [8] * num).makespan for num in (1, 2, 3, 4, 6, 8, 12)]

@@ -7,14 +7,9 @@ import pytest
 
 from persyn_ray.config import Recipe
 from persyn_ray.layout import BEFORE, PERSYN, run_of
+from persyn_ray.pipeline.choices import assigned_methods, collected_splits, students
 from persyn_ray.pipeline.runner import planned_steps
-from persyn_ray.pipeline.steps import (
-    STEP_NAMES,
-    STEPS,
-    assigned_methods,
-    collected_splits,
-    students,
-)
+from persyn_ray.pipeline.steps import STEP_NAMES, STEPS
 
 Make = Callable[..., Recipe]
 
@@ -65,7 +60,7 @@ def test_execution_and_labels_change_no_identity(
         ({"teachers": teachers("b", "a", "c")}, "rewards"),
         ({"router.seed": 5}, "router"),
         ({"compare.strong": "a"}, "route"),
-        ({"responses.incomplete": "keep"}, "synthesize"),
+        ({"responses.incomplete": "keep"}, "rewards"),
         ({"finetune.epochs": 9}, "finetune"),
         ({"evaluate.max_tokens": 9}, "evaluate"),
         ({"evaluate.limit": 9}, "evaluate"),

