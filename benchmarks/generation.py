@@ -206,7 +206,13 @@ def measured(way: str, model: Path, number: int, max_tokens: int) -> float | Non
     command = [sys.executable, __file__, "--way", way, "--model", str(model)]
     command += ["--prompts", str(number), "--max-tokens", str(max_tokens)]
     environment = os.environ | {"VLLM_LOGGING_LEVEL": "ERROR"}
-    ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    try:
+        ended = subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=900
+        )
+    except subprocess.TimeoutExpired:
+        print(f"{way} did not end in 15 minutes", file=sys.stderr)
+        return None
     if ended.returncode:
         print(f"{way} failed:\n{ended.stderr[-3000:]}", file=sys.stderr)
         return None
@@ -217,10 +223,10 @@ def main() -> None:
     """Run all ways in turns; print the result as one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few prompts; nothing is written")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--prompts", type=int, default=2048)
+    parser.add_argument("--prompts", type=int, default=1536)
     parser.add_argument("--max-tokens", type=int, default=64)
     options = parser.parse_args()
     if options.way:

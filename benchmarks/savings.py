@@ -4,9 +4,9 @@
     python benchmarks/savings.py --quick    # fewer prompts, nothing written
 
 Both ways are really carried out with the quickstart's teachers, each in a run of its own, and their
-responses and tokens are counted in the stored tables. By the formula, k teachers, n of N prompts in
-the parallel set, the share of responses is (k n + (N - n)) / (k N); the share of tokens differs from
-it as far as the teachers that prompts are routed to write more or less than the average one.
+responses and tokens are counted in the stored tables. With k teachers and n of N prompts in the
+parallel set, the share of responses is (k n + (N - n)) / (k N). The share of tokens differs from it
+as far as the teachers that prompts are routed to write more or less than the average one.
 """
 
 import argparse

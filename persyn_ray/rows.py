@@ -1,6 +1,6 @@
 """Choose rows of a table by key: by what a column holds, never by position."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -24,11 +24,6 @@ def among(table: pa.Table, column: str, values: Values) -> pa.Table:
 def without(table: pa.Table, column: str, values: Values) -> pa.Table:
     """Rows whose column holds none of some values."""
     return table.filter(pc.invert(_is_in(table, column, values)))
-
-
-def stack(tables: Iterable[pa.Table]) -> pa.Table:
-    """Rows of several tables of one schema under one another."""
-    return pa.concat_tables(list(tables))
 
 
 def total(table: pa.Table, column: str) -> int:

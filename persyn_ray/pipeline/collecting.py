@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
 from rich.console import Console
 
 from persyn_ray import rows
@@ -16,8 +17,6 @@ from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError, StepError
 from persyn_ray.layout import Run
 from persyn_ray.pipeline.progress import follow
-from persyn_ray.schemas import RESPONSES
-from persyn_ray.stages.store import existing
 from persyn_ray.stages.work import Collect, CollectAndScore, Unit, Work, units_of
 from persyn_ray.teachers import OpenAIEngine, Teacher, TeacherResources, VllmEngine
 
@@ -76,7 +75,7 @@ def ask(
     """
     from persyn_ray.runtime.crews import CrewCounts, cluster_nodes, run_crews
 
-    units = {t.name: _open_units(run, t, shards, methods) for t in recipe.teachers}
+    units = _open_units(recipe, run, shards, methods)
     asked = [teacher for teacher in recipe.teachers if units[teacher.name]]
     if any(has_own_pool(teacher) for teacher in asked):
         check_teachers(asked, recipe)
@@ -105,21 +104,36 @@ def ask(
 
 
 def _open_units(
-    run: Run, teacher: Teacher, shards: Sequence[str], methods: tuple[str, ...] | None
-) -> tuple[Unit, ...]:
-    """Shards that hold a prompt which this teacher has to answer and has not."""
-    folder, found = run.responses(teacher), list[str]()
+    recipe: Recipe, run: Run, shards: Sequence[str], methods: tuple[str, ...] | None
+) -> dict[str, tuple[Unit, ...]]:
+    """For each teacher the shards with a prompt which it has to answer and has not.
+
+    A shard is read once for all teachers, and a teacher's responses only where there are some.
+    """
+    folders = {teacher.name: run.responses(teacher) for teacher in recipe.teachers}
+    filed = {name: set(folder.names()) for name, folder in folders.items()}
+    found: dict[str, list[str]] = {name: [] for name in folders}
     for shard in shards:
-        if methods is None:
-            wanted = run.prompts.read_table(shard, ["prompt_id"])
-        else:
-            tables = [run.assignment(method).read_table(shard) for method in methods]
-            assigned = [rows.where(table, "teacher", teacher.name) for table in tables]
-            wanted = rows.stack(table.select(["prompt_id"]) for table in assigned)
-        answered = existing(folder, shard, RESPONSES)["prompt_id"]
-        if rows.without(wanted, "prompt_id", answered).num_rows:
-            found.append(shard)
-    return tuple(units_of(found))
+        for name, wanted in _wanted(recipe, run, shard, methods).items():
+            if shard in filed[name]:
+                answered = folders[name].read_table(shard, ["prompt_id"])["prompt_id"]
+                wanted = rows.without(wanted, "prompt_id", answered)
+            if wanted.num_rows:
+                found[name].append(shard)
+    return {name: tuple(units_of(of_teacher)) for name, of_teacher in found.items()}
+
+
+def _wanted(
+    recipe: Recipe, run: Run, shard: str, methods: tuple[str, ...] | None
+) -> dict[str, pa.Table]:
+    """Ids of a shard's prompts for each teacher: all of them, or those assigned to it."""
+    if methods is None:
+        prompts = run.prompts.read_table(shard, ["prompt_id"])
+        return dict.fromkeys(recipe.pool.names, prompts)
+    columns = ["prompt_id", "teacher"]
+    tables = [run.assignment(method).read_table(shard, columns) for method in methods]
+    assigned = pa.concat_tables(tables)
+    return {name: rows.where(assigned, "teacher", name) for name in recipe.pool.names}
 
 
 def _crews(
@@ -194,6 +208,7 @@ def _unreachable(run: Run, step: str, teacher: str) -> str:
         for row in run.dead_letters(step).read_table(name).to_pylist()
     ]
     return (
-        f"Teacher {teacher!r} could not be reached for a single prompt: {reasons[-1:]}. All others "
-        "are done; the same command asks it again."
+        f"Teacher {teacher!r} could not be reached for a single prompt: "
+        f"{reasons[-1] if reasons else 'no reason is known'}. All others are done; the same "
+        "command asks it again."
     )

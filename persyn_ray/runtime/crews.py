@@ -61,6 +61,8 @@ def run_crews(
     run.start()
     yield from run.results()
     failures = [f"{name}: {count.failure}" for name, count in counts.items() if count.failure]
+    if failures and len(crews) == 1:
+        raise StepError(f"Step {step} failed. {counts[crews[0].name].failure}")
     if failures:
         raise StepError(
             f"Step {step} failed for {len(failures)} of {len(crews)} teachers or pools; the "
@@ -131,7 +133,8 @@ class _Run:
                     return
         except PersynError as error:
             with self.lock:
-                count.failure = count.failure or describe(error)
+                said = describe(error).removeprefix(f"Step {name} failed. ")
+                count.failure = count.failure or said
         finally:
             with self.lock:
                 count.ended = max(count.ended, time.monotonic())

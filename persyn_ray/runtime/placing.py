@@ -177,9 +177,21 @@ def _pools(
         ]
         start = end
         if portion:
-            standing = _standing(crew, place)
-            pools.append((replace(standing, size=min(size, len(portion))), portion))
+            size = min(size * _engines_per_slot(crew), _most(crew), len(portion))
+            pools.append((replace(_standing(crew, place), size=size), portion))
     return pools
+
+
+def _engines_per_slot(crew: Crew) -> int:
+    """Engines that share the one GPU which the schedule reckons with."""
+    gpus = crew.resources.gpus
+    return int(1 / gpus + 1e-9) if 0 < gpus < 1 and _workers(crew) == 1 else 1
+
+
+def _most(crew: Crew) -> int:
+    """Most engines of a crew at once."""
+    resources = crew.resources
+    return resources.actors if isinstance(resources, StepResources) else resources.replicas
 
 
 def _in_group(crew: Crew) -> bool:
@@ -213,9 +225,7 @@ def _standing(crew: Crew, nodes: tuple[str, ...]) -> Place:
 
 def _everywhere(crew: Crew) -> Place:
     """A pool that is not pinned to any node."""
-    resources = crew.resources
-    most = resources.actors if isinstance(resources, StepResources) else resources.replicas
-    size = 1 if crew.is_remote else min(most, len(crew.units))
+    size = 1 if crew.is_remote else min(_most(crew), len(crew.units))
     return replace(_standing(crew, ()), size=size)
 
 

@@ -233,5 +233,7 @@ def _configure() -> None:
     context.print_on_execution_start = False
     # Loading a large model can take longer than the default of half an hour without any output.
     context.execution_no_progress_timeout_s = 4 * 3600
+    # Reading the memory map of a process with an engine each second costs it a part of a core.
+    context.memory_usage_poll_interval_s = None
     for name in ("ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -90,6 +90,11 @@ def test_processes_of_one_actor_take_their_gpus_with_it() -> None:
     assert task.place.gpus == 4
 
 
+def test_engines_of_half_a_gpu_share_one() -> None:
+    (task,) = place_crews([crew("half", gpus=0.5, replicas=2)], [Node("n", 8, 1)])
+    assert (task.place.size, task.place.gpus) == (2, 0.5)
+
+
 def test_endpoints_take_nothing_and_wait_for_nobody() -> None:
     remote = Crew("api", build, tuple(units_of(["s"])), TeacherResources(gpus=0, cpus=0), True)
     tasks = place_crews([crew("local"), remote], NODES)
@@ -119,7 +124,10 @@ def test_crews_without_units_start_nothing() -> None:
 @pytest.mark.parametrize(
     ("resources", "words"),
     [
-        ({"tensor_parallel": 8, "pipeline_parallel": 4, "across_nodes": True}, ["big", "32", "16"]),
+        (
+            {"tensor_parallel": 8, "pipeline_parallel": 4, "across_nodes": True},
+            ["big", "32", "2 of 8"],
+        ),
         ({"tensor_parallel": 16}, ["big", "16"]),
         ({"cpus": 5}, ["big", "5 CPUs", "resources.cpus"]),
     ],
