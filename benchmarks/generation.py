@@ -123,8 +123,9 @@ def ours(model: Path, number: int, max_tokens: int) -> float:
     from persyn_ray.runtime.placing import Place
     from persyn_ray.runtime.pools import run_pool
     from persyn_ray.runtime.session import session
+    from persyn_ray.stages.collect import Collect
     from persyn_ray.stages.tables import shards_of
-    from persyn_ray.stages.work import Collect, units_of
+    from persyn_ray.stages.units import units_of
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -19,6 +19,9 @@ from persyn_ray.teachers import Teacher
 BASELINES = ("random", "best_constant", "strong", "oracle")
 
 
+Tag = Annotated[str, Field(min_length=1)]
+
+
 class Prompts(Section):
     """Where the prompts come from and how they are split."""
 
@@ -102,7 +105,7 @@ class Responses(Section):
     the next-best teacher, or (cut ones) train on it all the same."""
     thinking: Literal["keep", "strip"] = "keep"
     """Whether the student sees text between the think tags; scoring sees what training sees."""
-    think_tags: tuple[str, str] = ("<think>", "</think>")
+    think_tags: tuple[Tag, Tag] = ("<think>", "</think>")
     """How thinking begins and ends."""
     loop_repeats: int | None = Field(8, ge=2)
     """A passage repeated so often in a row, at least 200 characters in all, is a loop. Responses

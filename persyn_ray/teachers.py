@@ -23,7 +23,7 @@ class Sampling(Section):
     """Nucleus sampling."""
     seed: int = 0
     """Seed of the draws; a response's identity includes it."""
-    stop: tuple[str, ...] = ()
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Texts that end a response; they are not part of it."""
     thinking_tokens: int | None = Field(default=None, ge=1)
     """Most tokens between the think tags; then the answer is asked for (engines vllm, openai)."""
@@ -217,7 +217,9 @@ class Teacher(Section):
     """Named in the data set card."""
 
     @model_validator(mode="after")
-    def _money_has_a_price(self) -> "Teacher":
+    def _budget_is_kept(self) -> "Teacher":
+        if self.budget is not None and not isinstance(self.engine, OpenAIEngine):
+            raise ValueError(f"budget is kept by engine openai alone, not by {self.engine.kind}")
         if self.budget is not None and self.budget.dollars is not None and self.price is None:
             raise ValueError("budget.dollars needs price")
         return self

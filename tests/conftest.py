@@ -142,13 +142,15 @@ def carry_out_here(recipe: Recipe, until: str = "evaluate") -> Run:
     from persyn_ray.pipeline.forecast import FORECAST_STEPS, write_forecast
     from persyn_ray.pipeline.steps import STEPS
     from persyn_ray.stages import tables, work
+    from persyn_ray.stages import units as unit_lists
+    from persyn_ray.stages.collect import Collect
 
     run = run_of(recipe)
 
-    def units(*splits: str) -> list[work.Unit]:
-        return work.units_of(tables.shards_of(run, *splits))
+    def units(*splits: str) -> list[unit_lists.Unit]:
+        return unit_lists.units_of(tables.shards_of(run, *splits))
 
-    def do(what: work.Work, todo: list[work.Unit]) -> dict[str, Any]:
+    def do(what: unit_lists.Work, todo: list[unit_lists.Unit]) -> dict[str, Any]:
         done = [what(unit) for unit in todo]
         return {
             "rows": sum(one.rows for one in done),
@@ -168,7 +170,7 @@ def carry_out_here(recipe: Recipe, until: str = "evaluate") -> Run:
     def synthesize() -> dict[str, Any]:
         methods = assigned_methods(recipe)
         open_splits = [s for s in ("routed",) if s not in collected_splits(recipe)]
-        counts = do(work.Collect(recipe, methods), units(*open_splits))
+        counts = do(Collect(recipe, methods), units(*open_splits))
         return counts | {"examples": {m: writing.write_examples(recipe, run, m) for m in methods}}
 
     def evaluate() -> dict[str, Any]:
@@ -181,7 +183,7 @@ def carry_out_here(recipe: Recipe, until: str = "evaluate") -> Run:
 
     actions: dict[str, Callable[[], dict[str, Any]]] = {
         "prompts": lambda: loading.write_prompts(recipe, run),
-        "collect": lambda: do(work.Collect(recipe), units(*collected_splits(recipe))),
+        "collect": lambda: do(Collect(recipe), units(*collected_splits(recipe))),
         "score": lambda: do(work.Score(recipe), units(*collected_splits(recipe))),
         "rewards": rewards,
         "router": lambda: untrained_router(recipe, run),

@@ -17,7 +17,9 @@ from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError, StepError
 from persyn_ray.layout import Run
 from persyn_ray.pipeline.progress import follow
-from persyn_ray.stages.work import Collect, CollectAndScore, Unit, Work, units_of
+from persyn_ray.stages.collect import Collect
+from persyn_ray.stages.units import Unit, Work, units_of
+from persyn_ray.stages.work import CollectAndScore
 from persyn_ray.teachers import OpenAIEngine, Teacher, TeacherResources, VllmEngine
 
 SHARED = "shared pool"

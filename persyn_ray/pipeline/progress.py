@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from persyn_ray.stages.work import Progress as Done
+from persyn_ray.stages.units import Progress as Done
 from persyn_ray.storage import Folder
 
 SECONDS_BETWEEN_LINES = 30.0  # in logs nobody watches

@@ -26,16 +26,8 @@ from persyn_ray.pipeline.forecast import write_forecast
 from persyn_ray.pipeline.progress import follow, watch_training
 from persyn_ray.records import Settings
 from persyn_ray.stages.tables import shard_rewards, shards_of
-from persyn_ray.stages.work import (
-    EvaluateShard,
-    Progress,
-    RouteShard,
-    Score,
-    Unit,
-    Work,
-    is_scored,
-    units_of,
-)
+from persyn_ray.stages.units import Progress, Unit, Work, units_of
+from persyn_ray.stages.work import EvaluateShard, RouteShard, Score, is_scored
 from persyn_ray.storage import Folder
 
 

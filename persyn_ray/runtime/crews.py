@@ -19,7 +19,7 @@ from persyn_ray.errors import PersynError, StepError
 from persyn_ray.runtime.breaker import Breaker
 from persyn_ray.runtime.placing import Crew, Node, Task, place_crews
 from persyn_ray.runtime.pools import describe, run_pool
-from persyn_ray.stages.work import Progress
+from persyn_ray.stages.units import Progress
 from persyn_ray.storage import Folder
 
 

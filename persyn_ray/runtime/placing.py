@@ -12,7 +12,7 @@ from typing import Any
 from persyn_ray.config import StepResources
 from persyn_ray.errors import ConfigError
 from persyn_ray.method.waves import Job, Part, schedule
-from persyn_ray.stages.work import Unit
+from persyn_ray.stages.units import Unit
 from persyn_ray.teachers import TeacherResources
 
 

@@ -26,7 +26,7 @@ from persyn_ray.errors import EngineDead, PersynError, StepError
 from persyn_ray.runtime.breaker import Breaker
 from persyn_ray.runtime.metrics import UnitMetrics
 from persyn_ray.runtime.placing import Place
-from persyn_ray.stages.work import Progress, Unit, Work
+from persyn_ray.stages.units import Progress, Unit, Work
 
 log = logging.getLogger(__name__)
 

@@ -57,6 +57,11 @@ class Generate:
         completions = [Completion.failed(why) if why else next(answers) for why in refusals]
         return self._table(requests, completions)
 
+    @property
+    def spent(self) -> tuple[int, float]:
+        """Tokens and dollars of the teacher's budget that are gone, where its engine keeps one."""
+        return getattr(self.engine, "spent", (0, 0.0))
+
     def close(self) -> None:
         """Give back what the engine holds."""
         self.engine.close()

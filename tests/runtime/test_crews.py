@@ -19,7 +19,7 @@ from persyn_ray.errors import EngineDead, StepError
 from persyn_ray.runtime.crews import CrewCounts, cluster_nodes, run_crews
 from persyn_ray.runtime.placing import Crew
 from persyn_ray.runtime.session import Cluster
-from persyn_ray.stages.work import Progress, Unit, units_of
+from persyn_ray.stages.units import Progress, Unit, units_of
 from persyn_ray.storage import Folder
 from persyn_ray.teachers import TeacherResources
 

@@ -7,7 +7,7 @@ import pytest
 from persyn_ray.config import StepResources
 from persyn_ray.errors import ConfigError
 from persyn_ray.runtime.placing import Crew, Node, Task, place_crews
-from persyn_ray.stages.work import units_of
+from persyn_ray.stages.units import units_of
 from persyn_ray.teachers import TeacherResources
 
 NODES = [Node("n0", 32, 8), Node("n1", 32, 8), Node("head", 8, 0)]

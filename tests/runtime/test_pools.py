@@ -16,8 +16,9 @@ from persyn_ray.records import Record, write_record
 from persyn_ray.runtime.pools import run_units
 from persyn_ray.runtime.session import Cluster
 from persyn_ray.schemas import RESPONSES
+from persyn_ray.stages.collect import Collect
 from persyn_ray.stages.tables import shards_of
-from persyn_ray.stages.work import Collect, Progress, Unit, units_of
+from persyn_ray.stages.units import Progress, Unit, units_of
 
 pytestmark = pytest.mark.ray
 ONE_ACTOR = StepResources(actors=1, cpus=1)

@@ -11,9 +11,10 @@ from persyn_ray.engines.base import Completion, Request
 from persyn_ray.engines.scripted import ScriptedEngine
 from persyn_ray.layout import PERSYN, Run, run_of
 from persyn_ray.pipeline.assigning import write_assignments
+from persyn_ray.stages.collect import Collect
 from persyn_ray.stages.store import Store
 from persyn_ray.stages.tables import shards_of
-from persyn_ray.stages.work import Collect, units_of
+from persyn_ray.stages.units import units_of
 
 Make = Callable[..., Recipe]
 CarryOut = Callable[..., Run]

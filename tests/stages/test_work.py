@@ -12,17 +12,10 @@ from persyn_ray.layout import BEFORE, PERSYN, Run, run_of
 from persyn_ray.method.preferences import count_preferences
 from persyn_ray.pipeline.assigning import write_assignments
 from persyn_ray.schemas import RESPONSES
+from persyn_ray.stages.collect import Collect
 from persyn_ray.stages.tables import load_rewards, shard_rewards, shards_of
-from persyn_ray.stages.work import (
-    Collect,
-    EvaluateShard,
-    RouteShard,
-    Score,
-    Work,
-    check_of,
-    existing,
-    units_of,
-)
+from persyn_ray.stages.units import Work, units_of
+from persyn_ray.stages.work import EvaluateShard, RouteShard, Score, check_of, existing
 from persyn_ray.storage import Folder
 
 Make = Callable[..., Recipe]

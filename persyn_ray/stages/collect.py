@@ -1,0 +1,134 @@
+"""Collect: the teachers' responses to a shard, asked for once and filed; failures are buried."""
+
+import threading
+from typing import Any
+
+import pyarrow as pa
+
+from persyn_ray import rows
+from persyn_ray.config import Recipe
+from persyn_ray.layout import run_of
+from persyn_ray.schemas import DEAD_LETTERS, RESPONSES
+from persyn_ray.stages.generate import Generate
+from persyn_ray.stages.store import Store
+from persyn_ray.stages.units import Progress, Unit
+from persyn_ray.teachers import Teacher
+
+FAILED = ("error", "missing", "unavailable")
+"""Finish reasons of a response that is not there."""
+
+
+class Collect:
+    """Teachers answer what is still unanswered of a shard.
+
+    May be called from several threads at once where all its teachers' engines overlap.
+
+    Args:
+        methods: None asks every teacher for every prompt; otherwise a teacher answers the prompts
+            that any of these methods assigned to it.
+        teachers: names of those who answer here; all of them by default.
+        placement: placement group for the workers of a large teacher's engine.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        methods: tuple[str, ...] | None = None,
+        teachers: tuple[str, ...] | None = None,
+        placement: Any = None,
+    ) -> None:
+        self.recipe, self.methods, self.run = recipe, methods, run_of(recipe)
+        names = recipe.pool.names if teachers is None else teachers
+        self.teachers = [teacher for teacher in recipe.teachers if teacher.name in names]
+        self.placement = placement
+        self.stores = {teacher.name: Store(self.run, teacher) for teacher in self.teachers}
+        self.stages: dict[str, Generate] = {}
+        self.lock = threading.Lock()
+
+    def __call__(self, unit: Unit) -> Progress:
+        shard = unit["shard"]
+        prompts = self.run.prompts.read_table(shard)
+        new = pa.concat_tables([self._answer(t, shard, prompts) for t in self.teachers])
+        failed = rows.among(new, "finish_reason", FAILED)
+        unavailable = rows.where(new, "finish_reason", "unavailable").num_rows
+        tokens = rows.total(new, "num_tokens")
+        return Progress(new.num_rows, tokens, failed.num_rows, unavailable)
+
+    def close(self) -> None:
+        """End all engines."""
+        for stage in self.stages.values():
+            stage.close()
+
+    def _answer(self, teacher: Teacher, shard: str, prompts: pa.Table) -> pa.Table:
+        """New responses of one teacher, filed; those that were unavailable are not filed."""
+        store = self.stores[teacher.name]
+        wanted = self._wanted(teacher, shard, prompts)
+        answered = store.responses(shard, wanted)
+        todo = rows.without(wanted, "prompt_id", answered["prompt_id"])
+        new = self._asked(teacher, todo) if todo.num_rows else RESPONSES.empty_table()
+        lasting = rows.without(new, "finish_reason", ["unavailable"])
+        if lasting.num_rows:
+            store.add(shard, lasting)
+        self._bury(teacher, shard, pa.concat_tables([answered, new]))
+        return new
+
+    def _asked(self, teacher: Teacher, prompts: pa.Table) -> pa.Table:
+        stage = self._stage(teacher)
+        responses = stage(prompts)
+        if teacher.budget is not None:
+            # More than the stored responses tell: attempts that failed were billed too.
+            self.run.records.write_json(f"spent-{teacher.name}.json", stage.spent)
+        return responses
+
+    def _spent(self, teacher: Teacher) -> tuple[int, float]:
+        """Tokens and dollars that a teacher's budget has lost, by records or by responses."""
+        if teacher.budget is None:
+            return 0, 0.0
+        tokens, dollars = self.stores[teacher.name].spent()
+        name = f"spent-{teacher.name}.json"
+        if self.run.records.exists(name):
+            recorded = self.run.records.read_json(name)
+            tokens, dollars = max(tokens, recorded[0]), max(dollars, recorded[1])
+        return tokens, dollars
+
+    def _stage(self, teacher: Teacher) -> Generate:
+        with self.lock:
+            if teacher.name not in self.stages:
+                spent = self._spent(teacher)
+                self.stages[teacher.name] = Generate(
+                    teacher, self.recipe.pool, self.recipe.responses, self.placement, spent
+                )
+            return self.stages[teacher.name]
+
+    def _bury(self, teacher: Teacher, shard: str, responses: pa.Table) -> None:
+        """Dead letters of all failures, also of those that an earlier call met."""
+        step = "collect" if self.methods is None else "synthesize"
+        letters = dead_letters(step, rows.among(responses, "finish_reason", FAILED))
+        name = f"{shard.removesuffix('.parquet')}.{teacher.name}.parquet"
+        if letters.num_rows:
+            self.run.dead_letters(step).write_table(name, letters)
+        else:
+            self.run.dead_letters(step).remove(name)
+
+    def _wanted(self, teacher: Teacher, shard: str, prompts: pa.Table) -> pa.Table:
+        if self.methods is None:
+            return prompts
+        assigned = pa.concat_tables(
+            [self.run.assignment(method).read_table(shard) for method in self.methods]
+        )
+        mine = rows.where(assigned, "teacher", teacher.name)
+        return rows.among(prompts, "prompt_id", mine["prompt_id"])
+
+
+def dead_letters(step: str, failed: pa.Table) -> pa.Table:
+    """Failed responses as dead letters."""
+    return pa.table(
+        {
+            "step": pa.array([step] * failed.num_rows),
+            "prompt_id": failed["prompt_id"],
+            "teacher": failed["teacher"],
+            "reason": failed["finish_reason"],
+            "detail": failed["error"],
+        },
+        schema=DEAD_LETTERS,
+    )
