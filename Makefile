@@ -22,7 +22,7 @@ test-plain: .venv/dev.stamp
 test-gpu: .venv/dev.stamp
 	$(BIN)/python -m pytest tests -m gpu
 
-check: .venv/dev.stamp
+check: .venv/vllm.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
