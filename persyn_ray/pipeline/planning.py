@@ -118,7 +118,15 @@ def plan_run(recipe: Recipe, overrides: tuple[str, ...] = ()) -> Plan:
         anew=anew,
         everything=forecast_everything(known),
         share_source=known.share.source,
-        notes=tuple(note for note in (counted.note, _without_hardware(recipe)) if note),
+        notes=tuple(
+            note
+            for note in (
+                counted.note,
+                _for_comparison(recipe, counted.splits),
+                _without_hardware(recipe),
+            )
+            if note
+        ),
         warnings=(*_over_budget(known, anew), *_narrow(known)),
     )
 
@@ -131,6 +139,18 @@ def _responses(recipe: Recipe, splits: dict[str, int]) -> dict[str, int]:
         "responses_routed": open_prompts * min(methods, num_teachers),
         "responses_generate_then_select": (splits["parallel"] + splits["routed"]) * num_teachers,
     }
+
+
+def _for_comparison(recipe: Recipe, splits: dict[str, int]) -> str | None:
+    """What the references ask of all teachers, which route-then-generate alone would not."""
+    extra = [split for split in collected_splits(recipe) if split != "parallel"]
+    number = sum(splits[split] for split in extra) * len(recipe.pool)
+    if not number:
+        return None
+    return (
+        f"For the comparison (`compare`) all teachers answer the {' and '.join(extra)} prompts "
+        f"too: {number:,} of the responses. Route-then-generate alone would not ask for them."
+    )
 
 
 def _without_hardware(recipe: Recipe) -> str | None:
