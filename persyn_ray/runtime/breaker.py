@@ -6,7 +6,7 @@ folder, where a restarted actor on any node finds them.
 """
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from persyn_ray.errors import EngineDead
 from persyn_ray.storage import Folder
@@ -25,14 +25,15 @@ class Breaker:
     folder: Folder
     size: int
     max_deaths: int
-    mark: str = field(default_factory=lambda: f"{uuid.uuid4().hex}.txt")
+    mark: str = ""
 
     def start(self) -> None:
-        """Leave the mark of this actor.
+        """Leave a mark of this actor's own: breakers are made by the driver and copied to actors.
 
         Raises:
             EngineDead: too many actors have died before it.
         """
+        self.mark = f"{uuid.uuid4().hex}.txt"
         self.folder.write_text(self.mark, "")
         deaths = len(self.folder.names(".txt")) - self.size
         if deaths > self.max_deaths:

@@ -1,5 +1,7 @@
 """The circuit breaker: deaths are counted across processes, and the last words are kept."""
 
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,31 +11,35 @@ from persyn_ray.runtime.breaker import Breaker
 from persyn_ray.storage import Folder
 
 
-def actor(folder: Path, size: int = 1, max_deaths: int = 2) -> Breaker:
-    """A breaker as another process of the same pool has it."""
-    return Breaker(Folder(str(folder)), size, max_deaths)
+def pool(folder: Path, size: int = 1, max_deaths: int = 2) -> Callable[[], Breaker]:
+    """Makes the copies that the actors of one pool get of the driver's breaker."""
+    breaker = Breaker(Folder(str(folder)), size, max_deaths)
+    return lambda: pickle.loads(pickle.dumps(breaker))
 
 
 def test_a_pool_starts_all_its_actors(tmp_path: Path) -> None:
+    actor = pool(tmp_path, size=4, max_deaths=0)
     for _ in range(4):
-        actor(tmp_path, size=4, max_deaths=0).start()
+        actor().start()
 
 
 def test_an_engine_that_dies_again_and_again_is_given_up_with_its_last_words(
     tmp_path: Path,
 ) -> None:
+    actor = pool(tmp_path)
     for number in range(2):
-        breaker = actor(tmp_path)
+        breaker = actor()
         breaker.start()
         breaker.died(EngineDead(f"death {number}"))
-    breaker = actor(tmp_path)
+    breaker = actor()
     breaker.start()
     with pytest.raises(EngineDead, match=r"3 deaths.*out of memory"):
         breaker.died(EngineDead("out of memory"))
 
 
 def test_a_process_that_is_killed_without_a_word_is_counted(tmp_path: Path) -> None:
+    actor = pool(tmp_path)
     for _ in range(3):
-        actor(tmp_path).start()
+        actor().start()
     with pytest.raises(EngineDead, match=r"3 deaths.*killed from outside"):
-        actor(tmp_path).start()
+        actor().start()
