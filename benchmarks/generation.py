@@ -146,7 +146,7 @@ def ours(model: Path, number: int, max_tokens: int) -> float:
 def recipe_data(folder: Path, model: Path, number: int, max_tokens: int) -> dict[str, Any]:
     engine = {
         "kind": "vllm",
-        "model": {"name": str(model)},
+        "model": {"name": str(model), "dtype": "float32"},
         "max_model_len": CONTEXT,
     }
     teacher = {

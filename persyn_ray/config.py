@@ -108,8 +108,7 @@ class Responses(Section):
     think_tags: tuple[Tag, Tag] = ("<think>", "</think>")
     """How thinking begins and ends."""
     loop_repeats: int | None = Field(8, ge=2)
-    """A passage repeated so often in a row, at least 200 characters in all, is a loop. Responses
-    are marked when they are written."""
+    """A passage repeated so often in a row, at least 200 characters in all, is a loop."""
 
 
 class Router(Section):
@@ -340,7 +339,8 @@ def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
 
 def _complaint(item: Any) -> str:
     key = ".".join(str(part) for part in item["loc"]) or "recipe"
-    given = "" if item["type"] in ("missing", "extra_forbidden") else f" (given: {item['input']!r})"
+    is_quiet = item["type"] in ("missing", "extra_forbidden") or "base_url" in key
+    given = "" if is_quiet else f" (given: {item['input']!r})"  # an address may hold a password
     return f"  {key}: {item['msg']}{given if len(given) < 200 else ''}"
 
 

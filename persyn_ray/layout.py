@@ -60,6 +60,11 @@ def quality_identity(recipe: Recipe) -> dict[str, Any]:
     return recipe.scoring.quality.model_dump(mode="json", exclude={"tokens_per_batch"})
 
 
+def marking(recipe: Recipe) -> dict[str, Any]:
+    """Settings of all teachers that stored responses depend on."""
+    return recipe.responses.model_dump(mode="json", include={"think_tags", "loop_repeats"})
+
+
 def seen_by_student(recipe: Recipe) -> dict[str, Any]:
     """What becomes of a response before it is scored and learned."""
     return recipe.responses.model_dump(mode="json", include={"thinking", "think_tags"})
@@ -76,6 +81,8 @@ class Run:
     root: Folder
     store: Folder | None = None
     """Where responses lie, if not in the run."""
+    marking: tuple[tuple[str, Any], ...] = ()
+    """What else shapes stored responses: how thinking is tagged, and what counts as a loop."""
 
     @property
     def records(self) -> Folder:
@@ -111,7 +118,7 @@ class Run:
     def stored_responses(self, teacher: Teacher) -> Folder:
         """A teacher's responses, in folders named by how prompts were put into shards."""
         store = self.store or self.root / "tables" / "responses"
-        return store / _key(teacher.name, teacher_identity(teacher))
+        return store / self._name(teacher)
 
     def responses(self, teacher: Teacher) -> Folder:
         """A teacher's responses to this run's shards; step prompts comes first."""
@@ -131,7 +138,8 @@ class Run:
         return self.root / "tables" / "learnability" / student / self._name(teacher)
 
     def quality(self, recipe: Recipe, teacher: Teacher) -> Folder:
-        identity = quality_identity(recipe) | seen_by_student(recipe)
+        reference = {"reference_column": recipe.prompts.reference_column}
+        identity = quality_identity(recipe) | seen_by_student(recipe) | reference
         kind = _key(recipe.scoring.quality.kind, identity)
         return self.root / "tables" / "quality" / kind / self._name(teacher)
 
@@ -155,12 +163,15 @@ class Run:
             update={"name": self.student(student).address, "revision": None}
         )
 
-    @staticmethod
-    def _name(teacher: Teacher) -> str:
-        return _key(teacher.name, teacher_identity(teacher))
+    def _name(self, teacher: Teacher) -> str:
+        return _key(teacher.name, teacher_identity(teacher) | dict(self.marking))
 
 
 def run_of(recipe: Recipe) -> Run:
     """The run folder that the recipe names, and the store of responses if it names one."""
     store = recipe.responses.store
-    return Run(Folder.absolute(recipe.run), None if store is None else Folder.absolute(store))
+    return Run(
+        Folder.absolute(recipe.run),
+        None if store is None else Folder.absolute(store),
+        tuple(marking(recipe).items()),
+    )

@@ -6,10 +6,29 @@ so none of it makes a finished response be written again.
 """
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from persyn_ray.sections import Model, Section
+
+# Arguments of vLLM's engine that have a setting of their own, or shape responses.
+SETTINGS = frozenset(
+    {
+        "model",
+        "tokenizer",
+        "revision",
+        "dtype",
+        "trust_remote_code",
+        "quantization",
+        "max_model_len",
+        "seed",
+        "tensor_parallel_size",
+        "pipeline_parallel_size",
+        "distributed_executor_backend",
+    }
+)
+SHAPING = frozenset({"kv_cache_dtype", "hf_overrides", "generation_config", "reasoning_config"})
 
 
 class Sampling(Section):
@@ -60,6 +79,21 @@ class VllmEngine(Section):
     arguments: dict[str, Any] = Field(default={})
     """Any further argument of vLLM's engine that shapes responses."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _half_precision(cls, data: Any) -> Any:
+        """Large models are kept in 16 bits; float32 has to be asked for by name."""
+        if isinstance(data, dict) and isinstance(data.get("model"), dict):
+            return data | {"model": {"dtype": "bfloat16"} | data["model"]}
+        return data
+
+    @model_validator(mode="after")
+    def _settings_are_settings(self) -> "VllmEngine":
+        taken = sorted(SETTINGS & self.arguments.keys())
+        if taken:
+            raise ValueError(f"arguments {taken} have settings of their own")
+        return self
+
 
 class OpenAIEngine(Section):
     """A model behind an OpenAI-compatible endpoint."""
@@ -81,6 +115,18 @@ class OpenAIEngine(Section):
     """Longer prompts (by a bound of four bytes a token) are not sent."""
     extra_body: dict[str, Any] = Field(default={})
     """Further fields of every request, such as a reasoning effort."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _no_secrets(cls, base_url: str) -> str:
+        """An address is written into the run folder; a key must not be in it."""
+        parts = urlsplit(base_url)
+        if parts.username or parts.password or parts.query:
+            raise ValueError(
+                "an address with a user, a password or a query would be stored with the run; use "
+                "api_key_env or api_key_file"
+            )
+        return base_url
 
 
 class RecordedEngine(Section):
@@ -153,6 +199,13 @@ class TeacherResources(Section):
         return self.tensor_parallel * self.pipeline_parallel
 
     @model_validator(mode="after")
+    def _only_for_speed(self) -> "TeacherResources":
+        shaping = sorted((SETTINGS | SHAPING) & self.arguments.keys())
+        if shaping:
+            raise ValueError(f"arguments {shaping} belong to the teacher's engine, not here")
+        return self
+
+    @model_validator(mode="after")
     def _whole_gpus(self) -> "TeacherResources":
         if self.workers > 1 and self.gpus not in (0, 1):
             raise ValueError(
@@ -215,6 +268,17 @@ class Teacher(Section):
     """For `plan`, where the model's files are not at hand."""
     licence: str | None = None
     """Named in the data set card."""
+
+    @model_validator(mode="after")
+    def _engine_can(self) -> "Teacher":
+        kind, resources = self.engine.kind, self.resources
+        if self.sampling.thinking_tokens is not None and kind not in ("vllm", "openai"):
+            raise ValueError(
+                f"sampling.thinking_tokens works with vllm and openai, not with {kind}"
+            )
+        if resources is not None and resources.workers > 1 and kind not in ("vllm", "scripted"):
+            raise ValueError(f"an engine of kind {kind} has one worker: no tensor_parallel here")
+        return self
 
     @model_validator(mode="after")
     def _budget_is_kept(self) -> "Teacher":

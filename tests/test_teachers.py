@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from persyn_ray.teachers import Teacher
+from persyn_ray.teachers import Teacher, VllmEngine
 
 ENDPOINT = {"kind": "openai", "model": "m"}
 
@@ -20,11 +20,33 @@ ENDPOINT = {"kind": "openai", "model": "m"}
         ({"resources": {"gpus": 0.5, "tensor_parallel": 2}}, "takes 1 each"),
         ({"resources": {"tensor_parallel": 0}}, "tensor_parallel"),
         ({"name": "../up"}, "name"),
+        ({"engine": ENDPOINT | {"base_url": "https://me:secret@host/v1"}}, "api_key_env"),
+        ({"resources": {"arguments": {"quantization": "fp8"}}}, "quantization"),
+        (
+            {"engine": {"kind": "vllm", "model": {"name": "m"}, "arguments": {"seed": 1}}},
+            "settings of their own",
+        ),
+        (
+            {
+                "engine": {"kind": "transformers", "model": {"name": "m"}},
+                "resources": {"tensor_parallel": 2},
+            },
+            "one worker",
+        ),
+        ({"engine": {"kind": "scripted"}, "sampling": {"thinking_tokens": 5}}, "thinking_tokens"),
     ],
 )
 def test_what_cannot_work_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=f"(?s){words}"):
         Teacher.model_validate({"name": "t", "engine": ENDPOINT} | changes)
+
+
+def test_vllm_keeps_models_in_16_bits_unless_told_otherwise() -> None:
+    for given, expected in (({}, "bfloat16"), ({"dtype": "float32"}, "float32")):
+        engine = {"kind": "vllm", "model": {"name": "m"} | given}
+        teacher = Teacher.model_validate({"name": "t", "engine": engine})
+        assert isinstance(teacher.engine, VllmEngine)
+        assert teacher.engine.model.dtype == expected
 
 
 def test_an_engine_has_tensor_times_pipeline_workers() -> None:

@@ -11,8 +11,8 @@ from typing import ClassVar, Literal, Protocol, TypedDict
 
 FinishReason = Literal["stop", "length", "loop", "error", "missing", "unavailable"]
 """How a response ended: by the teacher, cut by its token limit, in a circle; or why there is none:
-the prompt cannot be answered, nothing is recorded, or the teacher could not be reached (that one is
-asked again in the next run)."""
+the prompt cannot be answered, nothing is recorded, or the teacher could not be reached (that is not
+stored, so the pair is asked again whenever its step is done anew)."""
 
 
 class Message(TypedDict):

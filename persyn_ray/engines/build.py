@@ -38,65 +38,87 @@ def build_engine(
     responses = responses or Responses()  # pyright: ignore[reportCallIssue]
     match teacher.engine:
         case TransformersEngine() as engine:
-            from persyn_ray.engines.transformers import TransformersEngine as Local
-
-            return Local(
-                name=teacher.name,
-                model=engine.model,
-                sampling=teacher.sampling,
-                batch_size=engine.batch_size,
-                system_prompt=teacher.system_prompt,
-                template_kwargs=teacher.template_kwargs,
-            )
-        case OpenAIEngine() as engine:
-            from persyn_ray.engines.openai import OpenAIEngine as Endpoint
-
-            resources = teacher.resources or TeacherResources()
-            return Endpoint(
-                name=teacher.name,
-                endpoint=engine,
-                sampling=teacher.sampling,
-                system_prompt=teacher.system_prompt,
-                template_kwargs=teacher.template_kwargs,
-                max_requests=resources.max_requests,
-                price=teacher.price,
-                budget=teacher.budget,
-                spent=spent,
-                think_tags=responses.think_tags,
-            )
+            return _transformers(teacher, engine)
         case VllmEngine() as engine:
-            from persyn_ray.engines.vllm import VllmTeacher
-
-            return VllmTeacher(
-                name=teacher.name,
-                settings=engine,
-                sampling=teacher.sampling,
-                resources=teacher.resources or TeacherResources(),
-                system_prompt=teacher.system_prompt,
-                template_kwargs=teacher.template_kwargs,
-                think_tags=responses.think_tags,
-                loop_repeats=responses.loop_repeats,
-                placement=placement,
-            )
+            return _vllm(teacher, engine, responses, placement)
+        case OpenAIEngine() as engine:
+            return _openai(teacher, engine, responses, spent)
         case RecordedEngine() as engine:
-            from persyn_ray.engines.recorded import RecordedEngine as Recorded
-
-            _refuse_ignored(teacher)
-            return Recorded(
-                path=engine.path,
-                teacher=engine.teacher or teacher.name,
-                prompt_column=engine.prompt_column,
-                teacher_column=engine.teacher_column,
-                response_column=engine.response_column,
-                finish_reason_column=engine.finish_reason_column,
-            )
+            return _recorded(teacher, engine)
         case ScriptedEngine() as engine:
-            from persyn_ray.engines.scripted import ScriptedEngine as Scripted
+            return _scripted(teacher, engine, pool)
 
-            _refuse_ignored(teacher)
-            if pool is None:
-                raise ConfigError(f"The scripted teacher {teacher.name!r} needs its pool.")
-            return Scripted(teacher.name, pool, engine.num_tasks, engine.seed, engine.fail_on)
+
+def _transformers(teacher: Teacher, engine: TransformersEngine) -> Engine:
+    from persyn_ray.engines.transformers import TransformersEngine as Local
+
+    return Local(
+        name=teacher.name,
+        model=engine.model,
+        sampling=teacher.sampling,
+        batch_size=engine.batch_size,
+        system_prompt=teacher.system_prompt,
+        template_kwargs=teacher.template_kwargs,
+    )
+
+
+def _vllm(teacher: Teacher, engine: VllmEngine, responses: Responses, placement: Any) -> Engine:
+    from persyn_ray.engines.vllm import VllmTeacher
+
+    return VllmTeacher(
+        name=teacher.name,
+        settings=engine,
+        sampling=teacher.sampling,
+        resources=teacher.resources or TeacherResources(),
+        system_prompt=teacher.system_prompt,
+        template_kwargs=teacher.template_kwargs,
+        think_tags=responses.think_tags,
+        loop_repeats=responses.loop_repeats,
+        placement=placement,
+    )
+
+
+def _openai(
+    teacher: Teacher, engine: OpenAIEngine, responses: Responses, spent: tuple[int, float]
+) -> Engine:
+    from persyn_ray.engines.openai import OpenAIEngine as Endpoint
+
+    resources = teacher.resources or TeacherResources()
+    return Endpoint(
+        name=teacher.name,
+        endpoint=engine,
+        sampling=teacher.sampling,
+        system_prompt=teacher.system_prompt,
+        template_kwargs=teacher.template_kwargs,
+        max_requests=resources.max_requests,
+        price=teacher.price,
+        budget=teacher.budget,
+        spent=spent,
+        think_tags=responses.think_tags,
+    )
+
+
+def _recorded(teacher: Teacher, engine: RecordedEngine) -> Engine:
+    from persyn_ray.engines.recorded import RecordedEngine as Recorded
+
+    _refuse_ignored(teacher)
+    return Recorded(
+        path=engine.path,
+        teacher=engine.teacher or teacher.name,
+        prompt_column=engine.prompt_column,
+        teacher_column=engine.teacher_column,
+        response_column=engine.response_column,
+        finish_reason_column=engine.finish_reason_column,
+    )
+
+
+def _scripted(teacher: Teacher, engine: ScriptedEngine, pool: TeacherPool | None) -> Engine:
+    from persyn_ray.engines.scripted import ScriptedEngine as Scripted
+
+    _refuse_ignored(teacher)
+    if pool is None:
+        raise ConfigError(f"The scripted teacher {teacher.name!r} needs its pool.")
+    return Scripted(teacher.name, pool, engine.num_tasks, engine.seed, engine.fail_on)
 
 
 def _refuse_ignored(teacher: Teacher) -> None:

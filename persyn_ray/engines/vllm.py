@@ -31,6 +31,7 @@ from persyn_ray.teachers import Sampling, TeacherResources, VllmEngine
 logger = logging.getLogger(__name__)
 
 FINISH_REASONS: dict[str | None, str] = {"stop": "stop", "length": "length", "repetition": "loop"}
+GPU_USE = 0.9  # of a GPU's memory, as vLLM has it by default
 LOOP_TOKENS = (8, 64)  # lengths of the passages whose repetition ends a response early
 ERROR_LINE = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception)\b: .+")
 LOG_TAIL_BYTES = 200_000
@@ -148,7 +149,9 @@ class VllmTeacher:
         if self._sampling.thinking_tokens is not None:
             start, end = self._think_tags
             ours["reasoning_config"] = {"reasoning_start_str": start, "reasoning_end_str": end}
-        given = {**settings.arguments, **resources.arguments}
+        given: dict[str, Any] = {**settings.arguments, **resources.arguments}
+        if 0 < resources.gpus < 1:  # several engines share a GPU
+            given = {"gpu_memory_utilization": GPU_USE * resources.gpus} | given
         try:
             config = AsyncEngineArgs(**(ours | given)).create_engine_config()
         except (TypeError, ValueError) as error:

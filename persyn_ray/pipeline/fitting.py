@@ -122,7 +122,7 @@ def place(recipe: Recipe, teacher: Teacher) -> Placed:
     """One teacher as the recipe lays it out, fitting or not."""
     hardware, resources = recipe.hardware, resources_of(teacher)
     model, arguments = model_size(teacher), arguments_of(teacher)
-    use = float(arguments.get("gpu_memory_utilization", GPU_USE)) * min(1.0, resources.gpus)
+    use = float(arguments.get("gpu_memory_utilization", GPU_USE * min(1.0, resources.gpus)))
     gpu = Gpu(
         hardware.gpu_memory_gib * GIB * use,
         hardware.gpu_bandwidth_gb * 1e9,

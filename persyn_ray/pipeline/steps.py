@@ -16,6 +16,7 @@ from rich.console import Console
 from persyn_ray.config import Recipe, RewardModel, StepResources
 from persyn_ray.layout import (
     Run,
+    marking,
     quality_identity,
     seen_by_student,
     teacher_identity,
@@ -218,7 +219,7 @@ STEPS: tuple[Step, ...] = (
         lambda r: {
             "teachers": {t.name: teacher_identity(t) for t in r.teachers},
             "compare": {"splits": list(collected_splits(r))},
-            "responses": _dump(r.responses, "loop_repeats"),
+            "responses": marking(r),
         },
         _collect,
         # Responses stay: they are filed by what determines them.

@@ -81,7 +81,9 @@ def place_crews(crews: Sequence[Crew], nodes: Sequence[Node]) -> list[Task]:
     on_gpus = [crew for crew in busy if not crew.is_remote and crew.resources.gpus]
     on_cpus = [crew for crew in busy if not crew.is_remote and not crew.resources.gpus]
     tasks = [Task(crew, crew.units, _everywhere(crew)) for crew in remote]
-    cpus_per_gpu = max((crew.resources.cpus / _whole(crew) for crew in on_gpus), default=0.0)
+    cpus_per_gpu = max(
+        (crew.resources.cpus * _engines_per_slot(crew) for crew in on_gpus), default=0.0
+    )
     _require_cpus(on_gpus, nodes)
     gpus = [math.floor(node.gpus) for node in nodes]
     tasks += _scheduled(on_gpus, nodes, gpus, len(tasks))
@@ -89,12 +91,13 @@ def place_crews(crews: Sequence[Crew], nodes: Sequence[Node]) -> list[Task]:
     cpus = [math.floor(node.cpus - cpus_per_gpu * node.gpus + 1e-9) for node in nodes]
     if len(on_cpus) == 1:
         return [*tasks, Task(on_cpus[0], on_cpus[0].units, _everywhere(on_cpus[0]))]
+    for crew in on_cpus:
+        if _slots(crew) > max(cpus, default=0):
+            raise ConfigError(
+                f"{crew.name!r} takes {_slots(crew)} CPUs in one node; beside the GPUs' own, the "
+                f"largest node has {max(cpus, default=0)}. Lower its `resources.cpus`."
+            )
     return tasks + _scheduled(on_cpus, nodes, cpus, len(tasks))
-
-
-def _whole(crew: Crew) -> int:
-    """Whole GPUs that one worker of a crew keeps from others."""
-    return max(1, math.ceil(crew.resources.gpus))
 
 
 def _workers(crew: Crew) -> int:
@@ -118,7 +121,7 @@ def _job(crew: Crew) -> Job:
         slots // resources.pipeline_parallel if apart else slots,
         crew.load_seconds,
         crew.work_seconds,
-        resources.replicas,
+        math.ceil(resources.replicas / _engines_per_slot(crew)),
     )
 
 
@@ -232,7 +235,7 @@ def _everywhere(crew: Crew) -> Place:
 def _require_cpus(crews: Sequence[Crew], nodes: Sequence[Node]) -> None:
     """Each GPU needs its CPUs in the same node, or placement groups wait for ever."""
     for crew in crews:
-        need = crew.resources.cpus / _whole(crew)
+        need = crew.resources.cpus * _engines_per_slot(crew)
         for node in nodes:
             have = node.cpus / node.gpus if node.gpus >= 1 else math.inf
             if need > have + 1e-9:

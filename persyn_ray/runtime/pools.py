@@ -31,7 +31,7 @@ from persyn_ray.stages.units import Progress, Unit, Work
 log = logging.getLogger(__name__)
 
 NODE_LABEL = "ray.io/node-id"
-PLACEMENT_SECONDS = 1800.0  # a cluster that grows by demand may need as long for a large node
+PLACEMENT_SECONDS = 1800.0  # processes of the teacher before may need a while to let go
 
 
 class _Worker:

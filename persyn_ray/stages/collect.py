@@ -1,6 +1,7 @@
 """Collect: the teachers' responses to a shard, asked for once and filed; failures are buried."""
 
 import threading
+from contextlib import nullcontext
 from typing import Any
 
 import pyarrow as pa
@@ -74,21 +75,19 @@ class Collect:
 
     def _asked(self, teacher: Teacher, prompts: pa.Table) -> pa.Table:
         stage = self._stage(teacher)
-        responses = stage(prompts)
+        with nullcontext() if stage.engine.overlaps else self.lock:
+            responses = stage(prompts)
         if teacher.budget is not None:
-            # More than the stored responses tell: attempts that failed were billed too.
-            self.run.records.write_json(f"spent-{teacher.name}.json", stage.spent)
+            with self.lock:  # a slower thread must not write an older count over a newer one
+                self.run.records.write_json(f"spent-{teacher.name}.json", stage.spent)
         return responses
 
     def _spent(self, teacher: Teacher) -> tuple[int, float]:
-        """Tokens and dollars that a teacher's budget has lost, by records or by responses."""
-        if teacher.budget is None:
-            return 0, 0.0
-        tokens, dollars = self.stores[teacher.name].spent()
+        """Tokens and dollars that a teacher's budget has lost to earlier calls of this run."""
         name = f"spent-{teacher.name}.json"
-        if self.run.records.exists(name):
-            recorded = self.run.records.read_json(name)
-            tokens, dollars = max(tokens, recorded[0]), max(dollars, recorded[1])
+        if teacher.budget is None or not self.run.records.exists(name):
+            return 0, 0.0
+        tokens, dollars = self.run.records.read_json(name)
         return tokens, dollars
 
     def _stage(self, teacher: Teacher) -> Generate:

@@ -106,7 +106,12 @@ class Generate:
 
 
 def _either(first: Completion, second: Completion) -> Completion:
-    """The second answer, or the first where there is no second; the tokens of both were spent."""
+    """The second answer, or the first where it failed; the tokens of both were spent.
+
+    Where the second could not be had, neither counts: both are asked for again another time.
+    """
+    if second.finish_reason == "unavailable":
+        return second
     return replace(
         first if second.text is None else second,
         num_prompt_tokens=first.num_prompt_tokens + second.num_prompt_tokens,

@@ -53,14 +53,6 @@ class Store:
         here = rows.without(here, "prompt_id", new["prompt_id"])
         self.folder.write_table(shard, pa.concat_tables([here, new]))
 
-    def spent(self) -> tuple[int, float]:
-        """Tokens and dollars (by the teacher's price) of all responses to this run's shards."""
-        columns, price = ["num_prompt_tokens", "num_tokens"], self.teacher.price
-        tables = [table for _, table in self.folder.tables(columns)]
-        read, written = (sum(rows.total(table, column) for table in tables) for column in columns)
-        dollars = 0.0 if price is None else (read * price.prompt + written * price.response) / 1e6
-        return read + written, dollars
-
     def _elsewhere(self, prompt_ids: pa.ChunkedArray) -> pa.Table:
         """Responses in other arrangements, one for each prompt that has one."""
         places = rows.among(self._index, "prompt_id", prompt_ids)

@@ -110,18 +110,20 @@ class CollectAndScore:
 
 
 def is_scored(recipe: Recipe, shard: str) -> bool:
-    """Whether every response to a shard has both signals; reads no more than the files' footers."""
+    """Whether every response to a shard has both signals; reads ids alone."""
     run = run_of(recipe)
     for teacher in recipe.teachers:
-        counts = {
-            folder.num_rows(shard) if folder.exists(shard) else 0
+        answered, *signals = (
+            set(folder.read_table(shard, ["prompt_id"])["prompt_id"].to_pylist())
+            if folder.exists(shard)
+            else set[str]()
             for folder in (
                 run.responses(teacher),
                 run.learnability(recipe, teacher),
                 run.quality(recipe, teacher),
             )
-        }
-        if len(counts) > 1:
+        )
+        if not all(answered <= scored for scored in signals):
             return False
     return True
 

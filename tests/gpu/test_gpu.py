@@ -59,8 +59,7 @@ def test_one_gpu(tmp_path: Path) -> None:
 
 
 def test_two_engines_share_one_gpu(tmp_path: Path) -> None:
-    arguments = {"gpu_memory_utilization": 0.4}
-    counts = collected(tmp_path, {"gpus": 0.5, "replicas": 2, "arguments": arguments})
+    counts = collected(tmp_path, {"gpus": 0.5, "replicas": 2})
     assert (counts["rows"], counts["errors"]) == (len(PROMPTS), 0)
 
 

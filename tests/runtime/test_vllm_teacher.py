@@ -63,7 +63,8 @@ SPEED = {"enforce_eager": True, "max_num_seqs": 32, "kv_cache_memory_bytes": 2**
 
 
 def vllm_teacher(**changes: Any) -> dict[str, Any]:
-    engine = {"kind": "vllm", "model": {"name": MODEL}, "max_model_len": 512}
+    model = {"name": MODEL, "dtype": "float32"}
+    engine = {"kind": "vllm", "model": model, "max_model_len": 512}
     return {
         "name": "smollm2",
         "engine": engine,
@@ -150,7 +151,7 @@ def endpoint(tmp_path: Path) -> Iterator[str]:
     """A real `vllm serve` on loopback that wants a key."""
     port, log = free_port(), tmp_path / "serve.log"
     command = [
-        *(sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", resolve(MODEL)),
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", resolve(MODEL)),
         *("--served-model-name", "smollm2", "--host", "127.0.0.1", "--port", str(port)),
         *("--dtype", "float32", "--max-model-len", "512", "--enforce-eager"),
         *(

@@ -169,22 +169,3 @@ def test_an_unavailable_answer_is_not_kept_and_is_asked_again(
     progress = Collect(recipe)({"shard": shard})
     assert (progress.rows, progress.errors) == (15, 0)
     assert run.dead_letters("collect").names() == []
-
-
-def test_what_a_budget_has_lost_is_counted_from_the_store(
-    make_recipe: Make, carry_out: CarryOut
-) -> None:
-    teachers = [
-        {"name": n, "engine": {"kind": "scripted"}, "price": {"prompt": 2.0, "response": 10.0}}
-        for n in ("a", "b")
-    ]
-    recipe = make_recipe({"teachers": teachers})
-    run = carry_out(recipe, until="collect")
-    rows = [
-        row for _, table in run.responses(recipe.teachers[0]).tables() for row in table.to_pylist()
-    ]
-    read = sum(row["num_prompt_tokens"] for row in rows)
-    written = sum(row["num_tokens"] for row in rows)
-    tokens, dollars = Store(run, recipe.teachers[0]).spent()
-    assert tokens == read + written
-    assert dollars == pytest.approx((2 * read + 10 * written) / 1e6)
