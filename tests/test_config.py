@@ -71,6 +71,14 @@ def test_an_unknown_key_or_bad_value_is_refused_by_its_dotted_key(
         load_recipe(path, (override,))
 
 
+def test_a_password_in_an_address_is_refused_and_not_shown(path: Path) -> None:
+    address = "https://ada:hidden@host/v1?token=hidden"
+    engine = f"teachers.0.engine={{kind: openai, model: m, base_url: '{address}'}}"
+    with pytest.raises(ConfigError, match="api_key_env") as refused:
+        load_recipe(path, (engine,))
+    assert "hidden" not in str(refused.value)
+
+
 def test_all_complaints_come_at_once(path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         load_recipe(path, ("scoring.alpha=2", "finetune.epoch=1"))

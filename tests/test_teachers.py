@@ -51,6 +51,7 @@ def test_vllm_keeps_models_in_16_bits_unless_told_otherwise() -> None:
 
 def test_an_engine_has_tensor_times_pipeline_workers() -> None:
     given = {"tensor_parallel": 8, "pipeline_parallel": 2}
-    teacher = Teacher.model_validate({"name": "t", "engine": ENDPOINT, "resources": given})
+    engine = {"kind": "vllm", "model": {"name": "m"}}
+    teacher = Teacher.model_validate({"name": "t", "engine": engine, "resources": given})
     assert teacher.resources is not None
     assert teacher.resources.workers == 16

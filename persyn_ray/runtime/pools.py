@@ -221,6 +221,8 @@ def describe(error: BaseException) -> str:
         if isinstance(cause, PersynError):
             return str(cause)
         inner = getattr(cause, "cause", None) or cause.__cause__
+        if inner is None and not str(cause):  # Ray Data hides some errors behind an empty one
+            inner = cause.__context__
         if not isinstance(inner, BaseException) or inner is cause:
             return f"{type(cause).__name__}: {cause}"
         cause = inner

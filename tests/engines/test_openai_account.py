@@ -136,15 +136,6 @@ def test_an_address_that_is_none_or_dead_is_named() -> None:
             engine_of(wrong)
 
 
-def test_a_password_in_the_address_is_not_shown() -> None:
-    with (
-        FaultServer(lambda call: failure(500)) as server,
-        pytest.raises(ConfigError) as caught,
-    ):
-        engine_of(server.base_url.replace("//", "//ada:hidden@") + "?token=hidden").check()
-    assert "hidden" not in str(caught.value)
-
-
 def echo(status: int, length: int = 0) -> Plan:
     """An endpoint that says the key it was given; some of them on a place where it may be cut."""
 

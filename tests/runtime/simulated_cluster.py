@@ -1,9 +1,9 @@
 """Nineteen teachers of 1.5B to 405B on a cluster of fake GPUs: real raylets, real placement groups,
-scripted engines. Prints what it saw as one JSON line; run by test_crews.py in a process of its own.
+scripted engines. Prints what it saw as one JSON line; run by test_crews.py in a process of its own,
+with RAY_AUTH_MODE=disabled: its raylets have no token.
 """
 
 import json
-import os
 import sys
 import threading
 from pathlib import Path
@@ -99,7 +99,6 @@ def main() -> None:
     recipe = make_recipe(folder)
     run = run_of(recipe)
     write_record(run.records, Record("prompts", "x", {}, {}, write_prompts(recipe, run)))
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # this cluster is made of raylets without a token
     memory = 80 * 2**20
     cluster = Cluster()
     cluster.add_node(num_cpus=0, object_store_memory=memory, include_dashboard=False)
