@@ -148,9 +148,17 @@ def test_a_circle_is_not_asked_for_again(prompts: Prompts) -> None:
 
 
 def test_a_cut_response_outlives_a_second_attempt_that_fails(prompts: Prompts) -> None:
-    _, row, _ = told(prompts, Teller(Completion.unavailable("the endpoint is down")))
+    _, row, _ = told(prompts, Teller(Completion.failed("too long")))
     assert (row["response"], row["finish_reason"]) == ("cut sho", "length")
-    assert (row["num_tokens"], row["error"]) == (10, "the endpoint is down")
+    assert (row["num_tokens"], row["error"]) == (10, "too long")
+
+
+def test_a_cut_response_is_not_final_while_the_second_attempt_cannot_be_made(
+    prompts: Prompts,
+) -> None:
+    _, row, _ = told(prompts, Teller(Completion.unavailable("the endpoint is down")))
+    assert (row["response"], row["finish_reason"]) == (None, "unavailable")
+    assert row["error"] == "the endpoint is down"
 
 
 def test_no_prompts_give_no_rows(recorded: dict[str, Any], prompts: Prompts) -> None:
