@@ -23,7 +23,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from publishing import ROOT, publish
+
 WAYS = ("bare", "ours", "ray_data_llm")
 GOALS = {"engine_ratio": 0.95}
 SHARD = 64
@@ -263,10 +264,7 @@ def main() -> None:
             "quick": options.quick,
         },
     }
-    if not options.quick:
-        out = ROOT / "benchmarks" / "results" / "generation.json"
-        out.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result))
+    publish(result, options.quick)
 
 
 def figures_of(turns: list[dict[str, float | None]]) -> dict[str, Any]:

@@ -15,12 +15,11 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import psutil
+from publishing import ROOT, publish
 
-ROOT = Path(__file__).parents[1]
 GOALS = {
     "quickstart": {"wall_seconds": 300, "peak_memory_gib": 6},
     "gsm8k_recorded": {"wall_seconds": 1200},
@@ -114,10 +113,7 @@ def main() -> None:
         "seed": report["run"]["seed"],
         "config": {"recipe": recipe, "quick": options.quick, "overrides": options.overrides},
     }
-    if not options.quick:
-        out = ROOT / "benchmarks" / "results" / f"{options.recipe}.json"
-        out.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result))
+    publish(result, options.quick)
 
 
 if __name__ == "__main__":

@@ -10,20 +10,19 @@ as far as the teachers that prompts are routed to write more or less than the av
 """
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
 import sys
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
+
+from publishing import ROOT, publish
 
 from persyn_ray.config import load_recipe
 from persyn_ray.layout import run_of
 from persyn_ray.stages.tables import shards_of
 
-ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "jobs" / "quickstart.yaml"
 GOALS = {"tokens_over_formula": [0.98, 1.02]}
 COMMON = ("compare.students=false", "compare.heldout=false", "router.learning_curve=[]")
@@ -84,10 +83,7 @@ def main() -> None:
         "seed": 0,
         "config": {"recipe": "jobs/quickstart.yaml", "prompts": total, "parallel": parallel},
     }
-    if not options.quick:
-        out = ROOT / "benchmarks" / "results" / "savings.json"
-        out.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result))
+    publish(result, options.quick)
 
 
 if __name__ == "__main__":

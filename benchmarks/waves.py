@@ -13,7 +13,6 @@ GPUs below; what the figures say is how well a plan for such jobs can be packed.
 """
 
 import argparse
-import json
 import os
 import platform
 import time
@@ -21,15 +20,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
+from publishing import publish
 
 from persyn_ray.method.waves import Job, Schedule, lower_bound, schedule
 
-ROOT = Path(__file__).parents[1]
 GOAL = 1.15
 SEED = 0
 CLUSTERS = (8, 16, 32, 64)  # GPUs, in nodes of 8
@@ -305,10 +303,7 @@ def main() -> None:
             ],
         },
     }
-    if not options.quick:
-        out = ROOT / "benchmarks" / "results" / "waves.json"
-        out.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result))
+    publish(result, options.quick)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ SETTINGS = frozenset(
         "distributed_executor_backend",
     }
 )
+GPU_USE = 0.9  # share of a GPU that engines may fill, where `gpu_memory_utilization` is not given
 SHAPING = frozenset({"kv_cache_dtype", "hf_overrides", "generation_config", "reasoning_config"})
 
 

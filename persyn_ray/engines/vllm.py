@@ -26,12 +26,11 @@ from persyn_ray.engines.base import Completion, Request
 from persyn_ray.engines.prompting import Encoded, PromptEncoder
 from persyn_ray.errors import ConfigError, EngineDead
 from persyn_ray.models.load import resolve
-from persyn_ray.teachers import Sampling, TeacherResources, VllmEngine
+from persyn_ray.teachers import GPU_USE, Sampling, TeacherResources, VllmEngine
 
 logger = logging.getLogger(__name__)
 
 FINISH_REASONS: dict[str | None, str] = {"stop": "stop", "length": "length", "repetition": "loop"}
-GPU_USE = 0.9  # of a GPU's memory, as vLLM has it by default
 LOOP_TOKENS = (8, 64)  # lengths of the passages whose repetition ends a response early
 ERROR_LINE = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception)\b: .+")
 LOG_TAIL_BYTES = 200_000

@@ -1,8 +1,9 @@
-"""What follows from a recipe's choices: methods compared, splits collected, students evaluated."""
+"""What follows from a recipe: methods, splits, students, and which teachers stand apart."""
 
 from persyn_ray.config import Recipe
 from persyn_ray.layout import BEFORE, PERSYN
 from persyn_ray.stages.work import check_of
+from persyn_ray.teachers import OpenAIEngine, Teacher, TeacherResources, VllmEngine
 
 
 def assigned_methods(recipe: Recipe) -> tuple[str, ...]:
@@ -23,3 +24,17 @@ def collected_splits(recipe: Recipe) -> tuple[str, ...]:
 def students(recipe: Recipe) -> tuple[str, ...]:
     """The student before fine-tuning and one per method; none when answers cannot be checked."""
     return () if check_of(recipe) is None else (BEFORE, *assigned_methods(recipe))
+
+
+def has_own_pool(teacher: Teacher) -> bool:
+    """Whether a teacher is run by itself: it says so, or its engine overlaps requests."""
+    return teacher.resources is not None or isinstance(teacher.engine, VllmEngine | OpenAIEngine)
+
+
+def resources_of(teacher: Teacher) -> TeacherResources:
+    """A teacher's own resources, or what its kind of engine takes by default."""
+    if teacher.resources is not None:
+        return teacher.resources
+    if isinstance(teacher.engine, OpenAIEngine):
+        return TeacherResources(gpus=0, cpus=0, in_flight=4)
+    return TeacherResources()

@@ -16,30 +16,16 @@ from persyn_ray import rows
 from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError, StepError
 from persyn_ray.layout import Run
+from persyn_ray.pipeline.choices import has_own_pool, resources_of
 from persyn_ray.pipeline.progress import follow
-from persyn_ray.stages.collect import Collect
+from persyn_ray.pipeline.reckoning import read_forecast
+from persyn_ray.stages.collect import Collect, assigned
 from persyn_ray.stages.units import Unit, Work, units_of
 from persyn_ray.stages.work import CollectAndScore
-from persyn_ray.teachers import OpenAIEngine, Teacher, TeacherResources, VllmEngine
+from persyn_ray.teachers import OpenAIEngine, Teacher, VllmEngine
 
 SHARED = "shared pool"
 UNKNOWN_SECONDS = 60.0  # per unit and per load, where nothing better is known
-
-
-def has_own_pool(teacher: Teacher) -> bool:
-    """Whether a teacher is run by itself: it says so, or its engine overlaps requests."""
-    return teacher.resources is not None or isinstance(teacher.engine, VllmEngine | OpenAIEngine)
-
-
-def resources_of(teacher: Teacher) -> TeacherResources:
-    """A teacher's own resources, or what its kind of engine takes by default."""
-    if teacher.resources is not None and isinstance(teacher.engine, VllmEngine | OpenAIEngine):
-        return teacher.resources
-    if teacher.resources is not None:  # other engines take one call at a time
-        return teacher.resources.model_copy(update={"in_flight": 1})
-    if isinstance(teacher.engine, OpenAIEngine):
-        return TeacherResources(gpus=0, cpus=0, in_flight=4)
-    return TeacherResources()
 
 
 def check_teachers(teachers: Iterable[Teacher], recipe: Recipe) -> None:
@@ -135,10 +121,8 @@ def _wanted(
     if methods is None:
         prompts = run.prompts.read_table(shard, ["prompt_id"])
         return dict.fromkeys(recipe.pool.names, prompts)
-    columns = ["prompt_id", "teacher"]
-    tables = [run.assignment(method).read_table(shard, columns) for method in methods]
-    assigned = pa.concat_tables(tables)
-    return {name: rows.where(assigned, "teacher", name) for name in recipe.pool.names}
+    table = assigned(run, shard, methods)
+    return {name: rows.where(table, "teacher", name) for name in recipe.pool.names}
 
 
 def _crews(
@@ -152,6 +136,7 @@ def _crews(
     from persyn_ray.runtime.placing import Crew
 
     crews: list[Crew] = []
+    forecast = read_forecast(run, step).get("teachers", {})
     shared = [teacher for teacher in recipe.teachers if not has_own_pool(teacher)]
     together = sorted({unit["shard"] for teacher in shared for unit in units[teacher.name]})
     if together:
@@ -161,7 +146,8 @@ def _crews(
         crews.append(Crew(SHARED, build, tuple(units_of(together)), resources))
     for teacher in recipe.teachers:
         if has_own_pool(teacher) and units[teacher.name]:
-            load, work = _seconds(run, step, teacher, len(units[teacher.name]))
+            known = forecast.get(teacher.name, {})
+            load, work = _seconds(teacher, known, len(units[teacher.name]))
             crews.append(
                 Crew(
                     teacher.name,
@@ -194,16 +180,11 @@ def _prefetch(teacher: Teacher) -> Any:
     return partial(fetch_weights, model.name, model.revision)
 
 
-def _seconds(run: Run, step: str, teacher: Teacher, num_units: int) -> tuple[float, float]:
+def _seconds(teacher: Teacher, known: dict[str, Any], num_units: int) -> tuple[float, float]:
     """Seconds to load an engine and for one engine to do all units, by forecast where there is
     one: only their proportions shape the schedule."""
-    resources = resources_of(teacher)
-    name = f"forecast-{step}.json"
-    forecast = run.records.read_json(name)["teachers"] if run.records.exists(name) else {}
-    known = forecast.get(teacher.name, {})
-    load = resources.load_seconds or known.get("load_seconds") or UNKNOWN_SECONDS
-    work = known.get("engine_seconds") or UNKNOWN_SECONDS * num_units
-    return load, work
+    load = resources_of(teacher).load_seconds or known.get("load_seconds") or UNKNOWN_SECONDS
+    return load, known.get("engine_seconds") or UNKNOWN_SECONDS * num_units
 
 
 def _unreachable(run: Run, step: str, teacher: str) -> str:

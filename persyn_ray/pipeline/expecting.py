@@ -19,6 +19,7 @@ from persyn_ray.pipeline.assigning import method_teachers
 from persyn_ray.pipeline.choices import assigned_methods, collected_splits
 from persyn_ray.pipeline.fitting import longest
 from persyn_ray.records import read_record
+from persyn_ray.stages.collect import assigned
 from persyn_ray.stages.tables import load_rewards, shards_of
 from persyn_ray.teachers import Teacher, VllmEngine
 
@@ -136,11 +137,8 @@ def _assigned_shares(recipe: Recipe, run: Run) -> dict[str, float]:
 def assigned_ids(recipe: Recipe, run: Run, shard: str) -> dict[str, set[str]]:
     """Prompts of a shard that any method gives to each teacher."""
     found = {name: set[str]() for name in recipe.pool.names}
-    for method in assigned_methods(recipe):
-        table = run.assignment(method).read_table(shard, ["prompt_id", "teacher"])
-        columns = (table["prompt_id"].to_pylist(), table["teacher"].to_pylist())
-        for prompt_id, teacher in zip(*columns, strict=True):
-            found[teacher].add(prompt_id)
+    for row in assigned(run, shard, assigned_methods(recipe)).to_pylist():
+        found[row["teacher"]].add(row["prompt_id"])
     return found
 
 

@@ -12,11 +12,10 @@ from persyn_ray.config import Hardware, Recipe
 from persyn_ray.errors import ConfigError
 from persyn_ray.method import sizing
 from persyn_ray.method.sizing import GIB, Gpu, Layout, ModelSize, Need
-from persyn_ray.pipeline.collecting import has_own_pool, resources_of
+from persyn_ray.pipeline.choices import has_own_pool, resources_of
 from persyn_ray.pipeline.sizes import arguments_of, model_size
-from persyn_ray.teachers import Teacher, TeacherResources, TransformersEngine, VllmEngine
+from persyn_ray.teachers import GPU_USE, Teacher, TeacherResources, TransformersEngine, VllmEngine
 
-GPU_USE = 0.9  # share of a GPU that an engine may fill, where `gpu_memory_utilization` is not given
 REQUESTS_AT_ONCE = 128  # vLLM's own default of `max_num_seqs`
 
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from persyn_ray.config import Recipe, StepResources, TrainResources
 from persyn_ray.errors import ConfigError
 from persyn_ray.layout import run_of
-from persyn_ray.pipeline.choices import assigned_methods, collected_splits
-from persyn_ray.pipeline.collecting import has_own_pool
+from persyn_ray.pipeline.choices import assigned_methods, collected_splits, has_own_pool
 from persyn_ray.pipeline.counting import count_prompts
 from persyn_ray.pipeline.expecting import Length
 from persyn_ray.pipeline.fitting import Placed, gpu_teachers, place_teachers, stands_on_gpus

@@ -15,7 +15,7 @@ from persyn_ray.config import Recipe
 from persyn_ray.layout import Run
 from persyn_ray.method.waves import Job, Schedule, schedule
 from persyn_ray.pipeline import expecting
-from persyn_ray.pipeline.collecting import has_own_pool, resources_of
+from persyn_ray.pipeline.choices import has_own_pool, resources_of
 from persyn_ray.pipeline.expecting import Length, Share, Stored
 from persyn_ray.pipeline.fitting import Placed
 from persyn_ray.records import Record, read_record

@@ -1,16 +1,17 @@
 """The plan on a terminal: tables for people, every figure with its unit and where it comes from."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from persyn_ray.method.sizing import GIB, OVERHEAD_BYTES, Layout
 from persyn_ray.method.waves import Part
-from persyn_ray.pipeline.fitting import GPU_USE, cluster_text, gib
+from persyn_ray.pipeline.fitting import cluster_text, gib
 from persyn_ray.pipeline.planning import Plan
-from persyn_ray.pipeline.reckoning import Forecast
+from persyn_ray.pipeline.reckoning import Forecast, TeacherForecast
 from persyn_ray.report.numbers import NOTHING, compact, count, percent, seconds
+from persyn_ray.teachers import GPU_USE
 
 AT_MOST = "≤ "
 
@@ -93,20 +94,29 @@ def _teachers(plan: Plan) -> Table:
     is_timed = any(one.seconds for step in steps for one in step.teachers.values())
     is_priced = any(step.dollars is not None for step in steps)
     columns = ["teacher", "collect", "synth.", "tokens"]
-    columns += ["time"] * is_timed + ["GPU h"] * bool(plan.placed) + ["$"] * is_priced
-    table = _table(columns)
+    table = _table(columns + _cost_columns(plan, is_timed, is_priced))
     for name in plan.recipe.pool:
         parts = [step.teachers[name] for step in steps]
         row = [name, *(count(part.prompts) for part in parts)]
         row.append(_bounded(sum(part.tokens for part in parts), parts[0].at_most))
-        if is_timed:
-            row.append(_duration(_sum(part.seconds for part in parts)))
-        if plan.placed:
-            row.append(_hours(sum(part.gpu_seconds for part in parts)))
-        if is_priced:
-            row.append(_dollars(_sum(part.dollars for part in parts)))
-        table.add_row(*row)
+        table.add_row(*row, *_cost_cells(plan, parts, is_timed, is_priced))
     return table
+
+
+def _cost_columns(plan: Plan, is_timed: bool, is_priced: bool) -> list[str]:
+    return ["time"] * is_timed + ["GPU h"] * bool(plan.placed) + ["$"] * is_priced
+
+
+def _cost_cells(
+    plan: Plan, parts: Sequence[Forecast | TeacherForecast], is_timed: bool, is_priced: bool
+) -> Iterator[str]:
+    """Time, GPU hours and dollars of some parts together, under `_cost_columns`."""
+    if is_timed:
+        yield _duration(_sum(part.seconds for part in parts))
+    if plan.placed:
+        yield _hours(sum(part.gpu_seconds for part in parts))
+    if is_priced:
+        yield _dollars(_sum(part.dollars for part in parts))
 
 
 def _caption(plan: Plan) -> str:
@@ -178,20 +188,12 @@ def _totals(plan: Plan) -> Table:
     }
     is_timed = any(part.seconds for parts in ways.values() for part in parts)
     is_priced = any(part.dollars is not None for part in plan.anew)
-    columns = ["way", "responses", "tokens"]
-    columns += ["time"] * is_timed + ["GPU h"] * bool(plan.placed) + ["$"] * is_priced
-    table = _table(columns)
+    table = _table(["way", "responses", "tokens", *_cost_columns(plan, is_timed, is_priced)])
     for name, parts in ways.items():
         answers = sum(one.prompts for part in parts for one in part.teachers.values())
         tokens = sum(part.tokens for part in parts)
         row = [name, count(answers), _bounded(tokens, any(part.at_most for part in parts))]
-        if is_timed:
-            row.append(_duration(_sum(part.seconds for part in parts)))
-        if plan.placed:
-            row.append(_hours(sum(part.gpu_seconds for part in parts)))
-        if is_priced:
-            row.append(_dollars(_sum(part.dollars for part in parts)))
-        table.add_row(*row)
+        table.add_row(*row, *_cost_cells(plan, parts, is_timed, is_priced))
     return table
 
 

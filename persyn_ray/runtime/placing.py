@@ -208,12 +208,17 @@ def _in_group(crew: Crew) -> bool:
     )
 
 
+def place_of(resources: StepResources, size: int) -> Place:
+    """A pool of a step's actors, anywhere in the cluster."""
+    threads = resources.threads or max(1, int(resources.cpus))
+    return Place(size, resources.cpus, resources.gpus, threads)
+
+
 def _standing(crew: Crew, nodes: tuple[str, ...]) -> Place:
     """What one actor takes, in given nodes (one id per worker) or anywhere."""
     resources = crew.resources
     if isinstance(resources, StepResources):
-        threads = resources.threads or max(1, int(resources.cpus))
-        return Place(1, resources.cpus, resources.gpus, threads, nodes=nodes[:1])
+        return replace(place_of(resources, 1), nodes=nodes[:1])
     if crew.is_remote:
         return Place(1, 0.0, 0.0, 1, resources.in_flight, max_deaths=resources.max_deaths)
     workers, deaths = resources.workers, resources.max_deaths

@@ -25,7 +25,7 @@ from persyn_ray.config import StepResources
 from persyn_ray.errors import EngineDead, PersynError, StepError
 from persyn_ray.runtime.breaker import Breaker
 from persyn_ray.runtime.metrics import UnitMetrics
-from persyn_ray.runtime.placing import Place
+from persyn_ray.runtime.placing import Place, place_of
 from persyn_ray.stages.units import Progress, Unit, Work
 
 log = logging.getLogger(__name__)
@@ -141,23 +141,8 @@ def run_units(
     build: Callable[[], Work], units: Sequence[Unit], resources: StepResources, step: str
 ) -> Iterator[Progress]:
     """Carry out all units on actors anywhere in the cluster; see `run_pool`."""
-    place = Place(
-        size=min(resources.actors, len(units)),
-        cpus=resources.cpus,
-        gpus=resources.gpus,
-        threads=resources.threads or max(1, int(resources.cpus)),
-    )
-    return run_pool(_Alone(build), units, place, step)
-
-
-class _Alone:
-    """Work that needs no placement group."""
-
-    def __init__(self, build: Callable[[], Work]) -> None:
-        self.build = build
-
-    def __call__(self, placement: Any) -> Work:
-        return self.build()
+    place = place_of(resources, min(resources.actors, len(units)))
+    return run_pool(lambda placement: build(), units, place, step)
 
 
 def run_pool(

@@ -1,6 +1,7 @@
 """Collect: the teachers' responses to a shard, asked for once and filed; failures are buried."""
 
 import threading
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 
 from persyn_ray import rows
 from persyn_ray.config import Recipe
-from persyn_ray.layout import run_of
+from persyn_ray.layout import Run, run_of
 from persyn_ray.schemas import DEAD_LETTERS, RESPONSES
 from persyn_ray.stages.generate import Generate
 from persyn_ray.stages.store import Store
@@ -112,11 +113,16 @@ class Collect:
     def _wanted(self, teacher: Teacher, shard: str, prompts: pa.Table) -> pa.Table:
         if self.methods is None:
             return prompts
-        assigned = pa.concat_tables(
-            [self.run.assignment(method).read_table(shard) for method in self.methods]
-        )
-        mine = rows.where(assigned, "teacher", teacher.name)
+        mine = rows.where(assigned(self.run, shard, self.methods), "teacher", teacher.name)
         return rows.among(prompts, "prompt_id", mine["prompt_id"])
+
+
+def assigned(run: Run, shard: str, methods: Sequence[str]) -> pa.Table:
+    """Prompts of a shard and the teachers that any of these methods gives them to."""
+    columns = ["prompt_id", "teacher"]
+    return pa.concat_tables(
+        [run.assignment(method).read_table(shard, columns) for method in methods]
+    )
 
 
 def dead_letters(step: str, failed: pa.Table) -> pa.Table:
