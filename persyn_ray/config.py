@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from persyn_ray.errors import ConfigError
 from persyn_ray.pool import TeacherPool
+from persyn_ray.scoring import Check, Scoring
 from persyn_ray.sections import Model, Section
 from persyn_ray.teachers import Teacher
 
@@ -52,47 +53,6 @@ class Prompts(Section):
     """Prompts per shard: the unit of work and of resumption."""
     seed: int = 0
     """Seed of the split."""
-
-
-class ExactAnswer(Section):
-    """1 for a right final answer, 0 for a wrong one (the paper's math setting), by math-verify."""
-
-    kind: Literal["exact_answer"]
-    timeout_seconds: float = Field(10.0, gt=0)
-    """Wall-clock limit of one check; past it the quality is a counted null."""
-
-
-class ExactMatch(Section):
-    """1 when the text after the last `marker` equals the reference, 0 otherwise."""
-
-    kind: Literal["exact_match"]
-    marker: str = "#"
-
-
-class RewardModel(Section):
-    """Scalar score of a sequence-classification model (the paper: Skywork-Reward-Llama-3.1-8B)."""
-
-    kind: Literal["reward_model"]
-    model: Model
-    max_length: int = Field(4096, ge=1)
-    tokens_per_batch: int = Field(8192, ge=1)
-
-
-Quality = Annotated[ExactAnswer | ExactMatch | RewardModel, Field(discriminator="kind")]
-
-
-class Scoring(Section):
-    """The two signals and how they become one reward (Eq. 2)."""
-
-    quality: Quality
-    alpha: float = Field(0.4, ge=0, le=1)
-    """Weight of learnability (the paper: 0.4)."""
-    scaling: Literal["minmax", "zscore", "rank", "none"] = "minmax"
-    """Within-prompt scaling before Eq. 2; the paper's form is not known."""
-    tokens_per_batch: int = Field(8192, ge=1)
-    """Tokens of one forward pass of the student."""
-    max_length: int | None = Field(None, ge=1)
-    """Longest prompt + response scored, the student's context by default; longer: counted nulls."""
 
 
 class Responses(Section):
@@ -180,7 +140,7 @@ class Evaluate(Section):
     """Decode at most so many of the held-out problems."""
     max_tokens: int = Field(256, ge=1)
     batch_size: int = Field(64, ge=1)
-    check: Annotated[ExactAnswer | ExactMatch, Field(discriminator="kind")] | None = None
+    check: Check | None = None
     """How answers are checked; by default as `scoring.quality`, when that is an exact check."""
 
 

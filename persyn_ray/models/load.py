@@ -42,6 +42,7 @@ __all__ = [
     "load_causal_lm",
     "load_sequence_classifier",
     "load_tokenizer",
+    "on_device",
     "resolve",
     "save_random",
 ]
@@ -129,6 +130,11 @@ def load_sequence_classifier(
     return _load_with_head(
         AutoModelForSequenceClassification, name, dtype, revision, trust_remote_code
     )
+
+
+def on_device(model: Any) -> Any:
+    """The model on the GPU that this process was given, if any (`resources.*.gpus`)."""
+    return model.to("cuda") if torch.cuda.is_available() else model
 
 
 def context_length(model_or_config: PreTrainedModel | PreTrainedConfig) -> int | None:

@@ -5,10 +5,11 @@ from typing import Any
 import pyarrow as pa
 
 from persyn_ray import rows
-from persyn_ray.config import Recipe, RewardModel
+from persyn_ray.config import Recipe
 from persyn_ray.layout import Run
 from persyn_ray.prompts import LoadedPrompts, load_prompts, split_prompts
 from persyn_ray.schemas import PROMPTS, conform
+from persyn_ray.scoring import RewardModel
 from persyn_ray.stages.work import check_of
 from persyn_ray.storage import shard_name
 

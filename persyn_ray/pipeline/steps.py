@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from persyn_ray.config import Recipe, RewardModel, StepResources
+from persyn_ray.config import Recipe, StepResources
 from persyn_ray.layout import (
     Run,
     marking,
@@ -26,6 +26,7 @@ from persyn_ray.pipeline.choices import assigned_methods, collected_splits, stud
 from persyn_ray.pipeline.forecast import write_forecast
 from persyn_ray.pipeline.progress import follow, watch_training
 from persyn_ray.records import Settings
+from persyn_ray.scoring import RewardModel
 from persyn_ray.stages.tables import shard_rewards, shards_of
 from persyn_ray.stages.units import Progress, Unit, Work, units_of
 from persyn_ray.stages.work import EvaluateShard, RouteShard, Score, is_scored

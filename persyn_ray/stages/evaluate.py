@@ -5,9 +5,10 @@ import pyarrow as pa
 from persyn_ray import config, teachers
 from persyn_ray.pool import TeacherPool
 from persyn_ray.schemas import EVALUATIONS, PROMPTS, RESPONSES, conform
+from persyn_ray.scoring import Check
 from persyn_ray.sections import Model
 from persyn_ray.stages.generate import Generate
-from persyn_ray.stages.score import Quality
+from persyn_ray.stages.quality import Quality
 
 
 def student_as_teacher(student: str, model: Model, section: config.Evaluate) -> teachers.Teacher:
@@ -31,7 +32,7 @@ class Evaluate:
         student: str,
         model: Model,
         section: config.Evaluate,
-        check: config.ExactAnswer | config.ExactMatch,
+        check: Check,
     ) -> None:
         self.student = student
         self.generate = Generate(

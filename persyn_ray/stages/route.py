@@ -5,11 +5,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from persyn_ray.engines.build import build_engine
+from persyn_ray.models.load import on_device
 from persyn_ray.models.router import load_router, router_logits
 from persyn_ray.pool import TeacherPool
 from persyn_ray.schemas import PROMPTS, conform, logits_schema
 from persyn_ray.stages.generate import requests_of
-from persyn_ray.stages.score import on_device
 from persyn_ray.teachers import Teacher
 
 TOKENS_PER_BATCH = 16384

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from persyn_ray import rows
-from persyn_ray.config import Recipe, RewardModel
+from persyn_ray.config import Recipe
 from persyn_ray.layout import run_of
 from persyn_ray.schemas import RESPONSES
+from persyn_ray.scoring import RewardModel
 from persyn_ray.stages.collect import Collect
 from persyn_ray.stages.store import existing
 from persyn_ray.stages.units import Progress, Unit
@@ -26,7 +27,8 @@ from persyn_ray.teachers import Teacher
 
 if TYPE_CHECKING:
     from persyn_ray.stages.evaluate import Evaluate
-    from persyn_ray.stages.score import Learnability, Quality
+    from persyn_ray.stages.learnability import Learnability
+    from persyn_ray.stages.quality import Quality
 
 
 class Score:
@@ -77,7 +79,7 @@ class Score:
         return Progress(scores.num_rows, tokens, scores.column(2).null_count)
 
     def _learnability(self) -> "Learnability":
-        from persyn_ray.stages.score import Learnability
+        from persyn_ray.stages.learnability import Learnability
 
         if self.learnability is None:
             scoring = self.recipe.scoring
@@ -90,7 +92,7 @@ class Score:
         return self.learnability
 
     def _quality(self) -> "Quality":
-        from persyn_ray.stages.score import Quality
+        from persyn_ray.stages.quality import Quality
 
         if self.quality is None:
             self.quality = Quality(self.recipe.scoring.quality, self.recipe.responses)

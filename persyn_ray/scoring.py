@@ -1,0 +1,158 @@
+"""The `scoring` section of a recipe: the two signals, and how they become one reward (Eq. 2).
+
+Both signals are stored raw. `alpha`, `scaling`, which learnability is taken and the weights of
+several qualities are applied afterwards, so changing them scores nothing anew.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from persyn_ray.sections import Model, Section
+from persyn_ray.teachers import Engine, Sampling
+
+RUBRIC = """\
+You judge how well an assistant answered. Weigh whether the answer is right, whether it does what \
+was asked for, and whether it is clear and complete.
+
+[Prompt]
+{prompt}
+
+[Answer]
+{response}
+
+First give your reasons in a few sentences. Then end with one line of the form
+Score: N
+where N is a whole number from {lowest} (useless) to {highest} (excellent)."""
+
+LearnabilityKind = Literal[
+    "log_likelihood", "local_log_likelihood", "lowest_window", "rank_surprisal", "entropy"
+]
+
+
+class ExactAnswer(Section):
+    """1 for a right final answer, 0 for a wrong one (the paper's math setting), by math-verify."""
+
+    kind: Literal["exact_answer"]
+    timeout_seconds: float = Field(10.0, gt=0)
+    """Wall-clock limit of one check; past it the quality is a counted null."""
+    memory_gib: float = Field(2.0, gt=0)
+    """Limit of one checking process; a check that wants more is a counted null."""
+    processes: int = Field(1, ge=1)
+    """Checking processes beside one another in each scoring actor."""
+
+
+class ExactMatch(Section):
+    """1 when the text after the last `marker` equals the reference, 0 otherwise."""
+
+    kind: Literal["exact_match"]
+    marker: str = "#"
+
+
+class Instructions(Section):
+    """1 when every verifiable instruction of the prompt is followed (IFEval), 0 otherwise.
+
+    The reference is a JSON list of instructions, each with its `id` and arguments.
+    """
+
+    kind: Literal["instructions"]
+    loose: bool = False
+    """Also accept a response whose first or last line, or markdown stars, are in the way."""
+
+
+class RewardModel(Section):
+    """Scalar score of a sequence-classification model (the paper: Skywork-Reward-Llama-3.1-8B)."""
+
+    kind: Literal["reward_model"]
+    model: Model
+    max_length: int = Field(4096, ge=1)
+    tokens_per_batch: int = Field(8192, ge=1)
+
+
+class Judge(Section):
+    """A grade by a language model, through any engine."""
+
+    kind: Literal["judge"]
+    engine: Engine
+    sampling: Sampling = Sampling(max_tokens=1024)  # pyright: ignore[reportCallIssue]
+    rubric: str = RUBRIC
+    """What the judge is told; holds {prompt} and {response}, and may hold {reference}."""
+    pattern: str = r"(?i)score\s*(?::|is)\s*\**\s*(-?\d+(?:\.\d+)?)"
+    """Regular expression whose last match holds the grade; without a match it is a counted null."""
+    lowest: float = 1.0
+    highest: float = 10.0
+    """A grade outside lowest to highest is a counted null."""
+
+    @model_validator(mode="after")
+    def _rubric_shows_both(self) -> "Judge":
+        absent = [name for name in ("{prompt}", "{response}") if name not in self.rubric]
+        if absent:
+            raise ValueError(f"rubric lacks {absent}")
+        if self.lowest >= self.highest:
+            raise ValueError(f"lowest {self.lowest:g} must be below highest {self.highest:g}")
+        return self
+
+
+Check = Annotated[ExactAnswer | ExactMatch | Instructions, Field(discriminator="kind")]
+Single = Annotated[
+    ExactAnswer | ExactMatch | Instructions | RewardModel | Judge, Field(discriminator="kind")
+]
+
+
+class Part(Section):
+    """One of several qualities."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    quality: Single
+    weight: float = Field(1.0, gt=0)
+
+
+class Several(Section):
+    """Several qualities at once: each is scaled within the prompt, then their weighted mean."""
+
+    kind: Literal["several"]
+    parts: tuple[Part, ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _named_apart(self) -> "Several":
+        names = [part.name for part in self.parts]
+        if len(set(names)) < len(names):
+            raise ValueError(f"parts have the names {names}; each needs one of its own")
+        return self
+
+
+Quality = Annotated[
+    ExactAnswer | ExactMatch | Instructions | RewardModel | Judge | Several,
+    Field(discriminator="kind"),
+]
+
+
+class Scoring(Section):
+    """The two signals and how they become one reward (Eq. 2)."""
+
+    quality: Quality
+    learnability: LearnabilityKind = "log_likelihood"
+    """Which measure of the student's forward pass counts (the paper: log_likelihood)."""
+    alpha: float = Field(0.4, ge=0, le=1)
+    """Weight of learnability (the paper: 0.4)."""
+    scaling: Literal["minmax", "zscore", "rank", "none"] = "minmax"
+    """Within-prompt scaling before Eq. 2; the paper's form is not known."""
+    backend: Literal["transformers", "vllm"] = "transformers"
+    """What runs the student; vllm knows no entropy."""
+    tokens_per_batch: int = Field(8192, ge=1)
+    """Tokens of one forward pass of the student."""
+    max_length: int | None = Field(None, ge=1)
+    """Longest prompt + response scored; the student's context by default."""
+    too_long: Literal["null", "truncate"] = "null"
+    """A longer response is a counted null, or scored up to there and flagged."""
+    local_window: int | None = Field(None, ge=1)
+    """Tokens of a window, and of what stands before it, for local_log_likelihood; about twice the
+    work. Not computed without."""
+
+    @model_validator(mode="after")
+    def _measured(self) -> "Scoring":
+        if self.learnability == "local_log_likelihood" and self.local_window is None:
+            raise ValueError("learnability local_log_likelihood needs local_window")
+        if self.learnability == "entropy" and self.backend == "vllm":
+            raise ValueError("backend vllm knows no entropy: use transformers")
+        return self

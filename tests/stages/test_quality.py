@@ -1,0 +1,73 @@
+"""Quality: matched by prompt, null where there is nothing to judge."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+
+from persyn_ray.config import Responses
+from persyn_ray.models.load import save_random
+from persyn_ray.schemas import QUALITY
+from persyn_ray.scoring import ExactAnswer, ExactMatch, RewardModel
+from persyn_ray.sections import Model
+from persyn_ray.stages.quality import Quality
+
+Table = Callable[..., pa.Table]
+
+
+def by_prompt(table: pa.Table, column: str) -> dict[str, object]:
+    return dict(zip(table["prompt_id"].to_pylist(), table[column].to_pylist(), strict=True))
+
+
+STRIP = Responses.model_validate({"thinking": "strip"})
+KEEP = Responses.model_validate({"thinking": "keep"})
+THOUGHT = ("p0", "<think>2 and 2</think>\n\n#### 4"), ("p1", "<think>2 and 3 is #### 5")
+
+
+def test_quality_is_that_of_what_the_student_sees(
+    tmp_path: Path, prompts: Table, responses: Table
+) -> None:
+    asked, said = prompts(("2+2?", "4"), ("2+3?", "5")), responses(*THOUGHT)
+    marker = ExactMatch(kind="exact_match", marker="####")
+    stripped = Quality(marker, STRIP)(asked, said)
+    assert by_prompt(stripped, "outcome") == {"p0": "correct", "p1": "no_response"}
+    assert by_prompt(stripped, "quality") == {"p0": 1.0, "p1": None}
+    kept = Quality(marker, KEEP)(asked, said)
+    assert by_prompt(kept, "outcome") == {"p0": "correct", "p1": "correct"}
+    judge = RewardModel(kind="reward_model", model=Model(name=str(save_random("reward", tmp_path))))
+    assert Quality(judge, STRIP)(asked, said) == Quality(judge)(
+        asked, responses(("p0", "#### 4"), ("p1", ""))
+    )
+
+
+def test_exact_answers_are_right_wrong_or_absent(prompts: Table, responses: Table) -> None:
+    asked = prompts(("2+2?", "4"), ("2+3?", "5"), ("1+1?", "2"), ("0+0?", "0"))
+    said = responses(("p0", "2 + 2 = 4\n#### 4"), ("p1", "#### 6"), ("p2", None), ("p3", ""))
+    table = Quality(ExactAnswer(kind="exact_answer"))(asked, said)
+    assert table.schema == QUALITY
+    assert by_prompt(table, "quality") == {"p0": 1.0, "p1": 0.0, "p2": None, "p3": None}
+    assert by_prompt(table, "outcome") == {
+        "p0": "correct",
+        "p1": "wrong",
+        "p2": "no_response",
+        "p3": "no_response",
+    }
+
+
+def test_matched_answers_follow_the_marker(prompts: Table, responses: Table) -> None:
+    asked = prompts(("a", "x y"), ("b", "z"), ("c", "z"))
+    said = responses(("p0", "well # no # x y "), ("p1", "# y"), ("p2", "z"))
+    table = Quality(ExactMatch(kind="exact_match", marker="#"))(asked, said)
+    assert by_prompt(table, "outcome") == {"p0": "correct", "p1": "wrong", "p2": "no_answer"}
+
+
+def test_a_reward_model_scores_what_there_is(
+    tmp_path: Path, prompts: Table, responses: Table
+) -> None:
+    model = Model(name=str(save_random("reward", tmp_path)))
+    quality = Quality(RewardModel(kind="reward_model", model=model))
+    table = quality(prompts(("a", None), ("b", None)), responses(("p1", "yes"), ("p0", None)))
+    assert by_prompt(table, "outcome") == {"p1": "scored", "p0": "no_response"}
+    scores = by_prompt(table, "quality")
+    assert isinstance(scores["p1"], float)
+    assert scores["p0"] is None
