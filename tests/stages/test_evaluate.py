@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from persyn_ray import config
 from persyn_ray.schemas import EVALUATIONS
+from persyn_ray.scoring import ExactMatch
 from persyn_ray.stages.evaluate import Evaluate, student_as_teacher
 
 Prompts = Callable[..., pa.Table]
@@ -21,7 +22,7 @@ def test_every_problem_is_answered_and_checked_the_same_way_each_time(
     random_llama: str, prompts: Prompts
 ) -> None:
     section = config.Evaluate.model_validate({"max_tokens": 3})
-    check = config.ExactMatch(kind="exact_match", marker="#")
+    check = ExactMatch(kind="exact_match", marker="#")
     evaluate = Evaluate("before", config.Model(name=random_llama), section, check)
     problems = prompts(("1+1?", "2"), ("1+2?", "3"))
     table = evaluate(problems)
