@@ -1,4 +1,4 @@
-"""The command line: persyn run | plan | status | report | explain | init | schema | lab.
+"""The command line: persyn run | plan | status | report | explain | doctor | init | lab | …
 
 Only what a command needs is imported, inside the command: `persyn --help` loads neither torch nor
 ray.
@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 lab = typer.Typer(help="The tiny trained world that the quickstart runs in.", no_args_is_help=True)
 app.add_typer(lab, name="lab")
+doctor = typer.Typer(help="Checks of this machine and of a run.", no_args_is_help=True)
+app.add_typer(doctor, name="doctor")
 console = Console()
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
@@ -149,6 +151,23 @@ def _cell(value: Any) -> str:
         return "–"
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
     return text.replace("[", r"\[") if len(text) < 200 else text[:200].replace("[", r"\[") + "…"
+
+
+@doctor.command("scoring")
+def doctor_scoring(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts whose responses are scored.")] = 16,
+) -> None:
+    """Whether every way to score the student's likelihoods agrees, on a run's own responses."""
+    from persyn_ray.config import load_recipe
+    from persyn_ray.pipeline.doctor import COLUMNS, cells, examine
+
+    table = Table(*COLUMNS, header_style="bold", show_edge=False)
+    for verdict in examine(load_recipe(recipe, tuple(overrides or ())), prompts):
+        console.print(f"  {verdict.backend}: {verdict.note or 'done'}", style="dim")
+        table.add_row(*cells(verdict))
+    console.print(table)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from persyn_ray.errors import ConfigError
 from persyn_ray.pool import TeacherPool
-from persyn_ray.scoring import Check, Scoring
+from persyn_ray.scoring import Check, Scoring, needs_reference
 from persyn_ray.sections import Model, Section
 from persyn_ray.teachers import Teacher
 
@@ -257,7 +257,7 @@ class Recipe(Section):
                 f"{self.resources.finetune.workers} (resources.finetune.workers)"
             )
         kind = self.scoring.quality.kind
-        if kind in ("exact_answer", "exact_match") and self.prompts.reference_column is None:
+        if needs_reference(self.scoring.quality) and self.prompts.reference_column is None:
             raise ValueError(f"scoring.quality.kind {kind} needs prompts.reference_column")
         if self.evaluate.check is not None and self.prompts.reference_column is None:
             raise ValueError("evaluate.check needs prompts.reference_column")

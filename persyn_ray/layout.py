@@ -14,6 +14,7 @@ from typing import Any
 
 from persyn_ray.config import Recipe
 from persyn_ray.records import fingerprint, read_record
+from persyn_ray.scoring import Part, Several, Single
 from persyn_ray.sections import Model
 from persyn_ray.storage import Folder
 from persyn_ray.teachers import Teacher
@@ -39,6 +40,11 @@ NOT_IN_RESPONSES: dict[str, Any] = {
         "max_prompt_tokens",
     },
 }
+NOT_IN_QUALITY: dict[str, Any] = {
+    "tokens_per_batch": True,
+    "processes": True,
+    "engine": NOT_IN_RESPONSES["engine"],
+}
 
 
 def teacher_identity(teacher: Teacher) -> dict[str, Any]:
@@ -50,14 +56,28 @@ def student_identity(recipe: Recipe) -> dict[str, Any]:
     """All that determines learnability."""
     return {
         "student": recipe.student.model_dump(mode="json"),
-        "max_length": recipe.scoring.max_length,
+        **measuring(recipe),
         **seen_by_student(recipe),
     }
 
 
-def quality_identity(recipe: Recipe) -> dict[str, Any]:
-    """All that determines quality."""
-    return recipe.scoring.quality.model_dump(mode="json", exclude={"tokens_per_batch"})
+def measuring(recipe: Recipe) -> dict[str, Any]:
+    """What the recipe says about how the student's measures are taken."""
+    names = {"backend", "max_length", "too_long", "local_window"}
+    return recipe.scoring.model_dump(mode="json", include=names)
+
+
+def parts_of(recipe: Recipe) -> tuple[Part, ...]:
+    """The recipe's qualities, each by itself; a single one is the only part, named quality."""
+    quality = recipe.scoring.quality
+    if isinstance(quality, Several):
+        return quality.parts
+    return (Part(name="quality", quality=quality, weight=1.0),)
+
+
+def quality_identity(how: Single) -> dict[str, Any]:
+    """All that a recipe says about one quality that determines its values."""
+    return how.model_dump(mode="json", exclude=NOT_IN_QUALITY)
 
 
 def marking(recipe: Recipe) -> dict[str, Any]:
@@ -137,10 +157,11 @@ class Run:
         student = _key("student", student_identity(recipe))
         return self.root / "tables" / "learnability" / student / self._name(teacher)
 
-    def quality(self, recipe: Recipe, teacher: Teacher) -> Folder:
+    def quality(self, recipe: Recipe, teacher: Teacher, part: Part) -> Folder:
+        """One quality of a teacher's responses; neither its name nor its weight moves it."""
         reference = {"reference_column": recipe.prompts.reference_column}
-        identity = quality_identity(recipe) | seen_by_student(recipe) | reference
-        kind = _key(recipe.scoring.quality.kind, identity)
+        identity = quality_identity(part.quality) | seen_by_student(recipe) | reference
+        kind = _key(part.quality.kind, identity)
         return self.root / "tables" / "quality" / kind / self._name(teacher)
 
     def assignment(self, method: str) -> Folder:

@@ -40,12 +40,17 @@ RESPONSES = pa.schema(
     ]
 )
 
-LEARNABILITY = pa.schema(
+LEARNABILITY = pa.schema(  # measures of method/learnability.py, as they are defined there
     [
         _field("prompt_id", pa.string()),
         _field("teacher", pa.string()),
-        _field("learnability", pa.float64(), nullable=True),  # nats per token, <= 0
-        _field("num_tokens", pa.int32()),  # response tokens under the student's tokenizer
+        _field("log_likelihood", pa.float64(), nullable=True),  # mean, nats per token, <= 0
+        _field("local_log_likelihood", pa.float64(), nullable=True),  # null unless asked for
+        _field("lowest_window", pa.float64(), nullable=True),
+        _field("rank_surprisal", pa.float64(), nullable=True),
+        _field("entropy", pa.float64(), nullable=True),  # null from backend vllm
+        _field("num_tokens", pa.int32()),  # response tokens scored, in the student's tokens
+        _field("is_truncated", pa.bool_()),  # the student's context ended before the response
     ]
 )
 
@@ -54,9 +59,10 @@ QUALITY = pa.schema(
         _field("prompt_id", pa.string()),
         _field("teacher", pa.string()),
         _field("quality", pa.float64(), nullable=True),  # on its own scale
-        _field(
-            "outcome", pa.string()
-        ),  # scored | correct | wrong | no_answer | timed_out | crashed | no_response
+        # correct | wrong | no_answer | timed_out | crashed (checks), scored (a model's value),
+        # ungraded (a judge's reply without a readable grade), judge_failed, no_response
+        _field("outcome", pa.string()),
+        _field("detail", pa.string(), nullable=True),  # end of the judge's reply, or what failed
     ]
 )
 

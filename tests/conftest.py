@@ -143,6 +143,7 @@ def carry_out_here(recipe: Recipe, until: str = "evaluate") -> Run:
     from persyn_ray.pipeline.steps import STEPS
     from persyn_ray.stages import tables, work
     from persyn_ray.stages import units as unit_lists
+    from persyn_ray.stages.aggregates import teacher_aggregates
     from persyn_ray.stages.collect import Collect
 
     run = run_of(recipe)
@@ -161,7 +162,8 @@ def carry_out_here(recipe: Recipe, until: str = "evaluate") -> Run:
     def rewards() -> dict[str, Any]:
         for unit in units(*collected_splits(recipe)):
             run.rewards.write_table(unit["shard"], tables.shard_rewards(recipe, unit["shard"]))
-        return {"rows": 1}
+        parallel = tables.shards_of(run, "parallel")
+        return {"rows": 1, "teachers": teacher_aggregates(recipe, parallel)}
 
     def route() -> dict[str, Any]:
         do(work.RouteShard(recipe), units("parallel", "routed", "heldout"))

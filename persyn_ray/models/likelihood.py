@@ -1,158 +1,197 @@
-"""Mean log-likelihood of responses under the student, the raw material of Eq. 1.
+"""The student's forward pass over responses, the raw material of learnability (Eq. 1).
 
-    r_l(y, theta) = (1 / |y|) sum_t log p_theta(y_t | x, y_<t)          nats per token, <= 0
+Responses to one prompt are packed behind it, without padding, and the prompt is read once; the head
+is applied only where it predicts a response token, and reduced at once. Peak memory depends on
+`tokens_per_batch`, neither on the length of responses nor on the number of teachers.
 
-Hidden states of the whole batch are computed once; the head, whose output is as wide as the
-vocabulary, is applied only to rows that predict a response token, some hundred at a time: 8192
-tokens of a vocabulary of 152k would take 5 GB of logits otherwise. Axes: B rows, T tokens, R rows
-of response tokens, D hidden, V vocabulary. This module does not tokenise, truncate or scale.
+A model whose attention cannot be replaced, or that does not give in a pack what it gives alone, is
+run on padded batches instead; one whose logits are not simply its head on its hidden states is run
+as a whole. Both are found out on a few tokens before anything is scored, so that every model is
+scored right, and most are scored fast.
+
+Axes: B rows, T tokens, N packed tokens, R response tokens, D hidden. This module does not tokenise,
+truncate or take means.
 """
 
-import math
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from persyn_ray.errors import DataError
+from persyn_ray.models.attention import has_interface, packed_attention
 from persyn_ray.models.chat import Example
 from persyn_ray.models.collate import batches_by_tokens, pad_right
+from persyn_ray.models.head import Head, NoHead, RowScores
 from persyn_ray.models.load import context_length
+from persyn_ray.models.packing import Pack, packs
 
-HEAD_ROWS = 1024  # 0.6 GB of fp32 logits for a vocabulary of 152k
+log = logging.getLogger(__name__)
 
-Body = Callable[[Tensor, Tensor], Tensor]  # token ids and mask (B, T) -> hidden states (B, T, D)
-Head = Callable[[Tensor], Tensor]  # hidden states (R, D) -> logits (R, V)
+PROBE = (Example([5, 3, 8, 6, 2, 7, 4], 3), Example([5, 3, 8, 2, 9], 3), Example([4, 6, 5], 1))
+"""Two responses to one prompt and one to another, for comparing ways to run a model."""
 
 
 @dataclass(frozen=True)
-class ResponseLikelihood:
-    """How likely the student finds a response."""
+class TokenScores:
+    """What the student makes of each token of a response; arrays of shape (T,)."""
 
-    mean: float
-    """Nats per token; NaN when there are no tokens."""
-    num_tokens: int
-
-
-@torch.inference_mode()
-def response_likelihoods(
-    model: PreTrainedModel,
-    examples: Sequence[Example],
-    tokens_per_batch: int = 8192,
-    pad_id: int = 0,
-) -> list[ResponseLikelihood]:
-    """Mean log-likelihood of each example's response, in input order.
-
-    Raises:
-        DataError: an example is longer than the context or has no prompt, or its likelihood is not
-        finite.
-    """
-    for row, example in enumerate(examples):
-        _require_scorable(model, example, row)
-    model.eval()
-    if not examples:
-        return []
-    body, head = _body_and_head(model, examples[0])
-    found: list[ResponseLikelihood | None] = [None] * len(examples)
-    for rows in batches_by_tokens([len(example.ids) for example in examples], tokens_per_batch):
-        batch = [examples[row] for row in rows]
-        for row, log_probs in zip(rows, _log_probs(model, batch, pad_id, body, head), strict=True):
-            found[row] = _mean(log_probs, row, model)
-    return [likelihood for likelihood in found if likelihood is not None]
+    log_probs: NDArray[np.float64]
+    """Log-probability, nats, at most 0 up to rounding."""
+    ranks: NDArray[np.int64]
+    """1 where the student found no other token likelier."""
+    entropies: NDArray[np.float64] | None
+    """Entropy of the student's prediction, nats; None where a backend does not know it."""
 
 
-def _require_scorable(model: PreTrainedModel, example: Example, row: int) -> None:
+class Likelihood:
+    """A language model made ready for scoring responses."""
+
+    def __init__(self, model: PreTrainedModel, tokens_per_batch: int = 8192) -> None:
+        self.model = model.eval()
+        self.tokens_per_batch = tokens_per_batch
+        with torch.inference_mode():
+            self._hidden, self._head = _parts(model)
+            self.is_packed = has_interface(model) and self._packs_alike()
+
+    def __call__(
+        self, examples: Sequence[Example], names: Sequence[str] | None = None
+    ) -> list[TokenScores]:
+        """Scores of every example's response tokens, in input order; `names` are for errors.
+
+        Raises:
+            DataError: an example is longer than the context or has no prompt, or the model's logits
+            are not finite.
+        """
+        names = names or [f"Row {row}" for row in range(len(examples))]
+        for example, name in zip(examples, names, strict=True):
+            _require_scorable(self.model, example, name)
+        found = [TokenScores(np.empty(0), np.empty(0, dtype=np.int64), np.empty(0))] * len(examples)
+        full = [row for row, example in enumerate(examples) if example.num_response_tokens]
+        run = self._packed if self.is_packed else self._padded
+        with torch.inference_mode():
+            for number, scores in run([examples[row] for row in full]):
+                found[full[number]] = _checked(scores, names[full[number]], self.model)
+        return found
+
+    def _packed(self, examples: Sequence[Example]) -> Iterator[tuple[int, RowScores]]:
+        with packed_attention(self.model):
+            for pack in packs(examples, self.tokens_per_batch):
+                hidden_RD = self.hidden_states(pack)[pack.predictors]
+                scores = self._head.scores(hidden_RD, torch.tensor(pack.targets))
+                lengths = [examples[row].num_response_tokens for row in pack.rows]
+                yield from zip(pack.rows, _split(scores, lengths), strict=True)
+
+    def hidden_states(self, pack: Pack) -> Tensor:
+        """Hidden states (N, D) of a pack, within `packed_attention`."""
+        ids_1N, positions_1N = (
+            torch.tensor([values], device=self.model.device)
+            for values in (pack.ids, pack.positions)
+        )
+        return self._hidden(ids_1N, None, position_ids=positions_1N, packing=pack)[0]
+
+    def _padded(self, examples: Sequence[Example]) -> Iterator[tuple[int, RowScores]]:
+        lengths = [len(example.ids) for example in examples]
+        for rows in batches_by_tokens(lengths, self.tokens_per_batch):
+            batch = [examples[row] for row in rows]
+            ids_BT, mask_BT = pad_right([example.ids for example in batch], pad_id=0)
+            is_response_BT = mask_BT.bool()
+            for number, example in enumerate(batch):
+                is_response_BT[number, : example.num_prompt_tokens] = False
+            # Token t is predicted by the hidden state of token t - 1.
+            row_R, token_R = is_response_BT[:, 1:].nonzero(as_tuple=True)
+            hidden_BTD = self._hidden(ids_BT.to(self.model.device), mask_BT.to(self.model.device))
+            hidden_RD = hidden_BTD[row_R.to(hidden_BTD.device), token_R.to(hidden_BTD.device)]
+            scores = self._head.scores(hidden_RD, ids_BT[row_R, token_R + 1])
+            counts = [example.num_response_tokens for example in batch]
+            yield from zip(rows, _split(scores, counts), strict=True)
+
+    def _packs_alike(self) -> bool:
+        """Whether a small pack gives what the model gives for each example alone."""
+        probe = [_within(self.model, example) for example in PROBE]
+        alone = dict(self._padded(probe))
+        try:
+            packed = dict(self._packed(probe))
+        except (TypeError, ValueError) as error:  # it takes no positions, or no such attention
+            log.info("%s is not packed but padded: %s", type(self.model).__name__, error)
+            return False
+        return all(
+            _is_close(packed[row].log_probs, alone[row].log_probs, self.model.dtype)
+            for row in range(len(probe))
+        )
+
+
+def _require_scorable(model: PreTrainedModel, example: Example, name: str) -> None:
     limit = context_length(model)
     if limit is not None and len(example.ids) > limit:
         raise DataError(
-            f"Row {row} has {len(example.ids)} tokens, more than the model's context of {limit}: "
-            "leave it out (`scoring.max_length`)."
+            f"{name} has {len(example.ids)} tokens, more than the model's context of {limit}: "
+            "leave it out or cut it (`scoring.max_length`, `scoring.too_long`)."
         )
     if example.num_prompt_tokens < 1:
+        raise DataError(f"{name} has no prompt tokens: nothing predicts its first response token.")
+
+
+def _checked(scores: RowScores, name: str, model: PreTrainedModel) -> TokenScores:
+    log_probs, entropies = scores.log_probs.double().numpy(), scores.entropies.double().numpy()
+    broken = np.flatnonzero(~(np.isfinite(log_probs) & np.isfinite(entropies)))
+    if broken.size:
         raise DataError(
-            f"Row {row} has no prompt tokens: nothing predicts its first response token."
+            f"{model.name_or_path or type(model).__name__} gives {log_probs[broken[0]]} for token "
+            f"{broken[0]} of the response of {name} in {model.dtype}: the model overflows or its "
+            "weights are broken. float32 or bfloat16 is safer than float16 (`student.dtype`)."
         )
+    return TokenScores(log_probs, scores.ranks.long().numpy(), entropies)
 
 
-def _mean(log_probs: Tensor, row: int, model: PreTrainedModel) -> ResponseLikelihood:
-    if not len(log_probs):
-        return ResponseLikelihood(math.nan, 0)
-    mean = float(log_probs.double().mean())
-    if not math.isfinite(mean):
-        raise DataError(
-            f"The log-likelihood of row {row} is {mean} in {model.dtype}: the model overflows "
-            "or its weights are broken. float32 or bfloat16 is safer than float16 (`dtype`)."
-        )
-    return ResponseLikelihood(mean, len(log_probs))
+def _split(scores: RowScores, lengths: Sequence[int]) -> Iterator[RowScores]:
+    columns = (scores.log_probs, scores.ranks, scores.entropies)
+    for parts in zip(*(column.split(list(lengths)) for column in columns), strict=True):
+        yield RowScores(*parts)
 
 
-def _log_probs(
-    model: PreTrainedModel, batch: Sequence[Example], pad_id: int, body: Body, head: Head
-) -> list[Tensor]:
-    """Log-probabilities of the response tokens of each example of one padded batch, on the CPU."""
-    input_ids_BT, mask_BT = pad_right([example.ids for example in batch], pad_id)
-    is_response_BT = mask_BT.bool()
-    for number, example in enumerate(batch):
-        is_response_BT[number, : example.num_prompt_tokens] = False
-    # Token t is predicted by the hidden state of token t - 1.
-    row_R, token_R = is_response_BT[:, 1:].nonzero(as_tuple=True)
-    hidden_BTD = body(input_ids_BT.to(model.device), mask_BT.to(model.device))
-    hidden_RD = hidden_BTD[row_R.to(hidden_BTD.device), token_R.to(hidden_BTD.device)]
-    targets_R = input_ids_BT[row_R, token_R + 1].to(hidden_RD.device)
-    chunks = zip(hidden_RD.split(HEAD_ROWS), targets_R.split(HEAD_ROWS), strict=True)
-    log_probs_R = torch.cat([_picked(head(hidden), targets) for hidden, targets in chunks])
-    return list(log_probs_R.cpu().split([example.num_response_tokens for example in batch]))
+def _within(model: PreTrainedModel, example: Example) -> Example:
+    """A probe in the model's own vocabulary."""
+    embedding: Any = model.get_input_embeddings()
+    size = embedding.weight.shape[0]
+    return Example([token % size for token in example.ids], example.num_prompt_tokens)
 
 
-def _picked(logits_RV: Tensor, targets_R: Tensor) -> Tensor:
-    logits_RV = logits_RV.float()
-    targets_R = targets_R.to(logits_RV.device)
-    return logits_RV.gather(1, targets_R[:, None]).squeeze(1) - logits_RV.logsumexp(1)
+def _is_close(one: Tensor, other: Tensor, dtype: torch.dtype) -> bool:
+    tolerance = 1e-4 if dtype == torch.float32 else 2e-2
+    return torch.allclose(one.float(), other.float(), tolerance, tolerance, equal_nan=True)
 
 
-def _body_and_head(model: PreTrainedModel, probe: Example) -> tuple[Body, Head]:
-    """The model in two parts whose chain gives its logits.
+def _parts(model: PreTrainedModel) -> tuple[Any, Head | NoHead]:
+    """The model in two parts whose chain gives its logits, or as a whole.
 
     Families scale or cap their logits each in its own way, even under one attribute name (Granite
     divides by `logits_scaling`, HyperCLOVA X multiplies). So the chain is compared with the model's
-    own forward on a few tokens; where they differ, the whole model is the body: right for any
-    model, but with all logits at once.
+    own forward on a few tokens; where they differ, the whole model is run: right for any model, but
+    with all logits at once.
     """
-    probe_ids_BT = torch.tensor([probe.ids[:8]], device=model.device)
-    mask_BT = torch.ones_like(probe_ids_BT)
-    whole_BTV = _whole(model)(probe_ids_BT, mask_BT).float()
-    if model.get_decoder() is not model and model.get_output_embeddings() is not None:
-        body, head = _decoder(model), _output_head(model)
-        chained_BTV = head(body(probe_ids_BT, mask_BT)).float()
-        tolerance = 1e-4 if model.dtype == torch.float32 else 1e-2
-        if torch.allclose(chained_BTV, whole_BTV, rtol=tolerance, equal_nan=True):
-            return body, head
-    return _whole(model), lambda logits_RV: logits_RV
+    ids_BT = torch.tensor([_within(model, PROBE[0]).ids], device=model.device)
+    whole: Any = _runner(model, "logits")
+    if model.get_decoder() is not model and isinstance(
+        model.get_output_embeddings(), torch.nn.Linear
+    ):
+        hidden, head = _runner(model.get_decoder(), "last_hidden_state"), Head(model)
+        chained_BTV = head.logits(hidden(ids_BT, torch.ones_like(ids_BT)))
+        whole_BTV = whole(ids_BT, torch.ones_like(ids_BT))
+        if _is_close(chained_BTV, whole_BTV, model.dtype):
+            return hidden, head
+    return whole, NoHead()
 
 
-def _whole(model: PreTrainedModel) -> Body:
-    return lambda ids_BT, mask_BT: model(ids_BT, attention_mask=mask_BT, use_cache=False).logits
+def _runner(module: Any, output: str) -> Callable[..., Tensor]:
+    def run(ids_BT: Tensor, mask_BT: Tensor | None, **settings: Any) -> Tensor:
+        found = module(ids_BT, attention_mask=mask_BT, use_cache=False, **settings)
+        return getattr(found, output)
 
-
-def _decoder(model: PreTrainedModel) -> Body:
-    decoder: Any = model.get_decoder()
-    return lambda ids_BT, mask_BT: (
-        decoder(ids_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
-    )
-
-
-def _output_head(model: PreTrainedModel) -> Head:
-    linear: Any = model.get_output_embeddings()
-    config = model.config.get_text_config()
-    cap: float | None = getattr(config, "final_logit_softcapping", None)  # Gemma
-    scale: float = getattr(config, "logit_scale", None) or 1.0  # Cohere
-    scale = scale / (getattr(config, "logits_scaling", None) or 1.0)  # Granite
-
-    def head(hidden: Tensor) -> Tensor:
-        logits = linear(hidden) * scale
-        return logits if cap is None else torch.tanh(logits / cap) * cap
-
-    return head
+    return run

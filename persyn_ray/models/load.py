@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -40,6 +41,7 @@ __all__ = [
     "fetch_weights",
     "load_backbone",
     "load_causal_lm",
+    "load_config",
     "load_sequence_classifier",
     "load_tokenizer",
     "on_device",
@@ -108,6 +110,15 @@ def load_causal_lm(
 ) -> PreTrainedModel:
     """A language model with its head, in eval mode."""
     return _load_with_head(AutoModelForCausalLM, name, dtype, revision, trust_remote_code)
+
+
+def load_config(
+    name: str, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedConfig:
+    """A model's configuration, without its weights."""
+    return _load(
+        AutoConfig.from_pretrained, name, revision=revision, trust_remote_code=trust_remote_code
+    )
 
 
 def load_backbone(

@@ -26,16 +26,22 @@ def reward_scores(
     conversations: Sequence[Conversation],
     tokens_per_batch: int = 8192,
     max_length: int | None = None,
+    labels: Sequence[str] | None = None,
 ) -> list[float]:
-    """Score of each (messages, response), in input order; longer ones lose their beginning.
+    """Score of each (messages, response), in input order.
+
+    A conversation longer than `max_length` tokens loses its beginning: the response has to stay.
+
+    Args:
+        labels: what an error calls each conversation; its number by default.
 
     Raises:
         DataError: the model has more than one output, or a score is not finite.
     """
     if model.config.num_labels != 1:
         raise DataError(
-            f"A reward model has one output; {type(model).__name__} has {model.config.num_labels}: "
-            "name another under `scoring.quality.model`."
+            f"A reward model has one output; {_name(model)} has {model.config.num_labels}: "
+            "name another under `model` of the reward model in `scoring.quality`."
         )
     model.eval()
     rows = [
@@ -46,7 +52,7 @@ def reward_scores(
         batch = _score_batch(model, [rows[number] for number in numbers])
         for number, score in zip(numbers, batch, strict=True):
             scores[number] = score
-    _require_finite(scores, model)
+    _require_finite(scores, model, labels)
     return scores
 
 
@@ -95,10 +101,20 @@ def _unused_last(rows: Sequence[Row]) -> int:
     return next(token for token in range(len(taken) + 1) if token not in taken)
 
 
-def _require_finite(scores: Sequence[float], model: PreTrainedModel) -> None:
+def _require_finite(
+    scores: Sequence[float], model: PreTrainedModel, labels: Sequence[str] | None
+) -> None:
     broken = [row for row, score in enumerate(scores) if not math.isfinite(score)]
     if broken:
+        first = broken[0]
+        label = f"row {first}" if labels is None else labels[first]
         raise DataError(
-            f"The reward model gives {scores[broken[0]]} for row {broken[0]} in {model.dtype}: "
-            "try `dtype: bfloat16` or `float32` under `scoring.quality.model`."
+            f"The reward model {_name(model)} gives {scores[first]} for {label} in {model.dtype} "
+            f"({len(broken)} of {len(scores)} rows are not finite): try `dtype: bfloat16` or "
+            "`float32` under `model` of the reward model in `scoring.quality`."
         )
+
+
+def _name(model: PreTrainedModel) -> str:
+    """The model as it was loaded, by name or folder."""
+    return repr(model.name_or_path or type(model).__name__)

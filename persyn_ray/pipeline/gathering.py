@@ -14,7 +14,7 @@ import numpy as np
 
 from persyn_ray import rows
 from persyn_ray.config import Recipe
-from persyn_ray.layout import BEFORE, PERSYN, Run
+from persyn_ray.layout import BEFORE, PERSYN, Run, parts_of
 from persyn_ray.method import baselines, metrics
 from persyn_ray.method.allocation import assign, tie_breaks
 from persyn_ray.method.intervals import Interval, bootstrap_difference, bootstrap_mean, wilson
@@ -27,6 +27,7 @@ from persyn_ray.pipeline.forecast import forecast_against_actual
 from persyn_ray.schemas import LEARNABILITY, RESPONSES
 from persyn_ray.stages.store import existing
 from persyn_ray.stages.tables import Rewards, column_PM, heldout_mask, load_rewards, shards_of
+from persyn_ray.stages.work import checks_and_models
 
 Content = dict[str, Any]
 ALPHAS = tuple(np.round(np.arange(0, 1.01, 0.1), 1).tolist())
@@ -71,7 +72,7 @@ def _run(recipe: Recipe, records: dict[str, Any], versions: dict[str, str]) -> C
             "gpus": None,
         },
         "student": recipe.student.name,
-        "quality_kind": recipe.scoring.quality.kind,
+        "quality_kind": " + ".join(part.quality.kind for part in parts_of(recipe)),
         "alpha": recipe.scoring.alpha,
         "scaling": recipe.scoring.scaling,
         "seed": recipe.prompts.seed,
@@ -370,10 +371,14 @@ def _accuracy_by_task(run: Run, values: dict[str, Any], ids: list[str]) -> Conte
 
 
 def _correct_share(recipe: Recipe, run: Run, method: str) -> float | None:
-    """Share of right answers in a method's data, where the verdicts of its responses are stored."""
-    if recipe.scoring.quality.kind == "reward_model":
+    """Share of right answers in a method's data, where the verdicts of its responses are stored.
+
+    Only a single check gives verdicts: a score, a grade or a weighted mean is no share.
+    """
+    checks, models = checks_and_models(recipe)
+    if models or len(checks) != 1:
         return None
-    of_teacher = {teacher.name: run.quality(recipe, teacher) for teacher in recipe.teachers}
+    of_teacher = {t.name: run.quality(recipe, t, checks[0]) for t in recipe.teachers}
     known: list[float] = []
     for shard, table in run.examples(method).tables():
         chosen = set(zip(table["prompt_id"].to_pylist(), table["teacher"].to_pylist(), strict=True))

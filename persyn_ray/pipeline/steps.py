@@ -17,19 +17,19 @@ from persyn_ray.config import Recipe, StepResources
 from persyn_ray.layout import (
     Run,
     marking,
-    quality_identity,
+    measuring,
     seen_by_student,
     teacher_identity,
 )
-from persyn_ray.pipeline import assigning, collecting, loading, writing
+from persyn_ray.pipeline import assigning, collecting, loading, scoring, writing
 from persyn_ray.pipeline.choices import assigned_methods, collected_splits, students
 from persyn_ray.pipeline.forecast import write_forecast
 from persyn_ray.pipeline.progress import follow, watch_training
 from persyn_ray.records import Settings
-from persyn_ray.scoring import RewardModel
+from persyn_ray.stages.aggregates import teacher_aggregates
 from persyn_ray.stages.tables import shard_rewards, shards_of
 from persyn_ray.stages.units import Progress, Unit, Work, units_of
-from persyn_ray.stages.work import EvaluateShard, RouteShard, Score, is_scored
+from persyn_ray.stages.work import EvaluateShard, RouteShard
 from persyn_ray.storage import Folder
 
 
@@ -94,26 +94,8 @@ def _ask(
 
 
 def _score(context: Context) -> dict[str, Any]:
-    recipe, resources = context.recipe, context.recipe.resources
-    shards = shards_of(context.run, *collected_splits(recipe))
-    units = units_of([shard for shard in shards if not is_scored(recipe, shard)])
-    # A verifier needs no GPU and goes along with the student; a reward model has a pool of its own.
-    apart = isinstance(recipe.scoring.quality, RewardModel)
-    build = partial(Score, recipe, learnability=True, quality=not apart)
-    done = _on_pool(context, build, units, resources.score, "score")
-    scored = [
-        folder.num_rows(shard)
-        for teacher in recipe.teachers
-        for folder in [context.run.learnability(recipe, teacher)]
-        for shard in shards
-        if folder.exists(shard)
-    ]
-    counts = {"rows": sum(scored), "tokens": done.tokens, "nulls": done.errors}
-    if apart:
-        build = partial(Score, recipe, learnability=False, quality=True)
-        done = _on_pool(context, build, units, resources.quality, "quality")
-        counts["nulls"] += done.errors
-    return counts
+    shards = shards_of(context.run, *collected_splits(context.recipe))
+    return scoring.score(context.recipe, context.run, shards, partial(_on_pool, context))
 
 
 def _rewards(context: Context) -> dict[str, Any]:
@@ -123,7 +105,8 @@ def _rewards(context: Context) -> dict[str, Any]:
         table = shard_rewards(context.recipe, shard)
         context.run.rewards.write_table(shard, table)
         rows += table.num_rows
-    return {"rows": rows}
+    parallel = shards_of(context.run, "parallel")
+    return {"rows": rows, "teachers": teacher_aggregates(context.recipe, parallel)}
 
 
 def _router(context: Context) -> dict[str, Any]:
@@ -231,7 +214,7 @@ STEPS: tuple[Step, ...] = (
         ("collect",),
         lambda r: {
             "student": _dump(r.student),
-            "scoring": {"quality": quality_identity(r), "max_length": r.scoring.max_length},
+            "scoring": {"quality": scoring.quality_settings(r), **measuring(r)},
             "responses": seen_by_student(r),
         },
         _score,
@@ -242,7 +225,8 @@ STEPS: tuple[Step, ...] = (
         ("score",),
         # From here on tables hold one value per teacher, in the pool's order.
         lambda r: {
-            "scoring": _dump(r.scoring, "alpha", "scaling"),
+            "scoring": _dump(r.scoring, "learnability", "alpha", "scaling")
+            | scoring.weight_settings(r),
             "responses": _dump(r.responses, "incomplete"),
             "teachers": list(r.pool.names),
         },

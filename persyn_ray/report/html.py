@@ -34,7 +34,7 @@ NOT_MEASURED = {
     "dead_letters": "dead letters were not counted.",
     "prompts": "the prompts were not counted.",
 }
-EXACT_KINDS = ("exact_answer", "exact_match")
+EXACT_KINDS = ("exact_answer", "exact_match", "instructions")
 
 
 def render(content: Mapping[str, Any]) -> str:

@@ -1,65 +1,164 @@
-"""Learnability: prompts and responses in, raw measures of the student's forward pass out.
+"""Learnability: prompts and responses in, measures of the student's forward pass out.
 
-The measures are stored as they are; which of them counts, and scaling, are applied later, on the
-driver. A response that was cut is scored like any other.
+All measures are stored as they are defined; which of them counts, and scaling, are applied later,
+on the driver. A response that its teacher had to cut is scored like any other. Where there is
+nothing to score the measures are null, and counted.
 """
 
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from persyn_ray.config import Responses
+from persyn_ray.method import learnability as measures
 from persyn_ray.models.chat import Example, encode_example
-from persyn_ray.models.likelihood import response_likelihoods
-from persyn_ray.models.load import context_length, load_causal_lm, load_tokenizer, on_device
+from persyn_ray.models.likelihood import Likelihood, TokenScores
+from persyn_ray.models.load import (
+    context_length,
+    load_causal_lm,
+    load_config,
+    load_tokenizer,
+    on_device,
+)
 from persyn_ray.schemas import LEARNABILITY, conform
 from persyn_ray.sections import Model
 from persyn_ray.stages.pairing import paired
 
+Score = Callable[[Sequence[Example], Sequence[str]], list[TokenScores]]
+"""What both backends are: examples and their names to scores of every response token."""
+
+
+@dataclass(frozen=True)
+class Scorable:
+    """A response to score, in tokens of the student."""
+
+    prompt_id: str
+    teacher: str
+    example: Example | None
+    """None where there is nothing to score: no response, or one past the student's context."""
+    is_truncated: bool = False
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return f"prompt {self.prompt_id}, teacher {self.teacher}"
+
+
+class ToExamples:
+    """Prompts and responses to token ids, as fine-tuning would see them, within the context."""
+
+    def __init__(
+        self,
+        student: Model,
+        max_length: int | None = None,
+        responses: Responses | None = None,
+        too_long: Literal["null", "truncate"] = "null",
+    ) -> None:
+        code = student.trust_remote_code
+        self.tokenizer = load_tokenizer(student.name, student.revision, student.chat_template, code)
+        self.section, self.too_long = responses, too_long
+        context = context_length(load_config(student.name, student.revision, code))
+        self.max_length = min(length for length in (max_length, context, 1 << 30) if length)
+
+    def __call__(self, prompts: pa.Table, responses: pa.Table) -> list[Scorable]:
+        return [
+            Scorable(row["prompt_id"], row["teacher"], *self._example(row))
+            for row in paired(prompts, responses, self.section)
+        ]
+
+    def _example(self, row: dict[str, Any]) -> tuple[Example | None, bool]:
+        """The tokenised pair, and whether it was cut."""
+        if not row["response"]:
+            return None, False
+        example = encode_example(self.tokenizer, row["messages"], row["response"])
+        if len(example.ids) <= self.max_length:
+            return example, False
+        if self.too_long == "null" or example.num_prompt_tokens >= self.max_length:
+            return None, False
+        return Example(example.ids[: self.max_length], example.num_prompt_tokens), True
+
 
 class Learnability:
-    """Mean log-likelihood of each response under the student (Eq. 1), in nats per token."""
+    """What the student makes of each response, foremost its mean log-likelihood (Eq. 1)."""
 
     writes = LEARNABILITY
 
     def __init__(
         self,
         student: Model,
-        tokens_per_batch: int,
+        tokens_per_batch: int = 8192,
         max_length: int | None = None,
         responses: Responses | None = None,
+        *,
+        too_long: Literal["null", "truncate"] = "null",
+        local_window: int | None = None,
+        backend: Literal["transformers", "vllm"] = "transformers",
+        arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        code = student.trust_remote_code
-        self.model = on_device(load_causal_lm(student.name, student.dtype, student.revision, code))
-        self.tokenizer = load_tokenizer(student.name, student.revision, student.chat_template, code)
-        self.tokens_per_batch, self.section = tokens_per_batch, responses
-        self.max_length = min(
-            length for length in (max_length, context_length(self.model.config), 1 << 30) if length
-        )
+        self.to_examples = ToExamples(student, max_length, responses, too_long)
+        self.local_window = local_window
+        self.score: Score
+        if backend == "vllm":
+            from persyn_ray.engines.vllm_scoring import VllmLikelihood
+
+            self.score = VllmLikelihood(student, tokens_per_batch, arguments)
+        else:
+            code = student.trust_remote_code
+            model = load_causal_lm(student.name, student.dtype, student.revision, code)
+            self.score = Likelihood(on_device(model), tokens_per_batch)
 
     def __call__(self, prompts: pa.Table, responses: pa.Table) -> pa.Table:
-        rows = paired(prompts, responses, self.section)
-        examples = [self._example(row) for row in rows]
-        fitting = [example for example in examples if example is not None]
-        found = iter(response_likelihoods(self.model, fitting, self.tokens_per_batch))
-        scores = [None if example is None else next(found) for example in examples]
-        table = pa.Table.from_pylist(
-            [
-                {
-                    "prompt_id": row["prompt_id"],
-                    "teacher": row["teacher"],
-                    "learnability": score.mean if score is not None and score.num_tokens else None,
-                    "num_tokens": score.num_tokens if score is not None else 0,
-                }
-                for row, score in zip(rows, scores, strict=True)
-            ],
-            schema=LEARNABILITY,
-        )
+        waiting = self.to_examples(prompts, responses)
+        found = iter(self._measured([one for one in waiting if one.example is not None]))
+        nothing: dict[str, Any] = {"num_tokens": 0, "is_truncated": False}
+        rows = [
+            {"prompt_id": one.prompt_id, "teacher": one.teacher}
+            | (nothing if one.example is None else next(found))
+            for one in waiting
+        ]
+        table = pa.Table.from_pylist(rows, schema=LEARNABILITY)
         return conform(table, LEARNABILITY, "learnability")
 
-    def _example(self, row: dict[str, Any]) -> Example | None:
-        """The tokenised pair; None without a response or past the student's context."""
-        if not row["response"]:
-            return None
-        example = encode_example(self.tokenizer, row["messages"], row["response"])
-        return example if len(example.ids) <= self.max_length else None
+    def _measured(self, whole: Sequence[Scorable]) -> list[dict[str, Any]]:
+        """Measures of each response; its windows go through the same packs."""
+        windows = [self._windows(one.example) for one in whole if one.example is not None]
+        asked = [(one.example, one.name) for one in whole if one.example is not None]
+        asked += [
+            (window, one.name) for one, some in zip(whole, windows, strict=True) for window in some
+        ]
+        found = iter(self.score(*zip(*asked, strict=True)) if asked else ())
+        of_whole = [next(found) for _ in whole]
+        return [
+            _row(scores, [next(found) for _ in some], one.is_truncated)
+            for scores, some, one in zip(of_whole, windows, whole, strict=True)
+        ]
+
+    def _windows(self, example: Example) -> list[Example]:
+        """Each window of a response behind the few tokens that stand before it."""
+        if self.local_window is None:
+            return []
+        ids, start = example.ids, example.num_prompt_tokens
+        found: list[Example] = []
+        for first, last, context in measures.local_windows(
+            example.num_response_tokens, self.local_window
+        ):
+            # The first window stands behind the end of the prompt.
+            begin = start + context if first else max(0, start - self.local_window)
+            found.append(Example(ids[begin : start + last], start + first - begin))
+        return found
+
+
+def _row(scores: TokenScores, windows: Sequence[TokenScores], is_cut: bool) -> dict[str, Any]:
+    local = [measures.mean_log_likelihood(window.log_probs) for window in windows]
+    values = {
+        "log_likelihood": measures.mean_log_likelihood(scores.log_probs),
+        "local_log_likelihood": sum(local) / len(local) if local else math.nan,
+        "lowest_window": measures.lowest_window(scores.log_probs),
+        "rank_surprisal": measures.rank_surprisal(scores.log_probs, scores.ranks),
+        "entropy": math.nan if scores.entropies is None else float(scores.entropies.mean()),
+    }
+    known: dict[str, Any] = {k: None if math.isnan(v) else v for k, v in values.items()}
+    return known | {"num_tokens": len(scores.log_probs), "is_truncated": is_cut}

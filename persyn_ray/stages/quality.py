@@ -4,68 +4,122 @@ Values are stored as they are; scaling and the weights of several qualities are 
 the driver. A response that was cut is scored like any other.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
 from persyn_ray.config import Responses
-from persyn_ray.models.load import load_sequence_classifier, load_tokenizer, on_device
-from persyn_ray.models.reward_model import reward_scores
+from persyn_ray.engines.base import Engine
 from persyn_ray.schemas import QUALITY, conform
-from persyn_ray.scoring import ExactAnswer, ExactMatch, RewardModel
+from persyn_ray.scoring import ExactAnswer, ExactMatch, Instructions, Judge, RewardModel, Single
+from persyn_ray.stages.judging import Graded, Judging, Row
 from persyn_ray.stages.pairing import paired
 from persyn_ray.verify import Verdict, Verifier, exact_match
 
+Way = Callable[[Sequence[Row]], list[Graded]]
+"""Rows with a response in, a verdict for each out, in order."""
+
+NO_RESPONSE: Graded = (Verdict("no_response", None), None)
+
 
 class Quality:
-    """A response's quality: a verified answer (1 or 0) or a reward model's score."""
+    """One quality of responses: a check (1 or 0), a reward model's score or a judge's grade.
+
+    Args:
+        section: what of a response is seen, and how thinking is marked.
+        engine: of a judge, in place of the one that the recipe names.
+    """
 
     writes = QUALITY
 
     def __init__(
-        self, how: ExactAnswer | ExactMatch | RewardModel, responses: Responses | None = None
+        self, how: Single, section: Responses | None = None, engine: Engine | None = None
     ) -> None:
-        self.how, self.section = how, responses
-        if isinstance(how, RewardModel):
-            model, code = how.model, how.model.trust_remote_code
-            self.model = on_device(
-                load_sequence_classifier(model.name, model.dtype, model.revision, code)
-            )
-            self.tokenizer = load_tokenizer(model.name, model.revision, model.chat_template, code)
-        if isinstance(how, ExactAnswer):
-            self.verifier = Verifier(timeout_seconds=how.timeout_seconds)
+        self.section, self.way = section, way_of(how, section, engine)
 
     def __call__(self, prompts: pa.Table, responses: pa.Table) -> pa.Table:
         rows = paired(prompts, responses, self.section)
         answered = [row for row in rows if row["response"]]
-        verdicts = iter(self._verdicts(answered))
+        found = iter(self.way(answered) if answered else [])
+        graded = [next(found) if row["response"] else NO_RESPONSE for row in rows]
         table = pa.Table.from_pylist(
             [
                 {
                     "prompt_id": row["prompt_id"],
                     "teacher": row["teacher"],
-                    "quality": verdict.quality if verdict else None,
-                    "outcome": verdict.outcome if verdict else "no_response",
+                    "quality": verdict.quality,
+                    "outcome": verdict.outcome,
+                    "detail": detail,
                 }
-                for row in rows
-                for verdict in [next(verdicts) if row["response"] else None]
+                for row, (verdict, detail) in zip(rows, graded, strict=True)
             ],
             schema=QUALITY,
         )
         return conform(table, QUALITY, "quality")
 
-    def _verdicts(self, rows: Sequence[dict[str, Any]]) -> list[Verdict]:
-        if isinstance(self.how, RewardModel):
-            scores = reward_scores(
-                self.model,
-                self.tokenizer,
-                [(row["messages"], row["response"]) for row in rows],
-                self.how.tokens_per_batch,
-                self.how.max_length,
-            )
-            return [Verdict("scored", score) for score in scores]
+    def close(self) -> None:
+        """End a judge's engine."""
+        if isinstance(self.way, Judging):
+            self.way.close()
+
+
+def way_of(how: Single, section: Responses | None, engine: Engine | None = None) -> Way:
+    """What finds one kind of quality; models are loaded here, a judge's with its first rows."""
+    match how:
+        case ExactAnswer():
+            return _exact_answers(how)
+        case ExactMatch():
+            return lambda rows: [
+                (exact_match(row["response"], row["reference"], how.marker), None) for row in rows
+            ]
+        case Instructions():
+            return _instructions(how)
+        case RewardModel():
+            return _reward_model(how)
+        case Judge():
+            return Judging(how, section, engine)
+
+
+def _exact_answers(how: ExactAnswer) -> Way:
+    verifier = Verifier(
+        timeout_seconds=how.timeout_seconds,
+        num_processes=how.processes,
+        memory_gib=how.memory_gib,
+    )
+
+    def check(rows: Sequence[Row]) -> list[Graded]:
         pairs = [(row["response"], row["reference"]) for row in rows]
-        if isinstance(self.how, ExactMatch):
-            return [exact_match(*pair, self.how.marker) for pair in pairs]
-        return self.verifier.check(pairs)
+        return [(verdict, None) for verdict in verifier.check(pairs)]
+
+    return check
+
+
+def _instructions(how: Instructions) -> Way:
+    from persyn_ray.instructions import follows
+
+    return lambda rows: [
+        (follows(row["response"], row["reference"], how.loose), None) for row in rows
+    ]
+
+
+def _reward_model(how: RewardModel) -> Way:
+    from persyn_ray.models.load import load_sequence_classifier, load_tokenizer, on_device
+    from persyn_ray.models.reward_model import reward_scores
+
+    source = how.model
+    code = source.trust_remote_code
+    model = on_device(load_sequence_classifier(source.name, source.dtype, source.revision, code))
+    tokenizer = load_tokenizer(source.name, source.revision, source.chat_template, code)
+
+    def score(rows: Sequence[Row]) -> list[Graded]:
+        scores = reward_scores(
+            model,
+            tokenizer,
+            [(row["messages"], row["response"]) for row in rows],
+            how.tokens_per_batch,
+            how.max_length,
+            [f"prompt {row['prompt_id']} of teacher {row['teacher']}" for row in rows],
+        )
+        return [(Verdict("scored", value), None) for value in scores]
+
+    return score

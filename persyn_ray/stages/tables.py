@@ -20,10 +20,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from persyn_ray.config import Recipe, Responses
-from persyn_ray.layout import Run, run_of
+from persyn_ray.layout import Run, parts_of, run_of
+from persyn_ray.method.learnability import as_learnability
+from persyn_ray.method.quality import weighted_quality
 from persyn_ray.method.rewards import combine
 from persyn_ray.records import read_record
 from persyn_ray.schemas import EXAMPLES, LEARNABILITY, QUALITY, RESPONSES, conform, rewards_schema
+from persyn_ray.scoring import Part
 from persyn_ray.stages.store import existing
 from persyn_ray.texts import student_text
 
@@ -106,19 +109,14 @@ def shard_rewards(recipe: Recipe, shard: str) -> pa.Table:
     """
     run = run_of(recipe)
     prompt_ids = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"].to_pylist()
-    learnability_PM = by_teacher_PM(
-        [existing(run.learnability(recipe, t), shard, LEARNABILITY) for t in recipe.teachers],
-        prompt_ids,
-        "learnability",
-    )
-    quality_PM = by_teacher_PM(
-        [existing(run.quality(recipe, t), shard, QUALITY) for t in recipe.teachers],
-        prompt_ids,
-        "quality",
-    )
+    scoring, parts = recipe.scoring, parts_of(recipe)
+    measured = [existing(run.learnability(recipe, t), shard, LEARNABILITY) for t in recipe.teachers]
+    measures_PM = by_teacher_PM(measured, prompt_ids, scoring.learnability)
+    learnability_PM = as_learnability(measures_PM, scoring.learnability)
+    parts_KPM = np.stack([_quality_PM(recipe, part, shard, prompt_ids) for part in parts])
     is_incomplete_PM = np.isin(outcomes_PM(recipe, shard, prompt_ids), ("truncated", "looped"))
-    learnability_PM[is_incomplete_PM] = quality_PM[is_incomplete_PM] = np.nan
-    scoring = recipe.scoring
+    learnability_PM[is_incomplete_PM] = parts_KPM[:, is_incomplete_PM] = np.nan
+    quality_PM = weighted_quality(parts_KPM, [part.weight for part in parts], scoring.scaling)
     rewards_PM = combine(quality_PM, learnability_PM, scoring.alpha, scoring.scaling)
     schema = rewards_schema(recipe.pool.names)
     columns: dict[str, Any] = {"prompt_id": prompt_ids}
@@ -131,6 +129,13 @@ def shard_rewards(recipe: Recipe, shard: str) -> pa.Table:
             [None if np.isnan(value) else float(value) for value in row] for row in values_PM
         ]
     return conform(pa.table(columns, schema=schema), schema, f"rewards of {shard}")
+
+
+def _quality_PM(recipe: Recipe, part: Part, shard: str, prompt_ids: Sequence[str]) -> Floats:
+    """One stored quality of a shard, raw."""
+    run = run_of(recipe)
+    tables = [existing(run.quality(recipe, t, part), shard, QUALITY) for t in recipe.teachers]
+    return by_teacher_PM(tables, prompt_ids, "quality")
 
 
 def load_rewards(run: Run, shards: Sequence[str], num_teachers: int) -> Rewards:

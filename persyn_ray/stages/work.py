@@ -7,7 +7,9 @@ only when it is complete. Nothing here knows what runs it. Stages with models ar
 they are built: planning a run or looking into one needs no torch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -16,10 +18,12 @@ import pyarrow as pa
 
 from persyn_ray import rows
 from persyn_ray.config import Recipe
-from persyn_ray.layout import run_of
-from persyn_ray.schemas import RESPONSES
-from persyn_ray.scoring import RewardModel
+from persyn_ray.errors import StepError
+from persyn_ray.layout import parts_of, run_of
+from persyn_ray.schemas import LEARNABILITY, QUALITY, RESPONSES
+from persyn_ray.scoring import Judge, Part, RewardModel
 from persyn_ray.stages.collect import Collect
+from persyn_ray.stages.judging import UNAVAILABLE
 from persyn_ray.stages.store import existing
 from persyn_ray.stages.units import Progress, Unit
 from persyn_ray.storage import Folder
@@ -32,37 +36,58 @@ if TYPE_CHECKING:
 
 
 class Score:
-    """Both signals, or one of them, for the responses of a shard that have none yet."""
+    """Both signals, or some of them, for the responses of a shard that have none yet.
 
-    def __init__(self, recipe: Recipe, learnability: bool = True, quality: bool = True) -> None:
+    Args:
+        parts: the qualities to find; all of the recipe's by default.
+    """
+
+    def __init__(
+        self, recipe: Recipe, learnability: bool = True, parts: Sequence[Part] | None = None
+    ) -> None:
         self.recipe, self.run = recipe, run_of(recipe)
-        self.with_learnability, self.with_quality = learnability, quality
+        self.with_learnability = learnability
+        self.parts = parts_of(recipe) if parts is None else tuple(parts)
         self.learnability: Learnability | None = None
-        self.quality: Quality | None = None
+        self.qualities: dict[str, Quality] = {}
 
     def __call__(self, unit: Unit) -> Progress:
         shard = unit["shard"]
         prompts = self.run.prompts.read_table(shard)
         done = Progress()
         if self.with_learnability:
-            done = self._signal(shard, prompts, self.run.learnability, self._learnability())
-        if self.with_quality:
-            checked = self._signal(shard, prompts, self.run.quality, self._quality())
-            done = Progress(max(done.rows, checked.rows), done.tokens, done.errors + checked.errors)
+            folder_of, stage = self.run.learnability, self._measure_learnability
+            done = self._signal(shard, prompts, folder_of, LEARNABILITY, stage)
+        for part in self.parts:
+            folder_of, stage = (
+                partial(self.run.quality, part=part),
+                partial(self._measure_quality, part),
+            )
+            found = self._signal(shard, prompts, folder_of, QUALITY, stage)
+            done = replace(done + found, rows=max(done.rows, found.rows))
         return done
+
+    def close(self) -> None:
+        """End the engines of judges."""
+        for quality in self.qualities.values():
+            quality.close()
 
     def _signal(
         self,
         shard: str,
         prompts: pa.Table,
         folder_of: Callable[[Recipe, Teacher], Folder],
-        stage: "Learnability | Quality",
+        writes: pa.Schema,
+        stage: Callable[[pa.Table, pa.Table], pa.Table],
     ) -> Progress:
-        """Score all teachers' new responses to a shard's prompts in one call, filed by teacher."""
+        """Score all teachers' new responses to a shard's prompts in one call, filed by teacher.
+
+        A row whose judge could not be reached is not filed: it is asked for again another time.
+        """
         old: dict[str, pa.Table] = {}
         todo: list[pa.Table] = []
         for teacher in self.recipe.teachers:
-            old[teacher.name] = existing(folder_of(self.recipe, teacher), shard, stage.writes)
+            old[teacher.name] = existing(folder_of(self.recipe, teacher), shard, writes)
             responses = existing(self.run.responses(teacher), shard, RESPONSES)
             responses = rows.among(responses, "prompt_id", prompts["prompt_id"])
             todo.append(rows.without(responses, "prompt_id", old[teacher.name]["prompt_id"]))
@@ -70,13 +95,38 @@ class Score:
         if not waiting.num_rows:
             return Progress()
         scores = stage(prompts, waiting)
+        lasting = scores
+        if writes is QUALITY:
+            lasting = rows.without(scores, "outcome", [UNAVAILABLE])
         for teacher in self.recipe.teachers:
-            new = rows.where(scores, "teacher", teacher.name)
+            new = rows.where(lasting, "teacher", teacher.name)
             if new.num_rows:
                 table = pa.concat_tables([old[teacher.name], new])
                 folder_of(self.recipe, teacher).write_table(shard, table)
         tokens = rows.total(scores, "num_tokens") if "num_tokens" in scores.column_names else 0
-        return Progress(scores.num_rows, tokens, scores.column(2).null_count)
+        num_open = scores.num_rows - lasting.num_rows
+        return Progress(scores.num_rows, tokens, scores.column(2).null_count, num_open)
+
+    def _measure_learnability(self, prompts: pa.Table, responses: pa.Table) -> pa.Table:
+        return self._learnability()(prompts, responses)
+
+    def _measure_quality(self, part: Part, prompts: pa.Table, responses: pa.Table) -> pa.Table:
+        scores = self._quality(part)(prompts, responses)
+        outcomes = set(scores["outcome"].to_pylist())
+        if UNAVAILABLE in outcomes and outcomes <= {UNAVAILABLE, "no_response"}:
+            self._require_once_reached(part, scores)
+        return scores
+
+    def _require_once_reached(self, part: Part, scores: pa.Table) -> None:
+        """Go on without a judge for a while, but not where it has never answered."""
+        if any(self.run.quality(self.recipe, t, part).names() for t in self.recipe.teachers):
+            return
+        open_rows = rows.where(scores, "outcome", UNAVAILABLE)
+        raise StepError(
+            f"The judge of scoring.quality (part {part.name!r}) could not be reached for a single "
+            f"one of {open_rows.num_rows} responses: {open_rows['detail'][0].as_py()}. What is "
+            "scored stays; the same command goes on."
+        )
 
     def _learnability(self) -> "Learnability":
         from persyn_ray.stages.learnability import Learnability
@@ -88,22 +138,28 @@ class Score:
                 scoring.tokens_per_batch,
                 scoring.max_length,
                 self.recipe.responses,
+                too_long=scoring.too_long,
+                local_window=scoring.local_window,
+                backend=scoring.backend,
+                arguments=scoring.arguments,
             )
         return self.learnability
 
-    def _quality(self) -> "Quality":
+    def _quality(self, part: Part) -> "Quality":
         from persyn_ray.stages.quality import Quality
 
-        if self.quality is None:
-            self.quality = Quality(self.recipe.scoring.quality, self.recipe.responses)
-        return self.quality
+        if part.name not in self.qualities:
+            self.qualities[part.name] = Quality(part.quality, self.recipe.responses)
+        return self.qualities[part.name]
 
 
 class CollectAndScore:
     """Collects a shard and scores it in the same process, for models that fit in one together."""
 
     def __init__(self, recipe: Recipe, teachers: tuple[str, ...] | None = None) -> None:
-        self.collect, self.score = Collect(recipe, None, teachers), Score(recipe)
+        checks, _ = checks_and_models(recipe)
+        self.collect = Collect(recipe, None, teachers)
+        self.score = Score(recipe, parts=checks)
 
     def __call__(self, unit: Unit) -> Progress:
         collected = self.collect(unit)
@@ -111,9 +167,12 @@ class CollectAndScore:
         return collected
 
 
-def is_scored(recipe: Recipe, shard: str) -> bool:
-    """Whether every response to a shard has both signals; reads ids alone."""
+def is_scored(
+    recipe: Recipe, shard: str, learnability: bool = True, parts: Sequence[Part] | None = None
+) -> bool:
+    """Whether every response to a shard has both signals, or some of them; reads ids alone."""
     run = run_of(recipe)
+    parts = parts_of(recipe) if parts is None else parts
     for teacher in recipe.teachers:
         answered, *signals = (
             set(folder.read_table(shard, ["prompt_id"])["prompt_id"].to_pylist())
@@ -121,8 +180,8 @@ def is_scored(recipe: Recipe, shard: str) -> bool:
             else set[str]()
             for folder in (
                 run.responses(teacher),
-                run.learnability(recipe, teacher),
-                run.quality(recipe, teacher),
+                *([run.learnability(recipe, teacher)] if learnability else []),
+                *(run.quality(recipe, teacher, part) for part in parts),
             )
         )
         if not all(answered <= scored for scored in signals):
@@ -173,9 +232,18 @@ class EvaluateShard:
         return Progress(table.num_rows, self.stage.num_tokens)
 
 
+def checks_and_models(recipe: Recipe) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+    """The qualities that go along with the student, and those that need a model of their own."""
+    models = tuple(p for p in parts_of(recipe) if isinstance(p.quality, RewardModel | Judge))
+    return tuple(part for part in parts_of(recipe) if part not in models), models
+
+
 def check_of(recipe: Recipe) -> Any:
-    """How held-out answers are checked, or None when the recipe knows no check."""
+    """How held-out answers are checked, or None when the recipe knows no check.
+
+    Of several qualities it is the first that is one.
+    """
     if recipe.evaluate.check is not None:
         return recipe.evaluate.check
-    quality = recipe.scoring.quality
-    return None if isinstance(quality, RewardModel) else quality
+    checks, _ = checks_and_models(recipe)
+    return checks[0].quality if checks else None

@@ -1,87 +1,115 @@
-import math
-import random
+"""Scores of packed responses against a token-by-token loop, over the main families."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
-from transformers import (
-    CohereConfig,
-    CohereForCausalLM,
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
-    GraniteConfig,
-    GraniteForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import BloomConfig, BloomForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from persyn_ray.errors import DataError
-from persyn_ray.models import likelihood
+from persyn_ray.models import attention, head, packing
 from persyn_ray.models.chat import Example, Message, encode_example
-from persyn_ray.models.likelihood import response_likelihoods
+from persyn_ray.models.likelihood import Likelihood, TokenScores
 
-TINY = {
-    "vocab_size": 100,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "pad_token_id": 0,
-    "initializer_range": 0.3,
-}
+from . import families
+from .families import assert_equal, examples, token_by_token
 
 
-def _examples(count: int = 9, vocabulary: int = 100) -> list[Example]:
-    draw = random.Random(0)
-    return [
-        Example([draw.randrange(vocabulary) for _ in range(prompt + response)], prompt)
-        for prompt, response in [(draw.randint(1, 12), draw.randint(1, 20)) for _ in range(count)]
-    ]
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_every_family_is_packed_and_equals_a_token_by_token_loop(family: str) -> None:
+    model = families.build(family)
+    likelihood, given = Likelihood(model, tokens_per_batch=64), examples()
+    assert likelihood.is_packed
+    expected = [token_by_token(model, example) for example in given]
+    assert_equal(likelihood(given), expected)
+    assert np.ptp([scores.log_probs.mean() for scores in expected]) > 0.1
 
 
-def _token_by_token(model: PreTrainedModel, example: Example) -> float:
-    log_probs = []
-    for end in range(example.num_prompt_tokens, len(example.ids)):
-        with torch.no_grad():
-            logits_V = model(torch.tensor([example.ids[:end]])).logits[0, -1].double()
-        log_probs.append(float(logits_V.log_softmax(-1)[example.ids[end]]))
-    return sum(log_probs) / len(log_probs)
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2", "gemma3"])
+def test_blocks_of_attention_change_nothing(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, given = families.build(family), examples(3, 2, longest=40)
+    reference = Likelihood(model)(given)
+    for size in (1, 3, 8):
+        monkeypatch.setattr(packing, "BLOCK_TOKENS", size)
+        assert_equal(Likelihood(model)(given), reference)
 
 
-def _means(model: PreTrainedModel, examples: list[Example], **settings: int) -> list[float]:
-    return [found.mean for found in response_likelihoods(model, examples, **settings)]
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2", "gemma3"])
+def test_flex_attention_sees_the_same(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, given = families.build(family), examples()
+    reference = Likelihood(model)(given)
+    calls: list[int] = []
+
+    def flex(*arguments: object) -> torch.Tensor:
+        calls.append(1)
+        return attention.by_flex(*arguments, compiled=False)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(attention, "by_blocks", flex)
+    likelihood = Likelihood(model)
+    assert likelihood.is_packed
+    assert_equal(likelihood(given), reference)
+    assert calls
 
 
-def test_equals_a_token_by_token_loop(llama: PreTrainedModel) -> None:
-    examples = _examples()
-    expected = [_token_by_token(llama, example) for example in examples]
-    assert _means(llama, examples) == pytest.approx(expected, abs=1e-5)
-    assert max(expected) - min(expected) > 0.1
+def test_a_prompt_is_read_once_for_all_its_responses() -> None:
+    given = examples(num_prompts=5, num_responses=6)
+    (pack,) = packing.packs(given, 10_000)
+    prompts = {tuple(example.ids[: example.num_prompt_tokens]) for example in given}
+    inputs = sum(example.num_response_tokens - 1 for example in given)
+    assert len(pack.ids) == sum(map(len, prompts)) + inputs
+    assert len(pack.targets) == sum(example.num_response_tokens for example in given)
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda: Gemma2ForCausalLM(Gemma2Config(**TINY, head_dim=8, final_logit_softcapping=2.0)),
-        lambda: CohereForCausalLM(CohereConfig(**TINY, logit_scale=0.3)),
-        lambda: GraniteForCausalLM(GraniteConfig(**TINY, logits_scaling=3.0)),
-        lambda: GPT2LMHeadModel(GPT2Config(vocab_size=100, n_embd=32, n_layer=2, n_head=4)),
-    ],
-    ids=["gemma2", "cohere", "granite", "gpt2"],
-)
-def test_scaled_and_capped_logits_are_the_models_own(build: object) -> None:
-    torch.manual_seed(0)
-    model = build().eval()  # type: ignore[operator]
-    examples = _examples(3)
-    expected = [_token_by_token(model, example) for example in examples]
-    assert _means(model, examples) == pytest.approx(expected, abs=1e-5)
+@pytest.mark.parametrize("budget", [1, 30, 64, 500])
+def test_packs_keep_to_their_size_and_lose_nothing(budget: int) -> None:
+    given = examples(6, 5)
+    packs = list(packing.packs(given, budget))
+    assert sorted(row for pack in packs for row in pack.rows) == list(range(len(given)))
+    for pack in packs:
+        assert len(pack.ids) <= budget or len(pack.rows) == 1
+        assert len(pack.ids) == len(pack.positions)
+    longest = [max(len(given[row].ids) for row in pack.rows) for pack in packs]
+    assert longest[0] == max(longest)
 
 
-def test_a_head_that_does_more_than_known_falls_back_to_the_whole_model(
-    llama: PreTrainedModel,
+def test_neither_batches_nor_order_nor_company_change_anything(llama: PreTrainedModel) -> None:
+    given = examples(5, 4)
+    reference = Likelihood(llama)(given)
+    for budget in (1, 50, 200):
+        assert_equal(Likelihood(llama, budget)(given), reference)
+    assert_equal(Likelihood(llama)(given[::-1])[::-1], reference)
+    assert_equal([Likelihood(llama)([example])[0] for example in given], reference)
+
+
+def test_the_size_of_a_chunk_of_the_head_changes_nothing(
+    llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    given = examples()
+    reference = Likelihood(llama)(given)
+    monkeypatch.setattr(head, "LOGITS_BYTES", {"cpu": 3 * 4 * 300})
+    monkeypatch.setattr(head, "REDUCED_BYTES", 2 * 4 * 300)
+    assert_equal(Likelihood(llama)(given), reference)
+
+
+def test_logits_of_few_rows_exist_at_once(
+    llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    logits = head.Head.logits
+
+    def counted(self: head.Head, hidden_RD: torch.Tensor) -> torch.Tensor:
+        rows.append(len(hidden_RD))
+        return logits(self, hidden_RD)
+
+    monkeypatch.setattr(head.Head, "logits", counted)
+    monkeypatch.setattr(head, "LOGITS_BYTES", {"cpu": 5 * 4 * 259})
+    Likelihood(llama)(examples(longest=60))
+    assert max(rows[1:]) == 5  # the first call compares head and model
+
+
+def test_a_head_that_does_more_than_known_is_run_as_a_whole(llama: PreTrainedModel) -> None:
     forward = llama.forward
 
     def sharper(*args: object, **settings: object) -> object:
@@ -90,74 +118,86 @@ def test_a_head_that_does_more_than_known_falls_back_to_the_whole_model(
         return output
 
     llama.forward = sharper  # type: ignore[method-assign]
-    examples = _examples(3)
-    expected = [_token_by_token(llama, example) for example in examples]
-    assert _means(llama, examples) == pytest.approx(expected, abs=1e-5)
+    given = examples(2)
+    assert_equal(Likelihood(llama)(given), [token_by_token(llama, example) for example in given])
 
 
-def test_batching_and_the_padding_token_change_nothing(llama: PreTrainedModel) -> None:
-    examples = _examples(12)
-    reference = _means(llama, examples)
-    for settings in ({"tokens_per_batch": 1}, {"tokens_per_batch": 50}, {"pad_id": 7}):
-        assert _means(llama, examples, **settings) == pytest.approx(reference, abs=1e-5)
-    assert _means(llama, examples[::-1])[::-1] == pytest.approx(reference, abs=1e-5)
+def test_a_model_without_replaceable_attention_is_run_on_padded_batches() -> None:
+    torch.manual_seed(0)
+    model = BloomForCausalLM(BloomConfig(vocab_size=100, hidden_size=32, n_layer=2, n_head=4))
+    likelihood, given = Likelihood(model.eval(), 100), examples()
+    assert not likelihood.is_packed
+    assert_equal(likelihood(given), [token_by_token(model, example) for example in given])
 
 
-def test_the_size_of_a_chunk_of_the_head_changes_nothing(
+def test_a_model_that_computes_otherwise_in_a_pack_is_run_on_padded_batches(
     llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reference = _means(llama, _examples())
-    monkeypatch.setattr(likelihood, "HEAD_ROWS", 3)
-    assert _means(llama, _examples()) == pytest.approx(reference, abs=1e-5)
+    reference = Likelihood(llama)(examples())
+    monkeypatch.setattr(attention, "by_blocks", lambda *given: torch.zeros_like(given[0]))
+    likelihood = Likelihood(llama)
+    assert not likelihood.is_packed
+    assert_equal(likelihood(examples()), reference)
 
 
-def test_padding_on_the_left_would_give_the_same(llama: PreTrainedModel) -> None:
-    example = _examples(1)[0]
-    ids = torch.tensor([[0] * 6 + example.ids])
-    mask = torch.tensor([[0] * 6 + [1] * len(example.ids)])
-    with torch.no_grad():
-        logits_TV = llama(
-            ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(0)
-        ).logits[0]
-    start = 6 + example.num_prompt_tokens
-    picked = logits_TV[start - 1 : -1].log_softmax(-1).gather(1, ids[0, start:, None])
-    assert _means(llama, [example]) == pytest.approx([float(picked.mean())], abs=1e-5)
+def test_the_model_keeps_its_own_attention(llama: PreTrainedModel) -> None:
+    before = llama.config._attn_implementation
+    Likelihood(llama)(examples(1))
+    assert llama.config._attn_implementation == before
 
 
 def test_bfloat16_stays_near_float32(llama: PreTrainedModel) -> None:
-    examples = _examples()
-    reference = _means(llama, examples)
-    assert _means(llama.bfloat16(), examples) == pytest.approx(reference, abs=0.1)
+    given = examples()
+    reference = [scores.log_probs.mean() for scores in Likelihood(llama)(given)]
+    likelihood = Likelihood(llama.bfloat16())
+    assert likelihood.is_packed
+    means = [scores.log_probs.mean() for scores in likelihood(given)]
+    assert means == pytest.approx(reference, abs=0.1)
 
 
 def test_chat_examples_count_the_end_of_turn(
     llama: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     example = encode_example(tokenizer, [Message(role="user", content="1+1")], "two")
-    (found,) = response_likelihoods(llama, [example])
-    assert found.num_tokens == len("two") + 1
-    assert found.mean < 0
+    (found,) = Likelihood(llama)([example])
+    assert len(found.log_probs) == len("two") + 1
+    assert found.log_probs.mean() < 0
 
 
-def test_no_response_is_not_a_number(llama: PreTrainedModel) -> None:
-    empty, full = response_likelihoods(llama, [Example([1, 2], 2), Example([1, 2], 1)])
-    assert math.isnan(empty.mean)
-    assert empty.num_tokens == 0
-    assert math.isfinite(full.mean)
-    assert response_likelihoods(llama, []) == []
+def test_no_response_has_no_tokens(llama: PreTrainedModel) -> None:
+    empty, full = Likelihood(llama)([Example([1, 2], 2), Example([1, 2], 1)])
+    assert len(empty.log_probs) == 0
+    assert np.isfinite(full.log_probs).all()
+    assert Likelihood(llama)([]) == []
+
+
+def test_ranks_and_entropy_of_a_known_prediction() -> None:
+    logits_RV = torch.tensor([[0.0, 0.0, 0.0, 0.0], [50.0, 0.0, 0.0, 1.0]])
+    scores = head.reduce_logits(logits_RV, torch.tensor([2, 1]))
+    assert scores.ranks.tolist() == [1, 3]
+    assert scores.entropies.tolist() == pytest.approx([math.log(4), 0.0], abs=1e-6)
+    assert scores.log_probs.tolist() == pytest.approx([-math.log(4), -50.0])
 
 
 def test_what_cannot_be_scored_is_named(llama: PreTrainedModel) -> None:
-    good = Example([1, 2, 3], 1)
+    good, likelihood = Example([1, 2, 3], 1), Likelihood(llama)
     with pytest.raises(DataError, match=r"Row 1 has 2049 tokens.*2048"):
-        response_likelihoods(llama, [good, Example([1] * 2049, 1)])
-    with pytest.raises(DataError, match="Row 1 has no prompt"):
-        response_likelihoods(llama, [good, Example([1, 2], 0)])
+        likelihood([good, Example([1] * 2049, 1)])
+    with pytest.raises(DataError, match="p7, teacher b has no prompt"):
+        likelihood([good, Example([1, 2], 0)], ["p3, teacher a", "p7, teacher b"])
 
 
-def test_broken_weights_are_named_by_row(llama: PreTrainedModel) -> None:
+def test_broken_weights_are_named_with_model_and_row(llama: PreTrainedModel) -> None:
     with torch.no_grad():
-        llama.get_parameter("model.embed_tokens.weight")[5] = math.nan
+        llama.get_parameter("model.embed_tokens.weight")[50] = math.nan
     llama.set_output_embeddings(torch.nn.Linear(32, 259, bias=False))
-    with pytest.raises(DataError, match="row 1 is nan"):
-        response_likelihoods(llama, [Example([1, 2, 3], 1), Example([1, 5, 6], 1)])
+    given = [Example([1, 2, 3], 1), Example([1, 50, 6], 1)]
+    with pytest.raises(DataError, match=r"llama.* gives nan for token 1 of the response of Row 1"):
+        Likelihood(llama)(given)
+
+
+def test_scores_are_plain_arrays(llama: PreTrainedModel) -> None:
+    (scores,) = Likelihood(llama)(examples(1, 1))
+    assert isinstance(scores, TokenScores)
+    assert scores.log_probs.dtype == np.float64
+    assert scores.ranks.dtype == np.int64

@@ -10,7 +10,7 @@ from transformers import LlamaConfig
 from persyn_ray.errors import ConfigError
 from persyn_ray.models import load
 from persyn_ray.models.chat import Message, encode_example
-from persyn_ray.models.likelihood import response_likelihoods
+from persyn_ray.models.likelihood import Likelihood
 from persyn_ray.models.load import (
     context_length,
     load_backbone,
@@ -39,7 +39,7 @@ def test_a_random_model_is_built_once(tmp_path: Path) -> None:
 def test_random_models_load_by_name() -> None:
     model, tokenizer = load_causal_lm("random:llama"), load_tokenizer("random:llama")
     example = encode_example(tokenizer, [Message(role="user", content="Hi")], "Ho")
-    assert response_likelihoods(model, [example])[0].mean < 0
+    assert (Likelihood(model)([example])[0].log_probs < 0).all()
     assert not model.training
     assert len(tokenizer) <= 300
     assert load_backbone("random:bert").config.model_type == "bert"
@@ -198,8 +198,10 @@ def test_a_real_gguf_model_is_converted_and_scores() -> None:
         for answer in ("The capital of France is Paris.", "Banana seven under the the violet.")
     )
     assert str(tokenizer.decode(right.ids)).endswith("is Paris.<|im_end|>")
-    likely, unlikely = response_likelihoods(model, [right, wrong])
-    assert 0 > likely.mean > unlikely.mean > -20
+    likelihood = Likelihood(model)
+    assert likelihood.is_packed
+    likely, unlikely = (scores.log_probs.mean() for scores in likelihood([right, wrong]))
+    assert 0 > likely > unlikely > -20
 
 
 @pytest.mark.skipif(

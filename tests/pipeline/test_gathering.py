@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from persyn_ray.config import Recipe
+from persyn_ray.config import Recipe, parse_recipe
 from persyn_ray.layout import BEFORE, PERSYN, Run
 from persyn_ray.pipeline.gathering import gather
 from persyn_ray.report.content import complete, to_json
@@ -131,3 +131,26 @@ def test_a_teacher_that_can_take_no_prompt_spoils_no_figure_of_the_router(
     for facts in router["references"].values():
         assert facts["reward"]["num"] == router["num_heldout"]
     assert np.isfinite(router["regret"]["value"])
+
+
+def test_several_qualities_are_named_and_give_no_share_of_right_answers(
+    finished: Finished, content: dict[str, Any]
+) -> None:
+    recipe, run = finished
+    share = content["student"]["methods"][PERSYN]["correct_share"]
+    assert content["run"]["quality_kind"] == "exact_match"
+    assert 0 <= share <= 1
+    other = {"kind": "exact_match", "marker": "="}
+    parts = [
+        {"name": "a", "quality": recipe.scoring.quality.model_dump()},
+        {"name": "b", "quality": other},
+    ]
+    data = recipe.model_dump(mode="json")
+    data["scoring"]["quality"] = {"kind": "several", "parts": parts}
+    found = gather(parse_recipe(data, "test"), run, {})
+    assert found["run"]["quality_kind"] == "exact_match + exact_match"
+    assert found["student"]["methods"][PERSYN]["correct_share"] is None
+    data["scoring"]["quality"] = {"kind": "reward_model", "model": {"name": "m"}}
+    data["evaluate"]["check"] = other
+    found = gather(parse_recipe(data, "test"), run, {})
+    assert found["student"]["methods"][PERSYN]["correct_share"] is None

@@ -135,6 +135,33 @@ def test_an_override_covers_the_differences_it_makes(
     assert refused(changed, ("prompts.seed=0",)) is not None
 
 
+@pytest.mark.parametrize(
+    ("place", "key", "value", "override"),
+    [
+        (1, "weight", 2.0, "scoring.quality.parts.1.weight=2"),
+        (0, "quality", {"kind": "exact_answer"}, "scoring.quality.parts.0.quality={...}"),
+    ],
+)
+def test_an_override_of_one_part_covers_the_differences_it_makes(
+    make_recipe: Make,
+    record_step: Callable[..., Run],
+    place: int,
+    key: str,
+    value: Any,
+    override: str,
+) -> None:
+    parts: list[dict[str, Any]] = [
+        {"name": name, "quality": {"kind": "exact_match", "marker": name}} for name in ("a", "b")
+    ]
+    quality = {"kind": "several", "parts": parts}
+    recipe = make_recipe({"scoring.quality": quality})
+    finished_steps(recipe, "prompts", "collect", "score", "rewards", record=record_step)
+    parts[place][key] = value
+    changed = make_recipe({"scoring.quality": quality})
+    assert refused(changed) is not None
+    assert refused(changed, (override,)) is None
+
+
 def test_an_override_does_not_cover_a_key_that_only_begins_alike(
     make_recipe: Make, record_step: Callable[..., Run]
 ) -> None:

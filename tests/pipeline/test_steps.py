@@ -74,6 +74,43 @@ def test_a_change_reaches_the_step_that_uses_it_and_all_after_but_none_before(
     assert changed == [step.name for step in STEPS][STEP_NAMES.index(first) :]
 
 
+def several(*weights: float, marker: str = "#", **judge: Any) -> dict[str, Any]:
+    engine = {"kind": "openai", "model": "tiny"}
+    kinds = [
+        {"kind": "exact_match", "marker": marker},
+        {"kind": "judge", "engine": engine} | judge,
+    ]
+    parts = [
+        {"name": f"part{number}", "quality": kind, "weight": weight}
+        for number, (kind, weight) in enumerate(zip(kinds, weights, strict=True))
+    ]
+    return {"scoring.quality": {"kind": "several", "parts": parts}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [
+        (several(1, 2), "rewards"),
+        (several(1, 1, marker="="), "score"),
+        (several(1, 1, highest=5), "score"),
+        ({"scoring.quality": {"kind": "exact_match", "marker": "#"}}, "score"),
+    ],
+)
+def test_weights_reach_the_rewards_and_parts_the_scores(
+    make_recipe: Make, changes: dict[str, Any], first: str
+) -> None:
+    before, after = identities(make_recipe(several(1, 1))), identities(make_recipe(changes))
+    changed = [name for name in before if before[name] != after[name]]
+    assert changed == [step.name for step in STEPS][STEP_NAMES.index(first) :]
+
+
+def test_a_judge_elsewhere_and_other_names_of_parts_change_no_identity(make_recipe: Make) -> None:
+    recipe = several(1, 1)
+    moved = several(1, 1, engine={"kind": "openai", "model": "tiny", "base_url": "http://x/v1"})
+    moved["scoring.quality"]["parts"][0]["name"] = "other"
+    assert identities(make_recipe(moved)) == identities(make_recipe(recipe))
+
+
 def test_every_step_reads_from_earlier_ones_only() -> None:
     for number, step in enumerate(STEPS):
         assert set(step.reads) <= {earlier.name for earlier in STEPS[:number]}

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from persyn_ray.config import Responses
-from persyn_ray.models.chat import encode_example
+from persyn_ray.models.chat import Example, encode_example
 from persyn_ray.schemas import LEARNABILITY
 from persyn_ray.sections import Model
 from persyn_ray.stages.learnability import Learnability
@@ -35,12 +36,12 @@ def test_learnability_is_matched_by_prompt_and_free_of_order(
     said = responses(("p2", "Because of the rain."), ("p0", "4"), ("p1", "it"))
     table = learnability(asked, said)
     assert table.schema == LEARNABILITY
-    scores = by_prompt(table, "learnability")
+    scores = by_prompt(table, "log_likelihood")
     assert all(isinstance(score, float) and score < 0 for score in scores.values())
     turned = learnability(asked, said.take([1, 2, 0]))
-    assert by_prompt(turned, "learnability") == pytest.approx(scores)
+    assert by_prompt(turned, "log_likelihood") == pytest.approx(scores)
     alone = learnability(asked, said.slice(1, 1))
-    assert by_prompt(alone, "learnability")["p0"] == pytest.approx(scores["p0"])
+    assert by_prompt(alone, "log_likelihood")["p0"] == pytest.approx(scores["p0"])
 
 
 def test_absent_and_empty_responses_have_no_learnability(
@@ -48,7 +49,7 @@ def test_absent_and_empty_responses_have_no_learnability(
 ) -> None:
     asked = prompts(("a", None), ("b", None), ("c", None))
     table = learnability(asked, responses(("p0", None), ("p1", ""), ("p2", "yes")))
-    scores = by_prompt(table, "learnability")
+    scores = by_prompt(table, "log_likelihood")
     assert (scores["p0"], scores["p1"]) == (None, None)
     assert scores["p2"] is not None
     assert by_prompt(table, "num_tokens")["p0"] == 0
@@ -59,20 +60,72 @@ def test_learnability_is_that_of_what_the_student_sees(
 ) -> None:
     asked = prompts(("2+2?", "4"), ("2+3?", "5"))
     model, said = Model(name=random_llama), responses(*THOUGHT)
-    stripped = by_prompt(Learnability(model, 512, responses=STRIP)(asked, said), "learnability")
+    stripped = by_prompt(Learnability(model, 512, responses=STRIP)(asked, said), "log_likelihood")
     plain = learnability(asked, responses(("p0", "#### 4"), ("p1", "")))
-    assert stripped == by_prompt(plain, "learnability")
+    assert stripped == by_prompt(plain, "log_likelihood")
     assert stripped["p1"] is None
-    kept = by_prompt(Learnability(model, 512, responses=KEEP)(asked, said), "learnability")
-    assert kept == by_prompt(learnability(asked, said), "learnability") != stripped
+    kept = by_prompt(Learnability(model, 512, responses=KEEP)(asked, said), "log_likelihood")
+    assert kept == by_prompt(learnability(asked, said), "log_likelihood") != stripped
 
 
 def test_what_exceeds_the_length_limit_is_null_and_not_cut(
     random_llama: str, learnability: Learnability, prompts: Table, responses: Table
 ) -> None:
     asked, said = prompts(("a", None)), responses(("p0", "b" * 50))
-    example = encode_example(learnability.tokenizer, [{"role": "user", "content": "a"}], "b" * 50)
+    example = encode_example(learnability.to_examples.tokenizer, [{"role": "user", "content": "a"}], "b" * 50)
     exact = Learnability(Model(name=random_llama), 512, max_length=len(example.ids))
     short = Learnability(Model(name=random_llama), 512, max_length=len(example.ids) - 1)
-    assert exact(asked, said)["learnability"].null_count == 0
-    assert short(asked, said)["learnability"].null_count == 1
+    assert exact(asked, said)["log_likelihood"].null_count == 0
+    assert short(asked, said)["log_likelihood"].null_count == 1
+
+
+def test_a_response_past_the_limit_is_cut_and_flagged_where_the_recipe_says_so(
+    random_llama: str, learnability: Learnability, prompts: Table, responses: Table
+) -> None:
+    asked = prompts(("a", None), ("b" * 80, None))
+    said = responses(("p0", "b" * 50), ("p1", "c"))
+    example = encode_example(learnability.to_examples.tokenizer, [{"role": "user", "content": "a"}], "b" * 50)
+    cut = Learnability(
+        Model(name=random_llama), max_length=len(example.ids) - 20, too_long="truncate"
+    )
+    table = cut(asked, said)
+    assert by_prompt(table, "is_truncated") == {"p0": True, "p1": False}
+    assert by_prompt(table, "num_tokens") == {"p0": example.num_response_tokens - 20, "p1": 0}
+    assert by_prompt(table, "log_likelihood")["p1"] is None  # its prompt alone is too long
+
+
+def test_every_measure_is_of_the_tokens_that_training_sees(
+    learnability: Learnability, prompts: Table, responses: Table
+) -> None:
+    asked, said = prompts(("2+2?", None)), responses(("p0", "4 it is"))
+    (row,) = learnability(asked, said).to_pylist()
+    example = encode_example(learnability.to_examples.tokenizer, asked["messages"][0].as_py(), "4 it is")
+    (scores,) = learnability.score([example], ["p0"])
+    assert scores.entropies is not None
+    assert row["num_tokens"] == len("4 it is") + 1
+    assert row["log_likelihood"] == pytest.approx(scores.log_probs.mean())
+    assert row["entropy"] == pytest.approx(scores.entropies.mean())
+    mean_rank = np.minimum(scores.ranks, 100).mean()
+    assert row["rank_surprisal"] == pytest.approx(-mean_rank / scores.log_probs.mean())
+    assert row["lowest_window"] == row["log_likelihood"]  # shorter than a window
+    assert row["local_log_likelihood"] is None
+
+
+def test_local_likelihood_sees_only_the_few_tokens_before_each_window(
+    random_llama: str, learnability: Learnability, prompts: Table, responses: Table
+) -> None:
+    asked, said = prompts(("2+2?", None)), responses(("p0", "abcdefghij"))
+    local = Learnability(Model(name=random_llama), local_window=4)
+    (row,) = local(asked, said).to_pylist()
+    example = encode_example(learnability.to_examples.tokenizer, asked["messages"][0].as_py(), "abcdefghij")
+    ids, start = example.ids, example.num_prompt_tokens
+    windows = [
+        Example(ids[start - 4 : start + 4], 4),
+        Example(ids[start : start + 8], 4),
+        Example(ids[start + 4 : start + 11], 4),
+    ]
+    means = [s.log_probs.mean() for s in learnability.score(windows, ["1", "2", "3"])]
+    assert row["local_log_likelihood"] == pytest.approx(sum(means) / 3)
+    assert row["log_likelihood"] == pytest.approx(
+        by_prompt(learnability(asked, said), "log_likelihood")["p0"]
+    )

@@ -1,16 +1,22 @@
 """Quality: matched by prompt, null where there is nothing to judge."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
+import pytest
+from safetensors.torch import load_file, save_file
 
 from persyn_ray.config import Responses
+from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.models.load import save_random
 from persyn_ray.schemas import QUALITY
-from persyn_ray.scoring import ExactAnswer, ExactMatch, RewardModel
+from persyn_ray.scoring import ExactAnswer, ExactMatch, Instructions, Judge, RewardModel
 from persyn_ray.sections import Model
 from persyn_ray.stages.quality import Quality
+from persyn_ray.verify import Verdict
 
 Table = Callable[..., pa.Table]
 
@@ -45,6 +51,7 @@ def test_exact_answers_are_right_wrong_or_absent(prompts: Table, responses: Tabl
     said = responses(("p0", "2 + 2 = 4\n#### 4"), ("p1", "#### 6"), ("p2", None), ("p3", ""))
     table = Quality(ExactAnswer(kind="exact_answer"))(asked, said)
     assert table.schema == QUALITY
+    assert table["detail"].null_count == 4
     assert by_prompt(table, "quality") == {"p0": 1.0, "p1": 0.0, "p2": None, "p3": None}
     assert by_prompt(table, "outcome") == {
         "p0": "correct",
@@ -61,6 +68,19 @@ def test_matched_answers_follow_the_marker(prompts: Table, responses: Table) -> 
     assert by_prompt(table, "outcome") == {"p0": "correct", "p1": "wrong", "p2": "no_answer"}
 
 
+def test_instructions_are_checked_against_the_reference(
+    prompts: Table, responses: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def follows(response: str, reference: str, loose: bool) -> Verdict:
+        return Verdict(f"{response}/{reference}/{loose}", 1.0)
+
+    checker = SimpleNamespace(follows=follows)
+    monkeypatch.setitem(sys.modules, "persyn_ray.instructions", checker)
+    quality = Quality(Instructions(kind="instructions", loose=True))
+    table = quality(prompts(("a", "[]")), responses(("p0", "said")))
+    assert table["outcome"].to_pylist() == ["said/[]/True"]
+
+
 def test_a_reward_model_scores_what_there_is(
     tmp_path: Path, prompts: Table, responses: Table
 ) -> None:
@@ -71,3 +91,26 @@ def test_a_reward_model_scores_what_there_is(
     scores = by_prompt(table, "quality")
     assert isinstance(scores["p1"], float)
     assert scores["p0"] is None
+
+
+def test_a_reward_model_that_gives_no_number_is_named_with_the_row(
+    tmp_path: Path, prompts: Table, responses: Table
+) -> None:
+    folder = save_random("reward", tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    name = "score.weight"
+    save_file(weights | {name: weights[name] * float("nan")}, folder / "model.safetensors")
+    quality = Quality(RewardModel(kind="reward_model", model=Model(name=str(folder))))
+    with pytest.raises(DataError, match="nan for prompt p1 of teacher t") as refused:
+        quality(prompts(("a", None), ("b", None)), responses(("p0", None), ("p1", "yes")))
+    assert str(folder) in str(refused.value)
+
+
+def test_nothing_to_judge_loads_and_asks_nothing(prompts: Table, responses: Table) -> None:
+    engine = {"kind": "transformers", "model": {"name": "/no/where.gguf"}}
+    quality = Quality(Judge.model_validate({"kind": "judge", "engine": engine}))
+    table = quality(prompts(("a", None)), responses(("p0", None)))
+    assert table["outcome"].to_pylist() == ["no_response"]
+    assert quality(prompts(), responses()).num_rows == 0
+    with pytest.raises(ConfigError):
+        quality(prompts(("a", None)), responses(("p0", "x")))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from persyn_ray.config import Recipe
-from persyn_ray.layout import PERSYN, Run, run_of
+from persyn_ray.layout import PERSYN, Run, parts_of, run_of
 from persyn_ray.method.rewards import combine
 from persyn_ray.schemas import ASSIGNMENT, LEARNABILITY, QUALITY, RESPONSES
 from persyn_ray.stages.tables import (
@@ -71,11 +71,19 @@ def write_signals(recipe: Recipe, shard: str, ids: list[str], values: dict[str, 
             for i, (q, _) in pairs
         ]
         learnability = [
-            {"prompt_id": i, "teacher": teacher.name, "learnability": nats, "num_tokens": 1}
+            {
+                "prompt_id": i,
+                "teacher": teacher.name,
+                "log_likelihood": nats,
+                "rank_surprisal": None if nats is None else 5 + nats,
+                "num_tokens": 1,
+                "is_truncated": False,
+            }
             for i, (_, nats) in pairs
         ]
         table = pa.Table.from_pylist(quality[::-1], schema=QUALITY)
-        run.quality(recipe, teacher).write_table(shard, table)
+        (part,) = parts_of(recipe)
+        run.quality(recipe, teacher, part).write_table(shard, table)
         table = pa.Table.from_pylist(learnability, schema=LEARNABILITY)
         run.learnability(recipe, teacher).write_table(shard, table)
 
@@ -100,6 +108,39 @@ def test_rewards_are_the_scaled_signals_mixed_by_alpha(
     np.testing.assert_array_equal(
         rewards.rewards_PM, combine(rewards.quality_PM, rewards.learnability_PM, 0.25, "minmax")
     )
+
+
+def test_several_qualities_are_scaled_and_weighed_over_complete_responses(
+    make_recipe: Make, carry_out: Callable[..., Run]
+) -> None:
+    check, other = {"kind": "exact_match"}, {"kind": "exact_match", "marker": "="}
+    parts = [
+        {"name": "right", "quality": check, "weight": 3},
+        {"name": "good", "quality": other},
+    ]
+    quality = {"kind": "several", "parts": parts}
+    changes = {"prompts.shard_rows": 3, "scoring.alpha": 0.0, "scoring.quality": quality}
+    recipe = make_recipe(changes)
+    run, shard, ids = prepared(recipe, carry_out)
+    # By prompt and teacher; the third prompt's last response is cut, whatever it scored.
+    values = {
+        "right": [(1.0, 0.0, 1.0), (0.0, None, 1.0), (0.0, 1.0, 9.0)],
+        "good": [(-3.0, 1.0, -1.0), (4.0, 9.0, 2.0), (1.0, 2.0, 99.0)],
+    }
+    for part in parts_of(recipe):
+        for m, teacher in enumerate(recipe.teachers):
+            table = [
+                {"prompt_id": i, "teacher": teacher.name, "quality": row[m], "outcome": "scored"}
+                for i, row in zip(ids, values[part.name], strict=True)
+            ]
+            folder = run.quality(recipe, teacher, part)
+            folder.write_table(shard, pa.Table.from_pylist(table, schema=QUALITY))
+    write_responses(recipe, shard, ids, "c", [("stop", "4"), ("stop", "4"), ("length", "4 be")])
+    table = shard_rewards(recipe, shard)
+    expected = [[0.75, 0.25, 0.875], [0.25, None, 0.75], [0.0, 1.0, None]]
+    assert table["quality"].to_pylist() == expected
+    even = make_recipe(changes | {"scoring.scaling": "none"})
+    assert shard_rewards(even, shard)["quality"].to_pylist()[0] == [0.0, 0.25, 0.5]
 
 
 def test_a_teacher_without_any_table_has_no_rewards(
@@ -234,3 +275,20 @@ def test_examples_are_what_the_student_sees(
 def test_counts_add_up() -> None:
     total = ExampleCounts(1, 2, 3, 4, 5, 6) + ExampleCounts(kept=10, looped=1)
     assert total == ExampleCounts(11, 2, 3, 5, 5, 6)
+
+
+def test_the_measure_that_the_recipe_names_counts_and_more_is_better(
+    make_recipe: Make, carry_out: Callable[..., Run]
+) -> None:
+    recipe = make_recipe({"scoring.alpha": 1.0})
+    _, shard, ids = prepared(recipe, carry_out)
+    n = len(ids)
+    nats = {"a": -1.0, "b": -2.0, "c": -3.0}
+    write_signals(recipe, shard, ids, {t: [(1.0, value)] * n for t, value in nats.items()})
+    ratio = make_recipe({"scoring.alpha": 1.0, "scoring.learnability": "rank_surprisal"})
+    likely, ranked = shard_rewards(recipe, shard), shard_rewards(ratio, shard)
+    assert likely["learnability"].to_pylist()[0] == [-1.0, -2.0, -3.0]
+    assert likely["rewards"].to_pylist()[0] == [1.0, 0.5, 0.0]
+    # The ratios are 4, 3 and 2, and a small one is good.
+    assert ranked["learnability"].to_pylist()[0] == [-4.0, -3.0, -2.0]
+    assert ranked["rewards"].to_pylist()[0] == [0.0, 0.5, 1.0]

@@ -8,15 +8,27 @@ from typing import Any
 import pytest
 
 from persyn_ray.config import Recipe
-from persyn_ray.layout import BEFORE, PERSYN, Run, run_of
+from persyn_ray.errors import StepError
+from persyn_ray.layout import BEFORE, PERSYN, Run, parts_of, run_of
 from persyn_ray.method.preferences import count_preferences
 from persyn_ray.pipeline.assigning import write_assignments
 from persyn_ray.schemas import RESPONSES
+from persyn_ray.scoring import ExactMatch
 from persyn_ray.stages.collect import Collect
 from persyn_ray.stages.tables import load_rewards, shard_rewards, shards_of
 from persyn_ray.stages.units import Work, units_of
-from persyn_ray.stages.work import EvaluateShard, RouteShard, Score, check_of, existing
+from persyn_ray.stages.work import (
+    EvaluateShard,
+    RouteShard,
+    Score,
+    check_of,
+    checks_and_models,
+    existing,
+    is_scored,
+)
 from persyn_ray.storage import Folder
+
+from ..engines.fault_server import Call, FaultServer, Reply, answer, failure
 
 Make = Callable[..., Recipe]
 CarryOut = Callable[..., Run]
@@ -156,7 +168,9 @@ def test_only_new_responses_are_scored(
     assert do(Score(recipe), recipe, "parallel") == [1, 0, 0]
     again = folder.read_table(shard)
     assert again["prompt_id"] == whole["prompt_id"]
-    assert again["learnability"].to_pylist() == pytest.approx(whole["learnability"].to_pylist())
+    assert again["log_likelihood"].to_pylist() == pytest.approx(
+        whole["log_likelihood"].to_pylist()
+    )
 
 
 def test_the_two_signals_may_be_scored_apart(
@@ -167,8 +181,105 @@ def test_the_two_signals_may_be_scored_apart(
     do(Score(recipe, learnability=False), recipe, "parallel")
     assert not (run.root / "tables" / "learnability").exists()
     together = carry_out(make_recipe({"student.name": random_llama}), until="score")
-    assert len(rows(together.quality(recipe, recipe.teachers[0]))) == 12
+    (part,) = parts_of(recipe)
+    assert len(rows(together.quality(recipe, recipe.teachers[0], part))) == 12
     assert len(rows(together.learnability(recipe, recipe.teachers[0]))) == 12
+
+
+def grading(server: FaultServer, **settings: Any) -> dict[str, Any]:
+    """A judge at a loopback endpoint that tries once."""
+    address = {"base_url": server.base_url, "api_key_env": None, "attempts": 1}
+    engine = {"kind": "openai", "model": "tiny", **address}
+    return {"kind": "judge", "engine": engine, "rubric": "{prompt} {response}"} | settings
+
+
+def several(**parts: dict[str, Any]) -> dict[str, Any]:
+    weights = {name: part.pop("weight", 1.0) for name, part in parts.items()}
+    named = [{"name": n, "quality": q, "weight": weights[n]} for n, q in parts.items()]
+    return {"kind": "several", "parts": named}
+
+
+def test_another_part_or_weight_scores_no_other_part_anew(
+    make_recipe: Make, carry_out: CarryOut, random_llama: str
+) -> None:
+    def recipe_of(**parts: Any) -> Recipe:
+        return make_recipe({"student.name": random_llama, "scoring.quality": several(**parts)})
+
+    def matching(**settings: Any) -> dict[str, Any]:
+        return {"kind": "exact_match", "marker": "####"} | settings
+
+    def plan(call: Call) -> Reply | None:
+        message = {"role": "assistant", "content": f"Score: {len(call.prompt) % 9 + 1}"}
+        return answer(call, message=message) if call.method == "POST" else None
+
+    with FaultServer(plan) as server:
+        run = carry_out(make_recipe({"student.name": random_llama}), until="score")
+        tables = run.root / "tables"
+        before = state(tables / "quality") | state(tables / "learnability")
+        first = recipe_of(right=matching(), good=grading(server))
+        assert sum(do(Score(first), first, "parallel")) == 36
+        assert len(server.prompts) == 36
+        after = state(tables / "quality") | state(tables / "learnability")
+        assert before.items() <= after.items()
+        # Another weight, name, order, address or number of attempts asks nothing.
+        engine = grading(server)["engine"] | {"attempts": 5}
+        same = recipe_of(better=grading(server, weight=3.0, engine=engine), correct=matching())
+        assert do(Score(same), same, "parallel") == [0, 0, 0]
+        # Another marker checks anew, and asks nothing either.
+        marked = recipe_of(right=matching(marker="#"), good=grading(server))
+        assert sum(do(Score(marked), marked, "parallel")) == 36
+        assert len(server.prompts) == 36
+        # Another rubric asks anew, and checks nothing.
+        other = recipe_of(right=matching(), good=grading(server, rubric="{prompt}: {response}"))
+        checks, models = checks_and_models(other)
+        for shard in shards_of(run, "parallel"):
+            assert is_scored(other, shard, parts=checks)
+            assert not is_scored(other, shard, learnability=False, parts=models)
+            assert not is_scored(other, shard)
+        assert sum(do(Score(other), other, "parallel")) == 36
+        assert len(server.prompts) == 72
+        assert all(is_scored(other, shard) for shard in shards_of(run, "parallel"))
+
+
+def test_what_a_judge_could_not_be_asked_about_is_asked_again(
+    make_recipe: Make, carry_out: CarryOut, random_llama: str
+) -> None:
+    is_down = True
+
+    def plan(call: Call) -> Reply | None:
+        if call.method == "GET":
+            return None
+        if is_down:
+            return failure(503)
+        message = {"role": "assistant", "content": "Score: 3"}
+        return answer(call, message=message)
+
+    with FaultServer(plan) as server:
+        settings = {"student.name": random_llama, "scoring.quality": grading(server)}
+        recipe = make_recipe(settings)
+        run = carry_out(recipe, until="collect")
+        (part,) = parts_of(recipe)
+        folders = [run.quality(recipe, teacher, part) for teacher in recipe.teachers]
+        first, second, third = units_of(shards_of(run, "parallel"))
+        with pytest.raises(StepError, match="not be reached for a single one of 15 responses"):
+            Score(recipe, learnability=False)(first)
+        assert not any(folder.exists() for folder in folders)
+        is_down = False
+        done = Score(recipe, learnability=False)(first)
+        assert (done.rows, done.errors, done.unavailable) == (15, 0, 0)
+        is_down = True  # a judge that has answered before may be away for a while
+        done = Score(recipe, learnability=False)(second)
+        assert (done.rows, done.errors, done.unavailable) == (15, 15, 15)
+        assert not is_scored(recipe, second["shard"], learnability=False)
+        is_down = False
+        score = Score(recipe, learnability=False)
+        assert [score(unit).rows for unit in (first, second, third)] == [0, 15, 6]
+        score.close()
+    grades = [row for folder in folders for row in rows(folder)]
+    assert len(grades) == 36
+    assert {(row["quality"], row["outcome"], row["detail"]) for row in grades} == {
+        (3.0, "scored", "Score: 3")
+    }
 
 
 def test_prompts_that_moved_to_another_shard_are_answered_there_and_scored_once(
@@ -251,3 +362,7 @@ def test_answers_are_checked_as_scored_unless_told_otherwise(make_recipe: Make) 
     assert check_of(make_recipe({"scoring.quality": judge})) is None
     both = make_recipe({"scoring.quality": judge, "evaluate.check": check})
     assert check_of(both) == both.evaluate.check
+    two = make_recipe({"scoring.quality": several(a=judge, b=check), "evaluate.check": None})
+    assert check_of(two) == ExactMatch(kind="exact_match", marker="=")
+    none = make_recipe({"scoring.quality": several(a=judge, b=judge)})
+    assert check_of(none) is None

@@ -1,0 +1,109 @@
+"""The last layer of a language model, applied to few rows at a time and reduced at once.
+
+Its output is as wide as the vocabulary: 8,192 rows of a vocabulary of 152k would take 5 GB of fp32
+logits. Of each row three numbers are kept: how likely the next token was, how many others were
+likelier, and how undecided the model was.
+
+Axes: R rows, D hidden, V vocabulary.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+LOGITS_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
+"""fp32 logits at once; on a CPU more of them leave the caches before they are reduced."""
+REDUCED_BYTES = 8 << 20
+"""fp32 logits reduced at once on a CPU, whose temporary values then stay in the caches."""
+
+
+@dataclass(frozen=True)
+class RowScores:
+    """What is kept of each row; three tensors (R,) on the CPU."""
+
+    log_probs: Tensor
+    """Log-probability of the target, nats."""
+    ranks: Tensor
+    """1 for the likeliest token, 2 for the next; equal ones share the better rank."""
+    entropies: Tensor
+    """Entropy of the prediction, nats."""
+
+
+class Head:
+    """A model's output layer: logits = cap(weight x hidden + bias, scaled)."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.linear: Any = model.get_output_embeddings()
+        config: Any = model.config.get_text_config()
+        self.cap: float | None = getattr(config, "final_logit_softcapping", None)  # Gemma
+        scale: float = getattr(config, "logit_scale", None) or 1.0  # Cohere
+        self.scale = scale / (getattr(config, "logits_scaling", None) or 1.0)  # Granite
+
+    def logits(self, hidden_RD: Tensor) -> Tensor:
+        """Logits (R, V) in fp32."""
+        logits_RV = self.linear(hidden_RD).float()
+        if self.scale != 1:
+            logits_RV = logits_RV.mul_(self.scale)
+        return logits_RV if self.cap is None else logits_RV.div_(self.cap).tanh_().mul_(self.cap)
+
+    def scores(self, hidden_RD: Tensor, targets_R: Tensor) -> RowScores:
+        """The scores of all rows, some of them at a time."""
+        num_rows = _rows_of(LOGITS_BYTES, hidden_RD.device.type, self.linear.weight.shape[0])
+        chunks = zip(hidden_RD.split(num_rows), targets_R.split(num_rows), strict=True)
+        return _joined(
+            reduce_logits(self.logits(hidden), targets.to(hidden.device))
+            for hidden, targets in chunks
+        )
+
+
+class NoHead:
+    """For models whose whole forward pass gives the logits."""
+
+    def scores(self, logits_RV: Tensor, targets_R: Tensor) -> RowScores:
+        """The scores of all rows."""
+        num_rows = _rows_of(LOGITS_BYTES, logits_RV.device.type, logits_RV.shape[1])
+        chunks = zip(logits_RV.split(num_rows), targets_R.split(num_rows), strict=True)
+        return _joined(
+            reduce_logits(logits.float(), targets.to(logits.device)) for logits, targets in chunks
+        )
+
+
+def reduce_logits(logits_RV: Tensor, targets_R: Tensor) -> RowScores:
+    """Log-probability and rank of the targets, and entropy, of fp32 logits."""
+    if logits_RV.device.type != "cpu":
+        return _reduce(logits_RV, targets_R)
+    num_rows = max(1, REDUCED_BYTES // (4 * logits_RV.shape[1]))
+    parts = zip(logits_RV.split(num_rows), targets_R.split(num_rows), strict=True)
+    return _joined(_reduce(logits, targets) for logits, targets in parts)
+
+
+def _reduce(logits_RV: Tensor, targets_R: Tensor) -> RowScores:
+    target_R1 = logits_RV.gather(1, targets_R[:, None])
+    probs_RV = logits_RV.softmax(1)
+    # log sum exp without a second pass of exponentials: the likeliest token's probability is
+    # exp(largest logit - log sum exp).
+    normaliser_R1 = logits_RV.amax(1, keepdim=True) - probs_RV.amax(1, keepdim=True).log()
+    mean_logit_R11 = torch.bmm(probs_RV[:, None, :], logits_RV[:, :, None])
+    is_likelier_RV = (logits_RV > target_R1).view(torch.uint8)
+    return RowScores(
+        (target_R1 - normaliser_R1).squeeze(1).cpu(),
+        1 + is_likelier_RV.sum(1, dtype=torch.int32).cpu(),
+        (normaliser_R1 - mean_logit_R11.squeeze(2)).squeeze(1).cpu(),
+    )
+
+
+def _rows_of(budget: dict[str, int], device: str, vocabulary: int) -> int:
+    return max(1, budget.get(device, budget["cpu"]) // (4 * vocabulary))
+
+
+def _joined(parts: Iterator[RowScores]) -> RowScores:
+    found = list(parts)
+    return RowScores(
+        torch.cat([part.log_probs for part in found]),
+        torch.cat([part.ranks for part in found]),
+        torch.cat([part.entropies for part in found]),
+    )

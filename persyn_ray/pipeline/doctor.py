@@ -1,0 +1,142 @@
+"""`persyn doctor scoring`: do the ways to run this student agree, on this run's own responses?
+
+The reference is the student in float32, one conversation at a time, through its makers' own
+attention. Beside it: packed scoring in float32, in the recipe's precision and in bfloat16, and vLLM
+where it is installed. It runs in this process, on the first device there is; not on Ray.
+"""
+
+import gc
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from persyn_ray import rows
+from persyn_ray.config import Recipe
+from persyn_ray.errors import ConfigError
+from persyn_ray.layout import run_of
+from persyn_ray.method.parity import Parity, compare
+from persyn_ray.models.chat import Example
+from persyn_ray.models.likelihood import Likelihood
+from persyn_ray.models.load import load_causal_lm, on_device
+from persyn_ray.models.reference import plain_log_probs
+from persyn_ray.records import read_record
+from persyn_ray.schemas import RESPONSES
+from persyn_ray.sections import Model
+from persyn_ray.stages.learnability import ToExamples
+from persyn_ray.stages.store import existing
+from persyn_ray.stages.tables import shards_of
+
+NOTHING_YET = "{} holds no responses to score yet: `persyn run RECIPE --until collect` first."
+LogProbs = list[NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One way to score beside the reference."""
+
+    backend: str
+    parity: Parity | None
+    seconds: float
+    note: str = ""
+
+
+def examine(recipe: Recipe, num_prompts: int) -> Iterator[Verdict]:
+    """Each way to score, as soon as it is measured; the reference comes first.
+
+    Raises:
+        ConfigError: the run has no responses yet.
+    """
+    prompts, examples = _sample(recipe, num_prompts)
+    student = recipe.student
+    started = time.monotonic()
+    reference = _plain(student, examples)
+    yield Verdict("reference, float32", None, time.monotonic() - started)
+    for dtype in dict.fromkeys(("float32", student.dtype, "bfloat16")):
+        started = time.monotonic()
+        found, note = _packed(recipe, dtype, examples)
+        seconds = time.monotonic() - started
+        yield Verdict(f"packed, {dtype}", compare(reference, found, prompts), seconds, note)
+    if find_spec("vllm") is None:
+        yield Verdict(f"vllm, {student.dtype}", None, 0.0, "not installed")
+        return
+    started = time.monotonic()
+    found = _vllm(recipe, examples)
+    seconds = time.monotonic() - started
+    yield Verdict(f"vllm, {student.dtype}", compare(reference, found, prompts), seconds)
+
+
+def _sample(recipe: Recipe, num_prompts: int) -> tuple[list[str], list[Example]]:
+    """Responses of all teachers to the first prompts of the parallel set."""
+    run = run_of(recipe)
+    if read_record(run.records, "prompts") is None:
+        raise ConfigError(NOTHING_YET.format(recipe.run))
+    scoring = recipe.scoring
+    to_examples = ToExamples(recipe.student, scoring.max_length, recipe.responses, scoring.too_long)
+    prompts: list[str] = []
+    examples: list[Example] = []
+    for shard in shards_of(run, "parallel"):
+        asked = run.prompts.read_table(shard).slice(0, num_prompts - len(set(prompts)))
+        tables = [existing(run.responses(teacher), shard, RESPONSES) for teacher in recipe.teachers]
+        said = rows.among(pa.concat_tables(tables), "prompt_id", asked["prompt_id"])
+        for one in to_examples(asked, said):
+            if one.example is not None:
+                prompts.append(one.prompt_id)
+                examples.append(one.example)
+        if len(set(prompts)) >= num_prompts:
+            break
+    if not examples:
+        raise ConfigError(NOTHING_YET.format(recipe.run))
+    return prompts, examples
+
+
+def _plain(student: Model, examples: Sequence[Example]) -> LogProbs:
+    model = on_device(_loaded(student, "float32"))
+    found = [plain_log_probs(model, example) for example in examples]
+    del model
+    gc.collect()
+    return found
+
+
+def _packed(recipe: Recipe, dtype: str, examples: Sequence[Example]) -> tuple[LogProbs, str]:
+    model = on_device(_loaded(recipe.student, dtype))
+    likelihood = Likelihood(model, recipe.scoring.tokens_per_batch)
+    found = [scores.log_probs for scores in likelihood(examples)]
+    note = "" if likelihood.is_packed else "padded: this model's attention cannot be packed"
+    del model, likelihood
+    gc.collect()
+    return found, note
+
+
+def _vllm(recipe: Recipe, examples: Sequence[Example]) -> LogProbs:
+    from persyn_ray.engines.vllm_scoring import VllmLikelihood
+
+    scoring = recipe.scoring
+    likelihood = VllmLikelihood(recipe.student, scoring.tokens_per_batch, scoring.arguments)
+    try:
+        return [scores.log_probs for scores in likelihood(examples)]
+    finally:
+        likelihood.close()
+
+
+def _loaded(student: Model, dtype: str) -> PreTrainedModel:
+    return load_causal_lm(student.name, dtype, student.revision, student.trust_remote_code)
+
+
+COLUMNS = ("backend", "mean gap", "largest gap", "pairs flipped", "seconds", "")
+"""Gaps are in nats per token."""
+
+
+def cells(verdict: Verdict) -> tuple[str, ...]:
+    """A verdict under `COLUMNS`."""
+    parity, seconds = verdict.parity, f"{verdict.seconds:.1f}" if verdict.seconds else ""
+    if parity is None:
+        return verdict.backend, "", "", "", seconds, verdict.note
+    flips = f"{parity.num_flips} of {parity.num_pairs}"
+    gaps = f"{parity.mean_gap:.1e}", f"{parity.max_gap:.1e}"
+    return verdict.backend, *gaps, flips, seconds, verdict.note

@@ -1,0 +1,77 @@
+"""Step score: which signals are open, in which actors they are found, and what their settings are.
+
+A check needs no GPU and goes along with the student; reward models and judges have actors of their
+own (`resources.quality`), which hold all of them. Only shards with something open are units, so
+that another quality loads no student and scores nothing else.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from persyn_ray.config import Recipe, StepResources
+from persyn_ray.layout import Run, parts_of, quality_identity
+from persyn_ray.pipeline.collecting import check_teachers
+from persyn_ray.records import Settings
+from persyn_ray.scoring import Judge, Part, Several
+from persyn_ray.stages.units import Progress, Unit, Work, units_of
+from persyn_ray.stages.work import Score, checks_and_models, is_scored
+
+OnPool = Callable[[Callable[[], Work], Sequence[Unit], StepResources, str], Progress]
+
+
+def score(recipe: Recipe, run: Run, shards: Sequence[str], on_pool: OnPool) -> dict[str, Any]:
+    """Find what is open of both signals for some shards; returns counts for the record.
+
+    Raises:
+        ConfigError: a judge cannot work.
+        StepError: a pool failed, or a judge gave no reply at all.
+    """
+    checks, models = checks_and_models(recipe)
+    open_models = [
+        shard
+        for shard in (shards if models else ())
+        if not is_scored(recipe, shard, learnability=False, parts=models)
+    ]
+    if open_models:
+        _check_judges(recipe, models)
+    open_checks = [shard for shard in shards if not is_scored(recipe, shard, parts=checks)]
+    build = partial(Score, recipe, learnability=True, parts=checks)
+    done = on_pool(build, units_of(open_checks), recipe.resources.score, "score")
+    counts = {
+        "rows": _num_scored(recipe, run, shards),
+        "tokens": done.tokens,
+        "nulls": done.errors,
+    }
+    if models:
+        build = partial(Score, recipe, learnability=False, parts=models)
+        done = on_pool(build, units_of(open_models), recipe.resources.quality, "quality")
+        counts["nulls"] += done.errors
+        counts["unavailable"] = done.unavailable
+    return counts
+
+
+def quality_settings(recipe: Recipe) -> Settings:
+    """The recipe's qualities as far as they shape what is stored: without names and weights."""
+    if not isinstance(recipe.scoring.quality, Several):
+        return quality_identity(recipe.scoring.quality)
+    parts = [{"quality": quality_identity(part.quality)} for part in parts_of(recipe)]
+    return {"kind": "several", "parts": parts}
+
+
+def weight_settings(recipe: Recipe) -> Settings:
+    """The weights of several qualities, under the recipe's keys; in the order of their parts."""
+    if not isinstance(recipe.scoring.quality, Several):
+        return {}
+    return {"quality": {"parts": [{"weight": part.weight} for part in parts_of(recipe)]}}
+
+
+def _check_judges(recipe: Recipe, models: Sequence[Part]) -> None:
+    """Refuse judges that cannot work before this step loads anything."""
+    judges = [part.quality.as_teacher() for part in models if isinstance(part.quality, Judge)]
+    check_teachers(judges, recipe)
+
+
+def _num_scored(recipe: Recipe, run: Run, shards: Sequence[str]) -> int:
+    folders = [run.learnability(recipe, teacher) for teacher in recipe.teachers]
+    return sum(f.num_rows(shard) for f in folders for shard in shards if f.exists(shard))

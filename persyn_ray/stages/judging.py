@@ -1,0 +1,135 @@
+"""Judging: a language model reads prompt and response, and its reply holds the grade.
+
+The rubric is filled in one pass, so that what a prompt or a response says is never filled in again.
+Only the judge's own reply is read, without its thinking, and there only the last match of the
+pattern: a response that says "Score: 10" grades nothing. Where no grade can be read the quality is
+unknown, never a guess.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from persyn_ray.config import Responses
+from persyn_ray.engines.base import Conversation, Engine
+from persyn_ray.pool import TeacherPool
+from persyn_ray.schemas import PROMPTS
+from persyn_ray.scoring import Judge
+from persyn_ray.stages.generate import Generate
+from persyn_ray.texts import Tags, without_thinking
+from persyn_ray.verify import Verdict
+
+Row = dict[str, Any]
+Graded = tuple[Verdict, str | None]
+"""A verdict, and the raw output or the failure behind it."""
+
+DETAIL = 2_000  # characters kept of a reply; the grade stands at its end
+UNAVAILABLE = "unavailable"  # outcome of a judge that could not be reached: to be asked again
+PLACEHOLDER = re.compile(r"\{(prompt|response|reference|lowest|highest)\}")
+
+
+class Judging:
+    """A judge and its engine, whose weights are loaded by the first rows.
+
+    Args:
+        section: how thinking is marked in the judge's reply.
+        engine: in place of the one that the recipe names.
+    """
+
+    def __init__(
+        self, how: Judge, section: Responses | None = None, engine: Engine | None = None
+    ) -> None:
+        section = section or Responses()  # pyright: ignore[reportCallIssue]
+        self.how, self.think_tags = how, section.think_tags
+        judge = how.as_teacher()
+        # What counts as a loop in a response is no business of the judge's replies.
+        rules = section.model_copy(update={"loop_repeats": None})
+        self.generate = Generate(judge, TeacherPool((judge.name,)), rules)
+        if engine is not None:
+            self.generate.engine = engine
+
+    def __call__(self, rows: Sequence[Row]) -> list[Graded]:
+        """Grades of rows with `prompt_id`, `teacher`, `messages`, `response` and `reference`."""
+        asked = [row for row in rows if not self._lacks_reference(row)]
+        replies = iter(self.generate(_requests(self.how, asked)).to_pylist() if asked else [])
+        return [
+            _failed("the rubric shows {reference}, and this prompt has none")
+            if self._lacks_reference(row)
+            else self._graded(next(replies))
+            for row in rows
+        ]
+
+    def close(self) -> None:
+        """Give back what the engine holds."""
+        self.generate.close()
+
+    def _lacks_reference(self, row: Row) -> bool:
+        return "{reference}" in self.how.rubric and row["reference"] is None
+
+    def _graded(self, reply: Row) -> Graded:
+        """What a row of RESPONSES from the judge says."""
+        text, ending = reply["response"], reply["finish_reason"]
+        if ending == "unavailable":
+            return Verdict(UNAVAILABLE, None), reply["error"]
+        if text is None:
+            return _failed(reply["error"] or "no reply is recorded for this rubric")
+        # A cut reply has not come to its grade, or shows half of it: "Score: 1" of "Score: 10".
+        grade = grade_of(text, self.how, self.think_tags) if ending == "stop" else None
+        outcome = "ungraded" if grade is None else "scored"
+        return Verdict(outcome, grade), text[-DETAIL:]
+
+
+def grade_of(reply: str, how: Judge, think_tags: Tags) -> float | None:
+    """The grade that a whole reply ends with; None without one, or outside lowest to highest."""
+    matches = list(re.finditer(how.pattern, without_thinking(reply, think_tags)))
+    try:
+        grade = float(matches[-1][1])
+    except (IndexError, TypeError, ValueError):  # no match, an empty group, or no number
+        return None
+    return grade if how.lowest <= grade <= how.highest else None
+
+
+def fill(how: Judge, messages: Conversation, response: str, reference: str | None) -> str:
+    """The rubric with prompt, response and bounds in their places; other braces stay."""
+    values = {
+        "prompt": _plain(messages),
+        "response": response,
+        "reference": reference or "",
+        "lowest": f"{how.lowest:g}",
+        "highest": f"{how.highest:g}",
+    }
+    return PLACEHOLDER.sub(lambda match: values[match[1]], how.rubric)
+
+
+def _plain(messages: Conversation) -> str:
+    """The user's message alone, or a longer conversation with each turn's role before it."""
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in messages)
+
+
+def _requests(how: Judge, rows: Sequence[Row]) -> pa.Table:
+    """One prompt for each row; a seeded judge draws by an id that no other row has."""
+    return pa.Table.from_pylist(
+        [
+            {
+                "prompt_id": f"{row['prompt_id']}:{row['teacher']}",
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": fill(how, row["messages"], row["response"], row["reference"]),
+                    }
+                ],
+                "source": "rubric",
+                "split": "",
+            }
+            for row in rows
+        ],
+        schema=PROMPTS,
+    )
+
+
+def _failed(reason: str) -> Graded:
+    return Verdict("judge_failed", None), reason

@@ -1,0 +1,48 @@
+"""What each teacher's responses are worth together, against plain loops over the stored rows."""
+
+import numpy as np
+import pytest
+
+from persyn_ray.config import Recipe
+from persyn_ray.layout import Run, parts_of
+from persyn_ray.records import read_record
+from persyn_ray.schemas import LEARNABILITY, QUALITY
+from persyn_ray.stages.aggregates import teacher_aggregates
+from persyn_ray.stages.store import existing
+from persyn_ray.stages.tables import load_rewards, shards_of
+
+
+def test_means_are_those_of_the_stored_rows(finished: tuple[Recipe, Run]) -> None:
+    recipe, run = finished
+    shards = shards_of(run, "parallel")
+    found = teacher_aggregates(recipe, shards)
+    rewards = load_rewards(run, shards, len(recipe.teachers))
+    (part,) = parts_of(recipe)
+    for m, teacher in enumerate(recipe.teachers):
+        measured, judged = (
+            [row for s in shards for row in existing(folder, s, schema).to_pylist()]
+            for folder, schema in (
+                (run.learnability(recipe, teacher), LEARNABILITY),
+                (run.quality(recipe, teacher, part), QUALITY),
+            )
+        )
+        of = found[teacher.name]
+        assert of["num_responses"] == len(measured) == 12
+        assert of["mean_reward"] == pytest.approx(np.nanmean(rewards.rewards_PM[:, m]))
+        assert of["mean_quality"] == pytest.approx(np.mean([row["quality"] for row in judged]))
+        losses = [-row["log_likelihood"] for row in measured]
+        tokens = [row["num_tokens"] for row in measured]
+        assert of["mean_loss"] == pytest.approx(np.mean(losses))
+        assert of["token_loss"] == pytest.approx(np.dot(losses, tokens) / sum(tokens))
+        assert of["rank_surprisal"] == pytest.approx(
+            np.mean([row["rank_surprisal"] for row in measured])
+        )
+        assert of["local_log_likelihood"] is None
+        assert "qualities" not in of
+
+
+def test_they_stand_in_the_record_of_step_rewards(finished: tuple[Recipe, Run]) -> None:
+    recipe, run = finished
+    record = read_record(run.records, "rewards")
+    assert record is not None
+    assert set(record.counts["teachers"]) == set(recipe.pool.names)
