@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from persyn_ray.errors import ConfigError
 from persyn_ray.pool import TeacherPool
 from persyn_ray.scoring import Check, Scoring, needs_reference
-from persyn_ray.sections import Model, Section
+from persyn_ray.sections import Model, Section, Student
 from persyn_ray.teachers import Teacher
 
 BASELINES = ("random", "best_constant", "strong", "oracle")
@@ -219,7 +219,7 @@ class Recipe(Section):
     """Run folder: a local path or any fsspec address, shared by all nodes of a cluster."""
     name: str | None = None
     """Title of the report and the data set card."""
-    student: Model
+    student: Student
     teachers: tuple[Teacher, ...]
     prompts: Prompts
     scoring: Scoring

@@ -15,7 +15,7 @@ from typing import Any
 from persyn_ray.config import Recipe
 from persyn_ray.records import fingerprint, read_record
 from persyn_ray.scoring import Part, Several, Single
-from persyn_ray.sections import Model
+from persyn_ray.sections import Student
 from persyn_ray.storage import Folder
 from persyn_ray.teachers import Teacher
 
@@ -176,7 +176,7 @@ class Run:
     def student(self, method: str) -> Folder:
         return self.root / "students" / method
 
-    def student_model(self, recipe: Recipe, student: str) -> Model:
+    def student_model(self, recipe: Recipe, student: str) -> Student:
         """The student before fine-tuning, or as tuned on a method's data."""
         if student == BEFORE:
             return recipe.student

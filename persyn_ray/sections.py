@@ -1,8 +1,8 @@
 """What all sections of a recipe share: strict, frozen models, and how a model is named."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Section(BaseModel):
@@ -26,3 +26,15 @@ class Model(Section):
     """Jinja chat template in place of the tokenizer's own."""
     trust_remote_code: bool = False
     """Run code that comes with the model."""
+
+
+class Student(Model):
+    """The model that is tuned."""
+
+    template_kwargs: dict[str, Any] = Field(default={})
+    """Passed to the chat template wherever the student reads: scoring, fine-tuning, evaluation."""
+
+    @property
+    def model(self) -> Model:
+        """The student as any other model."""
+        return Model(**self.model_dump(exclude={"template_kwargs"}))

@@ -2,8 +2,8 @@
 
 Two checks give the quality of one response, 1 (right) or 0 (wrong): `exact_match` compares the text
 after a marker, `Verifier` compares mathematical answers with math-verify. Its parser and sympy run
-for ever on some texts, and signal-based limits work in no thread but the main one, so every such
-check runs in a process of its own that is killed at a wall-clock limit. Two plain numbers are
+for ever on some texts, and signal-based limits work in no thread but the main one, so such checks
+run in processes that are killed at a wall-clock limit (see `verify_worker`). Two plain numbers are
 compared here, without a process. A check that did not end has quality null: unknown is neither
 right nor wrong.
 
@@ -14,41 +14,58 @@ import json
 import os
 import queue
 import re
+import socket
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from enum import StrEnum
+from typing import TypeVar
 
 from persyn_ray.errors import StepError
+from persyn_ray.verify_worker import READY
 
-START_SECONDS = (
-    120.0  # importing sympy takes 1 s on an idle machine, ten times that on a crowded one
-)
+# Importing sympy takes 1 s on an idle machine, ten times that on a crowded one.
+START_SECONDS = 120.0
+GRACE_SECONDS = 5.0  # past its limit a check is ended by its process, past this the process is
 TAIL = 4_000  # characters searched for an answer that no marker announces; it stands at the end
 ANSWER = 2_000  # longest text taken as an answer behind a marker
+DEPTH = 16  # brackets within brackets that are read: the parser takes seconds for more
 
 _MARKER = "####"
 _NUMBER = re.compile(r"([-+]?)\$?(\d{1,3}(?:,\d{3})+|\d+)?(\.\d+)?")
+_MATHEMATICS = re.compile(r"[\d$\\\[]")  # math-verify finds nothing in a text without one of these
+
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
+
+
+class Outcome(StrEnum):
+    """How a check of one response ended."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    NO_ANSWER = "no_answer"  # the response states none that can be read
+    TIMED_OUT = "timed_out"  # the wall-clock limit came first
+    CRASHED = "crashed"  # the checker failed or ran out of memory
 
 
 @dataclass(frozen=True)
 class Verdict:
     """How a check ended and the quality that follows: 1, 0, or None where the answer is unknown."""
 
-    outcome: str  # correct | wrong | no_answer | timed_out | crashed
+    outcome: str  # an Outcome; qualities that are no check have words of their own
     quality: float | None
 
 
-CORRECT = Verdict("correct", 1.0)
-WRONG = Verdict("wrong", 0.0)
-NO_ANSWER = Verdict("no_answer", 0.0)  # an absent answer is not a right one
-TIMED_OUT = Verdict("timed_out", None)
-CRASHED = Verdict("crashed", None)
+CORRECT = Verdict(Outcome.CORRECT, 1.0)
+WRONG = Verdict(Outcome.WRONG, 0.0)
+NO_ANSWER = Verdict(Outcome.NO_ANSWER, 0.0)  # an absent answer is not a right one
+TIMED_OUT = Verdict(Outcome.TIMED_OUT, None)
+CRASHED = Verdict(Outcome.CRASHED, None)
 _VERDICTS = {
     verdict.outcome: verdict for verdict in (CORRECT, WRONG, NO_ANSWER, TIMED_OUT, CRASHED)
 }
@@ -94,6 +111,21 @@ def plain_number(text: str) -> Decimal | None:
     return Decimal(f"{sign}{whole.replace(',', '')}{fraction}")
 
 
+def is_legible(text: str) -> bool:
+    """Whether math-verify could find an answer in a text, and in less than minutes."""
+    return bool(_MATHEMATICS.search(text)) and all(
+        depth <= DEPTH for line in text.splitlines() for depth in _depths(line)
+    )
+
+
+def _depths(line: str) -> Iterator[int]:
+    depth = 0
+    for character in line:
+        depth += (character in "({[") - (character in ")}]")
+        depth = max(depth, 0)
+        yield depth
+
+
 def _box(text: str) -> str:
     return f"\\boxed{{{text}}}"
 
@@ -114,8 +146,9 @@ def _last_boxed(text: str) -> str | None:
 class Verifier:
     """Checks mathematical answers in killable processes; a context manager.
 
-    A process is started when one is first needed, replaced after a time-out or a crash, and after
-    `checks_per_process` checks, because sympy's caches only grow.
+    A process is started when one is first needed. What compares in it is killed after
+    `timeout_seconds`, may hold `memory_gib`, and is replaced after `checks_per_process` checks,
+    because sympy's caches only grow.
     """
 
     def __init__(
@@ -125,7 +158,7 @@ class Verifier:
         checks_per_process: int = 2_000,
         memory_gib: float = 2.0,
     ) -> None:
-        arguments = (timeout_seconds, checks_per_process, memory_gib)
+        arguments = (timeout_seconds, memory_gib, checks_per_process)
         self._workers = [_Worker(*arguments) for _ in range(num_processes)]
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
@@ -157,16 +190,16 @@ class Verifier:
 
     def _check(self, pair: tuple[str, str]) -> str:
         answers, golds = readings(pair[0]), readings(pair[1], is_reference=True)
-        if not answers[0]:
-            return NO_ANSWER.outcome
+        if not is_legible("\n".join(answers)):
+            return Outcome.NO_ANSWER
         number, gold_number = plain_number(answers[0]), plain_number(golds[0])
         if number is not None and gold_number is not None:
-            return (CORRECT if number == gold_number else WRONG).outcome
+            return Outcome.CORRECT if number == gold_number else Outcome.WRONG
         return self._ask(answers, golds)
 
     def _is_readable(self, reference: str) -> bool:
         golds = readings(reference, is_reference=True)
-        return plain_number(golds[0]) is not None or self._ask((), golds) == CORRECT.outcome
+        return plain_number(golds[0]) is not None or self._ask((), golds) == Outcome.CORRECT
 
     def _ask(self, answers: tuple[str, ...], golds: tuple[str, ...]) -> str:
         worker = self._idle.get()
@@ -175,7 +208,7 @@ class Verifier:
         finally:
             self._idle.put(worker)
 
-    def _map(self, function: Any, items: Sequence[Any]) -> list[Any]:
+    def _map(self, function: Callable[[_Item], _Answer], items: Sequence[_Item]) -> list[_Answer]:
         if len(self._workers) == 1:
             return [function(item) for item in items]
         with ThreadPoolExecutor(len(self._workers)) as threads:
@@ -183,86 +216,77 @@ class Verifier:
 
 
 class _Worker:
-    """One checking process (see `verify_worker`) and its wall-clock limit."""
+    """One checking process (see `verify_worker`) and the socket to it."""
 
-    def __init__(self, timeout_seconds: float, checks: int, memory_gib: float) -> None:
-        self._timeout, self._checks, self._memory_gib = timeout_seconds, checks, memory_gib
+    def __init__(self, timeout_seconds: float, memory_gib: float, checks: int) -> None:
+        self._timeout = timeout_seconds
+        self._arguments = [str(timeout_seconds), str(memory_gib), str(checks)]
         self._process: subprocess.Popen[bytes] | None = None
-        self._num_checks = 0
+        self._socket: socket.socket | None = None
 
     def ask(self, answers: tuple[str, ...], golds: tuple[str, ...]) -> str:
         """Outcome of one check; `timed_out` or `crashed` when the process had to be given up."""
-        if self._process is None or self._num_checks >= self._checks:
+        if self._socket is None:
             self._start()
-        self._num_checks += 1
-        outcome, was_killed = self._exchange((answers, golds), self._timeout)
-        if was_killed or outcome is None:
+        assert self._socket is not None
+        # Texts may hold half a surrogate pair, which UTF-8 proper cannot.
+        request = json.dumps((answers, golds), ensure_ascii=False).encode("utf-8", "surrogatepass")
+        try:
+            self._socket.settimeout(self._timeout + GRACE_SECONDS)
+            self._socket.send(request)
+            outcome = self._socket.recv(64).decode()
+        except TimeoutError:
             self.stop()
-        # An answer that arrived in the instant of the kill still counts.
-        return outcome or (TIMED_OUT if was_killed else CRASHED).outcome
+            return Outcome.TIMED_OUT
+        except OSError:
+            outcome = ""
+        if not outcome:  # the process is dead
+            self.stop()
+        return outcome or Outcome.CRASHED
 
     def stop(self) -> None:
-        """Kill the process, if there is one."""
-        if self._process is None:
-            return
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            try:
-                pipe.close()  # pyright: ignore[reportOptionalMemberAccess]
-            except OSError:  # bytes that the dead process never read
-                continue
-        self._process = None
+        """Kill the process, if there is one; what it forked dies with it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        if self._socket is not None:
+            self._socket.close()
+        self._process = self._socket = None
 
     def _start(self) -> None:
-        self.stop()
-        command = [sys.executable, "-m", "persyn_ray.verify_worker"]
-        command += [str(self._timeout), str(self._memory_gib)]
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        descriptor = theirs.fileno()
+        command = [sys.executable, "-m", "persyn_ray.verify_worker", str(descriptor)]
         # The parent's import path, as Ray and virtual environments have shaped it.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        with tempfile.TemporaryFile() as complaints:
+        with tempfile.TemporaryFile() as complaints, theirs:
             # A session of its own keeps Ctrl-C, meant for the run, away from the process.
             self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                command + self._arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=complaints,
                 stderr=complaints,
                 env=environment,
+                pass_fds=(descriptor,),
                 start_new_session=True,
             )
-            self._num_checks = 0
-            hello, was_killed = self._exchange(((), ("1",)), START_SECONDS)
-            if hello is None:
+            theirs.close()  # else a process that dies would not be noticed
+            why = self._why_not_ready()
+            if why is not None:
                 self.stop()
                 complaints.seek(0)
-                why = f"not ready in {START_SECONDS:.0f} s" if was_killed else "it died"
                 tail = complaints.read().decode(errors="replace")[-2_000:]
                 raise StepError(
                     f"The process that checks answers did not start: {why}. {tail}\n"
                     "scoring.quality.kind exact_answer needs the package math-verify."
                 )
 
-    def _exchange(self, message: Any, limit: float) -> tuple[str | None, bool]:
-        """Send a message; return the reply (None from a dead process) and whether time was up."""
-        process, killed = self._process, threading.Event()
-        assert process is not None
-        assert process.stdin is not None
-        assert process.stdout is not None
-
-        def kill() -> None:  # ends a blocked write as well as a blocked read
-            killed.set()
-            process.kill()
-
-        timer = threading.Timer(limit, kill)
-        timer.start()
+    def _why_not_ready(self) -> str | None:
+        assert self._socket is not None
+        self._socket.settimeout(START_SECONDS)
         try:
-            data = json.dumps(message).encode()  # escapes what UTF-8 cannot hold
-            process.stdin.write(len(data).to_bytes(4, "big") + data)
-            process.stdin.flush()
-            reply = process.stdout.readline().decode().strip() or None
-        except OSError:
-            reply = None
-        finally:
-            timer.cancel()
-            timer.join()
-        return reply, killed.is_set()
+            return None if self._socket.recv(64) == READY else "it died"
+        except TimeoutError:
+            return f"not ready in {START_SECONDS:.0f} s"
+        except OSError as error:
+            return str(error)

@@ -164,6 +164,12 @@ class _NeverFollowed:
         return False
 
 
+def test_responses_are_not_written_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    reference = told({"id": "language:response_language", "language": "en"})
+    assert follows("1234567", reference, loose=False) == CORRECT
+    assert "1234567" not in caplog.text
+
+
 def test_verdicts_on_short_texts_do_not_change() -> None:
     reference = told({"id": "language:response_language", "language": "en"})
     verdicts = {follows("a an la", reference, loose=False) for _ in range(20)}

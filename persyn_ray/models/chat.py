@@ -16,19 +16,16 @@ This module does not truncate and does not pad.
 """
 
 import re
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple, TypedDict
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from persyn_ray.errors import ConfigError, DataError
+from persyn_ray.models.neutral import controls, encode_text, neutralise, tokenizer_name
 
-ZERO_WIDTH_JOINER = "\u200d"
-REPLACEMENT = "\ufffd"
 THINK, END_OF_THINKING = (
     "<think>",
     "</think>",
@@ -72,7 +69,9 @@ def encode_prompt(
     """
     if neutral:
         messages = _neutral_messages(tokenizer, messages)
-    return _encode(tokenizer, _render(tokenizer, messages, add_generation_prompt, template_kwargs))
+    return encode_text(
+        tokenizer, _render(tokenizer, messages, add_generation_prompt, template_kwargs)
+    )
 
 
 def encode_example(
@@ -94,78 +93,11 @@ def encode_example(
     chat = _Chat(tokenizer, messages, template_kwargs)
     prompt_text = chat.prompt()
     turn_text, is_ended = _turn(chat, prompt_text, response)
-    prompt_ids = _encode(tokenizer, prompt_text)
+    prompt_ids = encode_text(tokenizer, prompt_text)
     turn_ids = _ids_after(tokenizer, prompt_ids, prompt_text, turn_text)
     if not is_ended:
         turn_ids = [*turn_ids, _end_of_text(tokenizer)]
     return Example(prompt_ids + turn_ids, len(prompt_ids))
-
-
-def neutralise(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """Text that holds no control token of the tokenizer, is valid Unicode and has no NUL.
-
-    Harmless text comes back unchanged. A control token is broken up by a zero-width joiner; where
-    the tokenizer's own normalisation would undo that, by a space. The result is checked by
-    tokenising it.
-
-    Raises:
-        DataError: the text still tokenises to a control token.
-    """
-    control_ids, _ = _controls(tokenizer)
-    for candidate in _attempts(tokenizer, _valid_unicode(text)):
-        if control_ids.isdisjoint(_encode(tokenizer, candidate)):
-            return candidate
-    raise DataError(
-        f"A text holds control tokens of {_name(tokenizer)} that cannot be broken up: "
-        f"{text[:200]!r}. Take the prompt out, or change the tokenizer."
-    )
-
-
-def _attempts(tokenizer: PreTrainedTokenizerBase, text: str) -> Iterator[str]:
-    _, pattern = _controls(tokenizer)
-    yield text
-    yield _break_up(re.compile(pattern), text, ZERO_WIDTH_JOINER)
-    folded = "".join(c for c in unicodedata.normalize("NFKC", text) if not _is_invisible(c))
-    yield _break_up(re.compile(pattern, re.IGNORECASE), folded, " ")
-
-
-def _break_up(pattern: re.Pattern[str], text: str, wedge: str) -> str:
-    # Repeated, because control tokens may overlap: every round parts two neighbours, so it ends.
-    while pattern.search(text):
-        text = pattern.sub(lambda match: _wedged(match.group(), wedge), text)
-    return text
-
-
-def _is_invisible(character: str) -> bool:
-    return unicodedata.category(character) == "Cf"
-
-
-def _wedged(token: str, wedge: str) -> str:
-    return REPLACEMENT if len(token) == 1 else token[0] + wedge + token[1:]
-
-
-def _valid_unicode(text: str) -> str:
-    # A lone surrogate cannot be tokenised at all; NUL ends strings in some engines.
-    joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return joined.replace("\0", REPLACEMENT)
-
-
-@lru_cache(maxsize=16)
-def _controls(tokenizer: PreTrainedTokenizerBase) -> tuple[frozenset[int], str]:
-    """Ids that only a template may write, and a pattern that finds their text.
-
-    The unknown token is none of them: ordinary text makes it. Added tokens that are not special
-    (`<think>` in some vocabularies) are text like any other.
-    """
-    names: dict[str, Any] = dict(tokenizer.special_tokens_map)
-    unknown = names.pop("unk_token", None)
-    tokens = {added.content for added in tokenizer.added_tokens_decoder.values() if added.special}
-    tokens |= set(tokenizer.all_special_tokens)
-    if unknown not in names.values():  # in some vocabularies it also ends the text
-        tokens -= {unknown}
-    ids: Any = tokenizer.convert_tokens_to_ids(sorted(tokens))
-    longest_first = sorted(tokens, key=lambda token: (-len(token), token))
-    return frozenset(ids), "|".join(map(re.escape, longest_first)) or r"(?!)"
 
 
 def _neutral_messages(
@@ -188,8 +120,8 @@ def _render(
 ) -> str:
     if not tokenizer.chat_template:
         raise ConfigError(
-            f"The tokenizer of {_name(tokenizer)} has no chat template: set `chat_template` on the "
-            "model."
+            f"The tokenizer of {tokenizer_name(tokenizer)} has no chat template: set "
+            "`chat_template` on the model."
         )
     try:
         text = tokenizer.apply_chat_template(
@@ -201,16 +133,11 @@ def _render(
     except TemplateError as error:
         roles = [message["role"] for message in messages]
         raise DataError(
-            f"The chat template of {_name(tokenizer)} refuses a conversation with the roles "
-            f"{roles}: {error}. Change the conversation or `system_prompt`, or set `chat_template` "
-            "on the model."
+            f"The chat template of {tokenizer_name(tokenizer)} refuses a conversation with the "
+            f"roles {roles}: {error}. Change the conversation or `system_prompt`, or set "
+            "`chat_template` on the model."
         ) from error
     return str(text)
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    # The template has written every control token already, the first one included.
-    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
 @dataclass(frozen=True)
@@ -286,7 +213,7 @@ def _begun(opened: str, response: str) -> str | None:
 
 def _pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> list[_Piece]:
     """A text in pieces without white space around them, so that only that may differ."""
-    _, pattern = _controls(tokenizer)
+    _, pattern = controls(tokenizer)
     pieces, end = [], 0
     for part in re.split(f"({pattern}|{THINK}|{END_OF_THINKING})", text):
         end += len(part)
@@ -300,7 +227,7 @@ def _texts(pieces: Sequence[_Piece]) -> list[str]:
 
 
 def _is_control(tokenizer: PreTrainedTokenizerBase, pieces: Sequence[_Piece], number: int) -> bool:
-    _, pattern = _controls(tokenizer)
+    _, pattern = controls(tokenizer)
     return number < len(pieces) and re.fullmatch(pattern, pieces[number].text) is not None
 
 
@@ -330,7 +257,7 @@ def _require_header(chat: _Chat, prompt_text: str, lead: Sequence[_Piece]) -> No
     if chat.prompt(add_generation_prompt=False) == prompt_text:
         header = " ".join(_texts(lead))
         raise DataError(
-            f"The chat template of {_name(chat.tokenizer)} writes no generation prompt: "
+            f"The chat template of {tokenizer_name(chat.tokenizer)} writes no generation prompt: "
             f"{header[:80]!r} would count as response. Set a `chat_template` on the model that "
             "heeds `add_generation_prompt`."
         )
@@ -354,7 +281,7 @@ def _rewritten(chat: _Chat, what: str, ours: str, theirs: str, advice: str = "")
     elif what == "response" and END_OF_THINKING in ours:
         advice = "Where only thinking is dropped, `responses.thinking: strip` drops it everywhere. "
     return DataError(
-        f"The chat template of {_name(chat.tokenizer)} rewrites the {what}: after "
+        f"The chat template of {tokenizer_name(chat.tokenizer)} rewrites the {what}: after "
         f"{ours[max(0, place - 40) : place]!r} the {what} goes on {ours[place : place + 60]!r} and "
         f"the answered conversation {theirs[place : place + 60]!r}. {advice}Set a `chat_template` "
         f"on the model that keeps the {what}, or its `template_kwargs`."
@@ -365,15 +292,15 @@ def _ids_after(
     tokenizer: PreTrainedTokenizerBase, prompt_ids: list[int], prompt_text: str, text: str
 ) -> list[int]:
     """Ids after the prompt, though a token may want to span the border (two line breaks, say)."""
-    full_ids = _encode(tokenizer, prompt_text + text)
+    full_ids = encode_text(tokenizer, prompt_text + text)
     if full_ids[: len(prompt_ids)] == prompt_ids:
         return full_ids[len(prompt_ids) :]
-    ids = _encode(tokenizer, text)
+    ids = encode_text(tokenizer, text)
     if _decode(tokenizer, prompt_ids + ids) != _decode(tokenizer, full_ids):
         raise DataError(
             "The prompt's token ids are no prefix of the answered conversation's under the chat "
-            f"template of {_name(tokenizer)}: set a `chat_template` on the model that ends the "
-            "prompt where a token ends."
+            f"template of {tokenizer_name(tokenizer)}: set a `chat_template` on the model that "
+            "ends the prompt where a token ends."
         )
     return ids
 
@@ -383,7 +310,7 @@ def _end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
     end_of_text: Any = tokenizer.eos_token_id
     if end_of_text is None:
         raise ConfigError(
-            f"Neither the chat template nor the tokenizer of {_name(tokenizer)} has an "
+            f"Neither the chat template nor the tokenizer of {tokenizer_name(tokenizer)} has an "
             "end-of-turn token: set `chat_template` on the model."
         )
     return end_of_text
@@ -391,7 +318,3 @@ def _end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(list(ids)))
-
-
-def _name(tokenizer: PreTrainedTokenizerBase) -> str:
-    return repr(tokenizer.name_or_path or type(tokenizer).__name__)

@@ -12,8 +12,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from persyn_ray.errors import DataError
-from persyn_ray.models.chat import Message, encode_prompt, neutralise
+from persyn_ray.models.chat import Message, encode_prompt
 from persyn_ray.models.collate import batches_by_tokens, pad_right
+from persyn_ray.models.neutral import neutralise
 
 Conversation = tuple[Sequence[Message], str]
 Row = dict[str, list[int]]

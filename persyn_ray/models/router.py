@@ -34,10 +34,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
 
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.models.chat import Message, encode_prompt, neutralise
+from persyn_ray.models.chat import Message, encode_prompt
 from persyn_ray.models.collate import batches_by_tokens, pad_right
 from persyn_ray.models.load import load_backbone
 from persyn_ray.models.losses import bradley_terry_loss
+from persyn_ray.models.neutral import neutralise
 from persyn_ray.pool import TeacherPool
 
 Pooling = Literal["auto", "last", "mean"]

@@ -27,7 +27,7 @@ from persyn_ray.models.load import load_causal_lm, on_device
 from persyn_ray.models.reference import plain_log_probs
 from persyn_ray.records import read_record
 from persyn_ray.schemas import RESPONSES
-from persyn_ray.sections import Model
+from persyn_ray.sections import Student
 from persyn_ray.stages.learnability import ToExamples
 from persyn_ray.stages.store import existing
 from persyn_ray.stages.tables import shards_of
@@ -95,7 +95,7 @@ def _sample(recipe: Recipe, num_prompts: int) -> tuple[list[str], list[Example]]
     return prompts, examples
 
 
-def _plain(student: Model, examples: Sequence[Example]) -> LogProbs:
+def _plain(student: Student, examples: Sequence[Example]) -> LogProbs:
     model = on_device(_loaded(student, "float32"))
     found = [plain_log_probs(model, example) for example in examples]
     del model
@@ -124,7 +124,7 @@ def _vllm(recipe: Recipe, examples: Sequence[Example]) -> LogProbs:
         likelihood.close()
 
 
-def _loaded(student: Model, dtype: str) -> PreTrainedModel:
+def _loaded(student: Student, dtype: str) -> PreTrainedModel:
     return load_causal_lm(student.name, dtype, student.revision, student.trust_remote_code)
 
 

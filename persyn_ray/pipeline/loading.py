@@ -1,17 +1,24 @@
-"""Step prompts: read, de-duplicate, split, and lay the prompts down in shards of one split each."""
+"""Step prompts: read, de-duplicate, split, and lay the prompts down in shards of one split each.
 
+Every reference that a check compares with is read once here; prompts whose reference it cannot read
+become dead letters, rather than nulls in every teacher's scores.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from persyn_ray import rows
-from persyn_ray.config import Recipe
+from persyn_ray.config import Prompts, Recipe
+from persyn_ray.errors import DataError
 from persyn_ray.layout import Run
 from persyn_ray.prompts import LoadedPrompts, load_prompts, split_prompts
-from persyn_ray.schemas import PROMPTS, conform
-from persyn_ray.scoring import RewardModel
+from persyn_ray.schemas import DEAD_LETTERS, PROMPTS, conform
+from persyn_ray.scoring import ExactAnswer, Instructions, Judge, RewardModel, Several, Single
 from persyn_ray.stages.work import check_of
 from persyn_ray.storage import shard_name
+from persyn_ray.verify import Verifier
 
 SPLITS = ("parallel", "heldout", "routed")
 
@@ -20,17 +27,21 @@ def read_prompts(recipe: Recipe) -> LoadedPrompts:
     """All prompts of a recipe with their splits; held-out ones may come from a file of their own.
 
     A prompt in both files is held out, so that nobody trains on it, and counts as a duplicate.
+
+    Raises:
+        ConfigError: files are not there, or hold fewer prompts than the recipe asks for.
+        DataError: a file is damaged, no row is a prompt, or no reference can be read.
     """
     section, path = recipe.prompts, recipe.evaluate.path
-    checks_heldout = check_of(recipe) is not None
-    needs_reference = not isinstance(recipe.scoring.quality, RewardModel)
+    quality, check = recipe.scoring.quality, check_of(recipe)
+    scored = [part.quality for part in quality.parts] if isinstance(quality, Several) else [quality]
+    checked = [] if check is None else [check]
     if path is None:
-        needs_reference |= checks_heldout and section.num_heldout > 0
-        loaded = load_prompts(section, require_reference=needs_reference)
+        loaded = _load(section, None, scored + (checked if section.num_heldout else []))
         table = split_prompts(loaded.table, section.num_parallel, section.num_heldout, section.seed)
         return LoadedPrompts(table, loaded.dead, loaded.num_duplicates)
-    loaded = load_prompts(section, require_reference=needs_reference)
-    apart = load_prompts(section, path, require_reference=checks_heldout)
+    loaded = _load(section, None, scored)
+    apart = _load(section, path, checked)
     ours = rows.without(loaded.table, "prompt_id", apart.table["prompt_id"])
     splits = pa.array(["heldout"] * apart.table.num_rows, pa.string())
     heldout = conform(apart.table.append_column("split", splits), PROMPTS, "held-out prompts")
@@ -39,6 +50,69 @@ def read_prompts(recipe: Recipe) -> LoadedPrompts:
         pa.concat_tables([loaded.dead, apart.dead]),
         loaded.num_duplicates + apart.num_duplicates + loaded.table.num_rows - ours.num_rows,
     )
+
+
+def needs_reference(quality: Single) -> bool:
+    """Whether a quality compares with references, or shows them to a judge."""
+    if isinstance(quality, Judge):
+        return "{reference}" in quality.rubric
+    return not isinstance(quality, RewardModel)
+
+
+def _load(
+    section: Prompts, path: str | Sequence[str] | None, qualities: Sequence[Single]
+) -> LoadedPrompts:
+    """The prompts of a file whose references all the qualities can read."""
+    loaded = load_prompts(section, path, any(map(needs_reference, qualities)))
+    references = loaded.table["reference"].drop_null().unique().to_pylist()
+    unreadable: dict[str, str] = {}
+    for quality in qualities:
+        unreadable |= _unreadable(quality, references)
+    refused = rows.among(loaded.table, "reference", pa.array(list(unreadable), pa.string()))
+    if not refused.num_rows:
+        return loaded
+    if refused.num_rows == loaded.table.num_rows:
+        first = refused.slice(0, 5).to_pylist()
+        found = [
+            (row["prompt_id"], row["reference"], unreadable[row["reference"]]) for row in first
+        ]
+        raise DataError(
+            f"None of {refused.num_rows} references in {path or section.path!r}, column "
+            f"{section.reference_column!r}, can be read. The first prompts, their references and "
+            f"why: {found!r:.2000}. Set prompts.reference_column or scoring.quality."
+        )
+    letters = [_letter(row, unreadable[row["reference"]]) for row in refused.to_pylist()]
+    return LoadedPrompts(
+        rows.without(loaded.table, "prompt_id", refused["prompt_id"]),
+        pa.concat_tables([loaded.dead, pa.Table.from_pylist(letters, schema=DEAD_LETTERS)]),
+        loaded.num_duplicates,
+    )
+
+
+def _unreadable(quality: Single, references: Sequence[str]) -> dict[str, str]:
+    """References that a check finds nothing in to compare with, and why."""
+    if isinstance(quality, ExactAnswer):
+        with Verifier(
+            quality.timeout_seconds, quality.processes, memory_gib=quality.memory_gib
+        ) as verifier:
+            positions = verifier.check_references(references)
+        return {references[index]: "exact_answer finds no answer in it" for index in positions}
+    if isinstance(quality, Instructions):
+        from persyn_ray.instructions import why_unreadable  # it loads packages, 2 s
+
+        found = [(reference, why_unreadable(reference)) for reference in references]
+        return {reference: why for reference, why in found if why is not None}
+    return {}
+
+
+def _letter(prompt: dict[str, Any], why: str) -> dict[str, str | None]:
+    return {
+        "step": "prompts",
+        "prompt_id": prompt["prompt_id"],
+        "teacher": None,
+        "reason": "unreadable_reference",
+        "detail": f"{prompt['source']}: reference {prompt['reference']!r}: {why}",
+    }
 
 
 def write_prompts(recipe: Recipe, run: Run) -> dict[str, Any]:

@@ -207,7 +207,9 @@ def _finetune_loop(config: dict[str, Any]) -> None:
     recipe: Recipe = _prepare(config, config["recipe"].resources.finetune)
     _prepare_deepspeed(recipe.resources.finetune)
     run, student = run_of(recipe), recipe.student
-    tokenizer = load.load_tokenizer(student.name, student.revision, student.chat_template)
+    tokenizer = load.load_tokenizer(
+        student.name, student.revision, student.chat_template, student.trust_remote_code
+    )
     for method in config["methods"]:
         if not run.student(method).exists("finetune.json"):
             _finetune_one(recipe, method, tokenizer)
@@ -254,7 +256,12 @@ def _encoded(recipe: Recipe, method: str, tokenizer: Any) -> tuple[list[Any], in
     from persyn_ray.models.chat import encode_example
 
     encoded = [
-        encode_example(tokenizer, row["messages"][:-1], row["messages"][-1]["content"])
+        encode_example(
+            tokenizer,
+            row["messages"][:-1],
+            row["messages"][-1]["content"],
+            recipe.student.template_kwargs,
+        )
         for _, table in run_of(recipe).examples(method).tables()
         for row in table.to_pylist()
     ]

@@ -6,18 +6,19 @@ from persyn_ray import config, teachers
 from persyn_ray.pool import TeacherPool
 from persyn_ray.schemas import EVALUATIONS, PROMPTS, RESPONSES, conform
 from persyn_ray.scoring import Check
-from persyn_ray.sections import Model
+from persyn_ray.sections import Student
 from persyn_ray.stages.generate import Generate
 from persyn_ray.stages.quality import Quality
 
 
-def student_as_teacher(student: str, model: Model, section: config.Evaluate) -> teachers.Teacher:
+def student_as_teacher(student: str, model: Student, section: config.Evaluate) -> teachers.Teacher:
     """A student answers by the same engine that teachers use, greedily."""
     return teachers.Teacher(
         name=student,
         engine=teachers.TransformersEngine(
-            kind="transformers", model=model, batch_size=section.batch_size
+            kind="transformers", model=model.model, batch_size=section.batch_size
         ),
+        template_kwargs=model.template_kwargs,
         sampling=teachers.Sampling(max_tokens=section.max_tokens, temperature=0.0, top_p=1.0),
     )
 
@@ -30,7 +31,7 @@ class Evaluate:
     def __init__(
         self,
         student: str,
-        model: Model,
+        model: Student,
         section: config.Evaluate,
         check: Check,
     ) -> None:

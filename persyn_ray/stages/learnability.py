@@ -24,7 +24,7 @@ from persyn_ray.models.load import (
     on_device,
 )
 from persyn_ray.schemas import LEARNABILITY, conform
-from persyn_ray.sections import Model
+from persyn_ray.sections import Student
 from persyn_ray.stages.pairing import paired
 
 Score = Callable[[Sequence[Example], Sequence[str]], list[TokenScores]]
@@ -52,7 +52,7 @@ class ToExamples:
 
     def __init__(
         self,
-        student: Model,
+        student: Student,
         max_length: int | None = None,
         responses: Responses | None = None,
         too_long: Literal["null", "truncate"] = "null",
@@ -60,6 +60,7 @@ class ToExamples:
         code = student.trust_remote_code
         self.tokenizer = load_tokenizer(student.name, student.revision, student.chat_template, code)
         self.section, self.too_long = responses, too_long
+        self.template_kwargs = student.template_kwargs
         context = context_length(load_config(student.name, student.revision, code))
         self.max_length = min(length for length in (max_length, context, 1 << 30) if length)
 
@@ -73,7 +74,9 @@ class ToExamples:
         """The tokenised pair, and whether it was cut."""
         if not row["response"]:
             return None, False
-        example = encode_example(self.tokenizer, row["messages"], row["response"])
+        example = encode_example(
+            self.tokenizer, row["messages"], row["response"], self.template_kwargs
+        )
         if len(example.ids) <= self.max_length:
             return example, False
         if self.too_long == "null" or example.num_prompt_tokens >= self.max_length:
@@ -88,7 +91,7 @@ class Learnability:
 
     def __init__(
         self,
-        student: Model,
+        student: Student,
         tokens_per_batch: int = 8192,
         max_length: int | None = None,
         responses: Responses | None = None,

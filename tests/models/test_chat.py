@@ -5,7 +5,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.models.chat import Example, Message, encode_example, encode_prompt, neutralise
+from persyn_ray.models.chat import Example, Message, encode_example, encode_prompt
+from persyn_ray.models.neutral import neutralise
 from persyn_ray.models.random_init import CHATML, byte_tokenizer, encoder_tokenizer
 
 LLAMA3 = (

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from persyn_ray.errors import DataError
-from persyn_ray.models.chat import Example, Message, encode_example, encode_prompt, neutralise
+from persyn_ray.models.chat import Example, Message, encode_example, encode_prompt
 from persyn_ray.models.collate import IGNORED, sft_collator
+from persyn_ray.models.neutral import neutralise
 
 from .templates import (
     FAMILIES,

@@ -155,7 +155,13 @@ def test_recorded_answers_are_counted_in_the_students_tokens(
     names, shard = ids(run), shards_of(run, "parallel")[0]
     for teacher, counts in zip(recipe.teachers, ((10, 20), (30, 60)), strict=True):
         rows = [
-            {"prompt_id": i, "teacher": teacher.name, "log_likelihood": -1.0, "num_tokens": n, "is_truncated": False}
+            {
+                "prompt_id": i,
+                "teacher": teacher.name,
+                "log_likelihood": -1.0,
+                "num_tokens": n,
+                "is_truncated": False,
+            }
             for i, n in zip(names[:2], counts, strict=True)
         ]
         table = pa.Table.from_pylist(rows, schema=LEARNABILITY)

@@ -10,7 +10,8 @@ import pytest
 from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.layout import run_of
-from persyn_ray.pipeline.loading import write_prompts
+from persyn_ray.pipeline.loading import needs_reference, write_prompts
+from persyn_ray.scoring import Judge
 
 Make = Callable[..., Recipe]
 JUDGE = {"scoring.quality": {"kind": "reward_model", "model": {"name": "judge"}}}
@@ -161,3 +162,108 @@ def test_only_held_out_problems_need_answers_when_a_reward_model_scores(
     counts = write_prompts(recipe, run_of(recipe))
     assert counts["splits"] == {"parallel": 12, "heldout": 2, "routed": 8}
     assert counts["errors"] == 1
+
+
+EXACT = {"scoring.quality": {"kind": "exact_answer"}}
+NO_COMMA = '[{"id": "punctuation:no_comma"}]'
+
+
+def answered(*references: str) -> list[dict[str, Any]]:
+    return [
+        {"prompt": f"Problem {number}?", "answer": reference, "task": "solve"}
+        for number, reference in enumerate(references)
+    ]
+
+
+def letters(recipe: Recipe) -> list[dict[str, Any]]:
+    tables = run_of(recipe).dead_letters("prompts").tables()
+    return [row for _, table in tables for row in table.to_pylist()]
+
+
+def without_splits(path: str, num_parallel: int = 2) -> dict[str, Any]:
+    return {
+        "prompts.path": path,
+        "prompts.num_parallel": num_parallel,
+        "prompts.num_heldout": 0,
+    }
+
+
+def test_references_that_no_check_can_read_are_buried_with_their_prompt(
+    make_recipe: Make, tmp_path: Path
+) -> None:
+    path = jsonl(tmp_path / "some.jsonl", *answered("72", "\\frac{1}{2}", "???", "x+1"))
+    recipe = make_recipe(EXACT | without_splits(path))
+    counts = write_prompts(recipe, run_of(recipe))
+    assert (counts["rows"], counts["errors"]) == (3, 1)
+    (letter,) = letters(recipe)
+    assert letter["reason"] == "unreadable_reference"
+    assert "???" in letter["detail"]
+    assert letter["prompt_id"] is not None
+    assert "Problem 2?" not in texts(recipe)
+
+
+def test_plain_numbers_are_references_that_start_no_process(
+    make_recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persyn_ray.verify.sys.executable", "/no/such/python")
+    recipe = make_recipe(EXACT)
+    assert write_prompts(recipe, run_of(recipe))["errors"] == 0
+
+
+def test_when_no_reference_can_be_read_the_first_prompts_are_named(
+    make_recipe: Make, tmp_path: Path
+) -> None:
+    path = jsonl(tmp_path / "none.jsonl", *answered("???", "\\frac{"))
+    recipe = make_recipe(EXACT | without_splits(path))
+    with pytest.raises(DataError, match=r"None of 2 references.*Set prompts\.reference_column"):
+        write_prompts(recipe, run_of(recipe))
+
+
+def test_a_part_of_several_and_the_check_of_held_out_problems_read_references_too(
+    make_recipe: Make, tmp_path: Path
+) -> None:
+    path = jsonl(tmp_path / "some.jsonl", *answered("1", "2", "???"))
+    parts = [
+        {"name": "right", "quality": {"kind": "exact_answer"}},
+        {"name": "good", "quality": {"kind": "reward_model", "model": {"name": "judge"}}},
+    ]
+    several = {"scoring.quality": {"kind": "several", "parts": parts}}
+    recipe = make_recipe(several | without_splits(path))
+    assert write_prompts(recipe, run_of(recipe))["errors"] == 1
+    changes = JUDGE | without_splits(path) | {"evaluate.check": {"kind": "exact_answer"}}
+    unused = make_recipe(changes | {"run": str(tmp_path / "unused")})
+    assert write_prompts(unused, run_of(unused))["errors"] == 0
+    heldout = make_recipe(
+        changes
+        | {
+            "prompts.num_parallel": 1,
+            "prompts.num_heldout": 1,
+            "run": str(tmp_path / "heldout"),
+        }
+    )
+    assert write_prompts(heldout, run_of(heldout))["errors"] == 1
+
+
+def test_instructions_that_are_none_are_buried_with_the_reason(
+    make_recipe: Make, tmp_path: Path
+) -> None:
+    bad = '[{"id": "punctuation:no_such"}]'
+    path = jsonl(tmp_path / "told.jsonl", *answered(NO_COMMA, NO_COMMA, bad))
+    recipe = make_recipe({"scoring.quality": {"kind": "instructions"}} | without_splits(path))
+    assert write_prompts(recipe, run_of(recipe))["rows"] == 2
+    (letter,) = letters(recipe)
+    assert "'punctuation:no_such' is no instruction" in letter["detail"]
+
+
+@pytest.mark.parametrize(("rubric_ending", "is_needed"), [("", False), ("{reference}", True)])
+def test_a_judge_needs_references_only_where_its_rubric_shows_them(
+    rubric_ending: str, is_needed: bool
+) -> None:
+    judge = Judge.model_validate(
+        {
+            "kind": "judge",
+            "engine": {"kind": "openai", "model": "judge", "base_url": "http://localhost:1/v1"},
+            "rubric": "{prompt} {response} " + rubric_ending,
+        }
+    )
+    assert needs_reference(judge) == is_needed

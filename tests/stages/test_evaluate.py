@@ -7,6 +7,7 @@ import pyarrow as pa
 from persyn_ray import config
 from persyn_ray.schemas import EVALUATIONS
 from persyn_ray.scoring import ExactMatch
+from persyn_ray.sections import Student
 from persyn_ray.stages.evaluate import Evaluate, student_as_teacher
 
 Prompts = Callable[..., pa.Table]
@@ -14,7 +15,7 @@ Prompts = Callable[..., pa.Table]
 
 def test_a_student_is_decoded_greedily_within_its_tokens() -> None:
     section = config.Evaluate.model_validate({"max_tokens": 7, "batch_size": 3})
-    teacher = student_as_teacher("before", config.Model(name="m"), section)
+    teacher = student_as_teacher("before", Student(name="m"), section)
     assert (teacher.sampling.max_tokens, teacher.sampling.temperature) == (7, 0.0)
 
 
@@ -23,7 +24,7 @@ def test_every_problem_is_answered_and_checked_the_same_way_each_time(
 ) -> None:
     section = config.Evaluate.model_validate({"max_tokens": 3})
     check = ExactMatch(kind="exact_match", marker="#")
-    evaluate = Evaluate("before", config.Model(name=random_llama), section, check)
+    evaluate = Evaluate("before", Student(name=random_llama), section, check)
     problems = prompts(("1+1?", "2"), ("1+2?", "3"))
     table = evaluate(problems)
     assert table.schema == EVALUATIONS

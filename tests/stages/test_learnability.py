@@ -1,6 +1,7 @@
 """The student's measures: matched by prompt, null where there is nothing to score."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,8 +10,8 @@ import pytest
 from persyn_ray.config import Responses
 from persyn_ray.models.chat import Example, encode_example
 from persyn_ray.schemas import LEARNABILITY
-from persyn_ray.sections import Model
-from persyn_ray.stages.learnability import Learnability
+from persyn_ray.sections import Student
+from persyn_ray.stages.learnability import Learnability, ToExamples
 
 Table = Callable[..., pa.Table]
 
@@ -21,7 +22,7 @@ def by_prompt(table: pa.Table, column: str) -> dict[str, object]:
 
 @pytest.fixture
 def learnability(random_llama: str) -> Learnability:
-    return Learnability(Model(name=random_llama), tokens_per_batch=512)
+    return Learnability(Student(name=random_llama), tokens_per_batch=512)
 
 
 STRIP = Responses.model_validate({"thinking": "strip"})
@@ -59,7 +60,7 @@ def test_learnability_is_that_of_what_the_student_sees(
     random_llama: str, learnability: Learnability, prompts: Table, responses: Table
 ) -> None:
     asked = prompts(("2+2?", "4"), ("2+3?", "5"))
-    model, said = Model(name=random_llama), responses(*THOUGHT)
+    model, said = Student(name=random_llama), responses(*THOUGHT)
     stripped = by_prompt(Learnability(model, 512, responses=STRIP)(asked, said), "log_likelihood")
     plain = learnability(asked, responses(("p0", "#### 4"), ("p1", "")))
     assert stripped == by_prompt(plain, "log_likelihood")
@@ -72,9 +73,11 @@ def test_what_exceeds_the_length_limit_is_null_and_not_cut(
     random_llama: str, learnability: Learnability, prompts: Table, responses: Table
 ) -> None:
     asked, said = prompts(("a", None)), responses(("p0", "b" * 50))
-    example = encode_example(learnability.to_examples.tokenizer, [{"role": "user", "content": "a"}], "b" * 50)
-    exact = Learnability(Model(name=random_llama), 512, max_length=len(example.ids))
-    short = Learnability(Model(name=random_llama), 512, max_length=len(example.ids) - 1)
+    example = encode_example(
+        learnability.to_examples.tokenizer, [{"role": "user", "content": "a"}], "b" * 50
+    )
+    exact = Learnability(Student(name=random_llama), 512, max_length=len(example.ids))
+    short = Learnability(Student(name=random_llama), 512, max_length=len(example.ids) - 1)
     assert exact(asked, said)["log_likelihood"].null_count == 0
     assert short(asked, said)["log_likelihood"].null_count == 1
 
@@ -84,9 +87,11 @@ def test_a_response_past_the_limit_is_cut_and_flagged_where_the_recipe_says_so(
 ) -> None:
     asked = prompts(("a", None), ("b" * 80, None))
     said = responses(("p0", "b" * 50), ("p1", "c"))
-    example = encode_example(learnability.to_examples.tokenizer, [{"role": "user", "content": "a"}], "b" * 50)
+    example = encode_example(
+        learnability.to_examples.tokenizer, [{"role": "user", "content": "a"}], "b" * 50
+    )
     cut = Learnability(
-        Model(name=random_llama), max_length=len(example.ids) - 20, too_long="truncate"
+        Student(name=random_llama), max_length=len(example.ids) - 20, too_long="truncate"
     )
     table = cut(asked, said)
     assert by_prompt(table, "is_truncated") == {"p0": True, "p1": False}
@@ -99,7 +104,9 @@ def test_every_measure_is_of_the_tokens_that_training_sees(
 ) -> None:
     asked, said = prompts(("2+2?", None)), responses(("p0", "4 it is"))
     (row,) = learnability(asked, said).to_pylist()
-    example = encode_example(learnability.to_examples.tokenizer, asked["messages"][0].as_py(), "4 it is")
+    example = encode_example(
+        learnability.to_examples.tokenizer, asked["messages"][0].as_py(), "4 it is"
+    )
     (scores,) = learnability.score([example], ["p0"])
     assert scores.entropies is not None
     assert row["num_tokens"] == len("4 it is") + 1
@@ -115,9 +122,11 @@ def test_local_likelihood_sees_only_the_few_tokens_before_each_window(
     random_llama: str, learnability: Learnability, prompts: Table, responses: Table
 ) -> None:
     asked, said = prompts(("2+2?", None)), responses(("p0", "abcdefghij"))
-    local = Learnability(Model(name=random_llama), local_window=4)
+    local = Learnability(Student(name=random_llama), local_window=4)
     (row,) = local(asked, said).to_pylist()
-    example = encode_example(learnability.to_examples.tokenizer, asked["messages"][0].as_py(), "abcdefghij")
+    example = encode_example(
+        learnability.to_examples.tokenizer, asked["messages"][0].as_py(), "abcdefghij"
+    )
     ids, start = example.ids, example.num_prompt_tokens
     windows = [
         Example(ids[start - 4 : start + 4], 4),
@@ -129,3 +138,19 @@ def test_local_likelihood_sees_only_the_few_tokens_before_each_window(
     assert row["log_likelihood"] == pytest.approx(
         by_prompt(learnability(asked, said), "log_likelihood")["p0"]
     )
+
+
+def test_the_students_template_settings_decide_what_counts_as_response(
+    random_llama: str, prompts: Table, responses: Table
+) -> None:
+    """Qwen3 writes an empty thought into the response, or into the prompt if it shall not think."""
+    template = (Path(__file__).parents[1] / "templates" / "qwen3.jinja").read_text()
+    asked, said = prompts(("a", None)), responses(("p0", "yes"))
+    by_default = Student(name=random_llama, chat_template=template)
+    without = by_default.model_copy(update={"template_kwargs": {"enable_thinking": False}})
+    (long,), (short,) = (ToExamples(student)(asked, said) for student in (by_default, without))
+    assert long.example is not None
+    assert short.example is not None
+    assert long.example.ids == short.example.ids
+    assert short.example.num_response_tokens == len("yes") + 1
+    assert long.example.num_response_tokens > short.example.num_response_tokens

@@ -168,9 +168,7 @@ def test_only_new_responses_are_scored(
     assert do(Score(recipe), recipe, "parallel") == [1, 0, 0]
     again = folder.read_table(shard)
     assert again["prompt_id"] == whole["prompt_id"]
-    assert again["log_likelihood"].to_pylist() == pytest.approx(
-        whole["log_likelihood"].to_pylist()
-    )
+    assert again["log_likelihood"].to_pylist() == pytest.approx(whole["log_likelihood"].to_pylist())
 
 
 def test_the_two_signals_may_be_scored_apart(
