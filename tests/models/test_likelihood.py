@@ -99,9 +99,11 @@ def test_logits_of_few_rows_exist_at_once(
     rows: list[int] = []
     logits = head.Head.logits
 
-    def counted(self: head.Head, hidden_RD: torch.Tensor) -> torch.Tensor:
+    def counted(
+        self: head.Head, hidden_RD: torch.Tensor, out_RV: torch.Tensor | None = None
+    ) -> torch.Tensor:
         rows.append(len(hidden_RD))
-        return logits(self, hidden_RD)
+        return logits(self, hidden_RD, out_RV)
 
     monkeypatch.setattr(head.Head, "logits", counted)
     monkeypatch.setattr(head, "LOGITS_BYTES", {"cpu": 5 * 4 * 259})
