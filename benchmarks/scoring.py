@@ -200,12 +200,22 @@ def parity(model: Any, of_vllm: Any, is_quick: bool) -> dict[str, Any]:
     few = 6 if is_quick else 24
     half = Likelihood(load_causal_lm(MODEL, "bfloat16"), TOKENS_PER_BATCH)(examples[:few])
     exact = compare(steps, ours[: len(steps)], prompts[: len(steps)])
+    own = compare(steps, plain[: len(steps)], prompts[: len(steps)])
+    truth = [plain_log_probs(load_causal_lm(MODEL).double(), example) for example in stepped[:2]]
     whole = compare(plain, ours, prompts)
     rough = compare(plain[:few], [scores.log_probs for scores in half], prompts[:few])
     other = compare(plain, [np.array(row) for row in of_vllm["log_probs"]], prompts)
     return {
         "max_parity_gap": exact.max_gap,
         "parity_tokens": exact.num_tokens,
+        "max_parity_gap_of_means": max(
+            abs(float(a.mean() - b.mean())) for a, b in zip(steps, ours, strict=False)
+        ),
+        "gap_of_plain_forward_to_loop": own.max_gap,
+        "gap_to_float64": {
+            name: compare(truth, found[: len(truth)], prompts[: len(truth)]).max_gap
+            for name, found in (("ours", ours), ("loop", steps))
+        },
         "max_gap_to_plain_forward": whole.max_gap,
         "flips": f"{whole.num_flips} of {whole.num_pairs}",
         "bf16_mean_gap": rough.mean_gap,

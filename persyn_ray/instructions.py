@@ -50,11 +50,6 @@ def follows(response: str, reference: str, loose: bool) -> Verdict:
     return CRASHED if None in results else CORRECT
 
 
-def readable_instructions(reference: str) -> bool:
-    """Whether a reference is a list of known instructions with all their arguments."""
-    return why_unreadable(reference) is None
-
-
 def why_unreadable(reference: str) -> str | None:
     """What is wrong with a reference, or None."""
     try:

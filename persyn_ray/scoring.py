@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from persyn_ray.sections import Model, Section
-from persyn_ray.teachers import Engine, Sampling, Teacher
+from persyn_ray.teachers import SETTINGS, SHAPING, Engine, Sampling, Teacher
 
 RUBRIC = """\
 You judge how well an assistant answered. Weigh whether the answer is right, whether it does what \
@@ -181,6 +181,14 @@ def needs_reference(quality: Quality) -> bool:
     return not isinstance(quality, RewardModel)
 
 
+def reference_readers(quality: Quality | None) -> tuple[str, ...]:
+    """Kinds that decide which references can be read, and so which prompts there are."""
+    if isinstance(quality, Several):
+        kinds = [kind for part in quality.parts for kind in reference_readers(part.quality)]
+        return tuple(sorted(set(kinds)))
+    return (quality.kind,) if quality is not None and needs_reference(quality) else ()
+
+
 class Scoring(Section):
     """The two signals and how they become one reward (Eq. 2)."""
 
@@ -194,7 +202,7 @@ class Scoring(Section):
     backend: Literal["transformers", "vllm"] = "transformers"
     """What runs the student; vllm knows no entropy."""
     arguments: dict[str, Any] = Field(default={})
-    """Arguments of vLLM's engine for speed and memory, with backend vllm."""
+    """Arguments of vLLM's engine for speed and memory alone, with backend vllm."""
     tokens_per_batch: int = Field(8192, ge=1)
     """Tokens of one forward pass of the student."""
     max_length: int | None = Field(None, ge=1)
@@ -209,6 +217,9 @@ class Scoring(Section):
     def _measured(self) -> "Scoring":
         if self.learnability == "local_log_likelihood" and self.local_window is None:
             raise ValueError("learnability local_log_likelihood needs local_window")
+        shaping = sorted((SETTINGS | SHAPING) & self.arguments.keys())
+        if shaping:
+            raise ValueError(f"arguments {shaping} would change scores; see student and max_length")
         if self.arguments and self.backend != "vllm":
             raise ValueError(f"arguments are vLLM's: backend {self.backend} has none")
         if self.learnability == "entropy" and self.backend == "vllm":

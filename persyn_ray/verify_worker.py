@@ -138,6 +138,8 @@ def compare(answers: Sequence[str], golds: Sequence[str]) -> str:
     gold = _parsed_reference(tuple(golds))
     if not answers:
         return "correct" if any(not isinstance(value, str) for value in gold) else "no_answer"
+    if not gold:
+        raise ValueError("the reference holds no answer")  # then nothing is right or wrong
     answer = _parse(answers)
     if not answer:
         return "no_answer"

@@ -8,7 +8,7 @@ import pytest
 
 from persyn_ray import instructions
 from persyn_ray.errors import ConfigError
-from persyn_ray.instructions import follows, readable_instructions, why_unreadable
+from persyn_ray.instructions import follows, why_unreadable
 from persyn_ray.verify import CORRECT, CRASHED, NO_ANSWER, WRONG
 
 
@@ -89,7 +89,7 @@ def test_loosely_a_preamble_and_stars_are_not_in_the_way() -> None:
 
 
 def test_null_arguments_do_not_count() -> None:
-    assert readable_instructions(told({**NO_COMMA, "num_words": None}))
+    assert why_unreadable(told({**NO_COMMA, "num_words": None})) is None
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_null_arguments_do_not_count() -> None:
     ],
 )
 def test_references_that_are_no_instructions_say_why(reference: str, why: str) -> None:
-    assert not readable_instructions(reference)
+    assert why_unreadable(reference) is not None
     assert why in str(why_unreadable(reference))
     assert follows("Something.", reference, loose=False) == CRASHED
 

@@ -1,10 +1,10 @@
 """The student's forward pass over responses by vLLM, as another backend of learnability.
 
 vLLM gives the log-probability and rank of every token of a text (`prompt_logprobs`), and no
-entropy. Every response is a request of its own and the prompt is read anew for each: requests that
-ask for log-probabilities do not use the prefix cache. It serves students that need several GPUs or
-a quantisation of vLLM's; otherwise packed scoring is faster. What both make of the same responses
-is compared by `persyn doctor`.
+entropy; a rank counts the token itself and its equals, so of equals it is the worst. Every response
+is a request of its own and the prompt is read anew for each: requests that ask for log-
+probabilities do not use the prefix cache. It serves students that need several GPUs; otherwise
+packed scoring is faster. What both make of the same responses is compared by `persyn doctor`.
 
 vLLM is imported when the first responses are scored. This module does not tokenise.
 """
@@ -25,6 +25,9 @@ CHUNK_TOKENS = 2048
 """Tokens of one step of the engine. The logits of all of them are formed at once, which vLLM leaves
 out of its own reckoning of memory."""
 
+SPARE_TOKENS = 1
+"""Room in the context for the token that every request draws and throws away."""
+
 
 class VllmLikelihood:
     """A student under vLLM, made ready for scoring responses."""
@@ -34,9 +37,10 @@ class VllmLikelihood:
         student: Model,
         tokens_per_batch: int = 8192,
         arguments: Mapping[str, Any] | None = None,
+        max_length: int | None = None,
     ) -> None:
         require_vllm("scoring.backend vllm")
-        self.student, self.arguments = student, arguments or {}
+        self.student, self.arguments, self.max_length = student, arguments or {}, max_length
         self.num_tokens = min(tokens_per_batch, CHUNK_TOKENS)
         self._engine: Any = None
 
@@ -63,7 +67,12 @@ class VllmLikelihood:
         )
         found = [TokenScores(np.empty(0), np.empty(0, dtype=np.int64), None)] * len(examples)
         if asked:
-            outputs = self._started().generate(asked, parameters, use_tqdm=False)
+            engine = self._started()
+            try:
+                outputs = engine.generate(asked, parameters, use_tqdm=False)
+            except Exception as error:
+                cause = last_error_logged() or f"{type(error).__name__}: {error}"
+                raise EngineDead(f"vLLM failed under scoring.backend vllm: {cause}") from error
             for row, output in zip(full, outputs, strict=True):
                 found[row] = _scores(output.prompt_logprobs, examples[row], names[row])
         return found
@@ -90,6 +99,8 @@ class VllmLikelihood:
                 "generation_config": "vllm",
                 "disable_log_stats": True,
             }
+            if self.max_length is not None:
+                ours["max_model_len"] = self.max_length + SPARE_TOKENS
             try:
                 self._engine = LLM(**(ours | dict(self.arguments)))
             except Exception as error:

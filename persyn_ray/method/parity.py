@@ -22,8 +22,6 @@ class Parity:
     """Mean absolute difference of a token's log-probability, nats."""
     max_gap: float
     """Largest such difference, nats."""
-    mean_response_gap: float
-    """Mean absolute difference of a response's mean log-likelihood, nats per token."""
     num_tokens: int
     num_pairs: int
     """Pairs of responses to the same prompt that the reference puts in an order."""
@@ -56,7 +54,6 @@ def compare(
     return Parity(
         mean_gap=float(gaps.mean()),
         max_gap=float(gaps.max()),
-        mean_response_gap=float(np.mean([abs(a - b) for a, b in means])),
         num_tokens=int(gaps.size),
         num_pairs=num_pairs,
         num_flips=num_flips,

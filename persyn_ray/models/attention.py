@@ -25,6 +25,15 @@ LAYERS = frozenset({"full_attention", "sliding_attention"})
 """Kinds of layers whose reach is given by a window, or by nothing."""
 
 
+def active_window(model: PreTrainedModel) -> int | None:
+    """The window that some layers of the model have, by its configuration."""
+    config: Any = model.config.get_text_config()
+    layers = getattr(config, "layer_types", None)
+    is_used = getattr(config, "use_sliding_window", True) is not False
+    has_layers = layers is None or "sliding_attention" in layers
+    return getattr(config, "sliding_window", None) if is_used and has_layers else None
+
+
 def has_interface(model: PreTrainedModel) -> bool:
     """Whether a model's attention can be replaced, by what its class and configuration say."""
     config: Any = model.config.get_text_config()
@@ -39,12 +48,13 @@ def has_interface(model: PreTrainedModel) -> bool:
 def packed_attention(model: PreTrainedModel) -> Iterator[None]:
     """Within it the model reads packs: call it with `packing=Pack`, ids and positions (1, N)."""
     AttentionInterface.register(NAME, _attend)
-    before: Any = model.config._attn_implementation
-    model.set_attn_implementation(NAME)
+    config: Any = model.config.get_text_config()
+    before = config._attn_implementation
     try:
+        config._attn_implementation = NAME
         yield
     finally:
-        model.set_attn_implementation(before)
+        config._attn_implementation = before
 
 
 def _attend(
@@ -62,6 +72,7 @@ def _attend(
     # What else a model may hand over (dropout, sinks) either does nothing here or changes its
     # result: the scorer compares a small pack with the model's own attention first.
     attend = by_flex if query_1HND.is_cuda else by_blocks
+    packing.windows.add(sliding_window)
     scale = query_1HND.shape[-1] ** -0.5 if scaling is None else scaling
     found = attend(query_1HND, key_1HND, value_1HND, packing, scale, sliding_window, softcap)
     return found.transpose(1, 2).contiguous(), None
@@ -83,7 +94,8 @@ def by_blocks(
     for block in packing.blocks(window):
         query = query_1HND[:, :, slice(*block.queries)]
         key, value = _keys(key_1HND, block), _keys(value_1HND, block)
-        found[:, :, slice(*block.queries)] = _block(query, key, value, block.mask_QK, scaling, cap)
+        mask_QK = None if block.is_causal else block.mask(window, query.device)
+        found[:, :, slice(*block.queries)] = _block(query, key, value, mask_QK, scaling, cap)
     return found
 
 
@@ -103,7 +115,6 @@ def _block(
 ) -> Tensor:
     if cap is not None:
         return _capped(query, key, value, mask, scaling, cap)
-    mask = mask if mask is None else mask.to(query.device)
     return scaled_dot_product_attention(
         query, key, value, mask, is_causal=mask is None, scale=scaling, enable_gqa=True
     )
@@ -117,8 +128,8 @@ def _capped(
     key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
     scores = torch.tanh(query @ key.mT * (scaling / cap)) * cap
     if mask is None:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
-    scores = scores.masked_fill(~mask.to(scores.device), -torch.inf)
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    scores = scores.masked_fill(~mask, -torch.inf)
     return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
 
 
@@ -138,7 +149,7 @@ def by_flex(
     def bend(score: Tensor, *_: Tensor) -> Tensor:
         return score if cap is None else torch.tanh(score / cap) * cap
 
-    mask = _flex_mask(packing, window, str(query_1HND.device))
+    mask = _flex_mask(packing, window, str(query_1HND.device), compiled)
     attend: Any = _compiled(flex_attention) if compiled else flex_attention
     return attend(
         query_1HND,
@@ -157,7 +168,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @lru_cache(maxsize=4)  # the layers of one forward pass, with and without a window
-def _flex_mask(packing: Pack, window: int | None, device: str) -> Any:
+def _flex_mask(packing: Pack, window: int | None, device: str, compiled: bool) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
     group_N, part_N = _places(packing, device)
@@ -171,7 +182,8 @@ def _flex_mask(packing: Pack, window: int | None, device: str) -> Any:
         return visible & (position_N[query] - position_N[key] < window)
 
     num_tokens = len(packing.ids)
-    return create_block_mask(sees, None, None, num_tokens, num_tokens, device)
+    # Compiled, it goes block by block; else it would form the matrix that is to be avoided.
+    return create_block_mask(sees, None, None, num_tokens, num_tokens, device, _compile=compiled)
 
 
 def _places(packing: Pack, device: str) -> tuple[Tensor, Tensor]:

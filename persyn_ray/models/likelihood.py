@@ -14,7 +14,9 @@ truncate or take means.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +27,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from persyn_ray.errors import DataError
-from persyn_ray.models.attention import has_interface, packed_attention
+from persyn_ray.models.attention import active_window, has_interface, packed_attention
 from persyn_ray.models.chat import Example
 from persyn_ray.models.collate import batches_by_tokens, pad_right
 from persyn_ray.models.head import Head, NoHead, RowScores
@@ -59,6 +61,7 @@ class Likelihood:
         with torch.inference_mode():
             self._hidden, self._head = _parts(model)
             self.is_packed = has_interface(model) and self._packs_alike()
+        self._turning_length = _turning_length(model)
 
     def __call__(
         self, examples: Sequence[Example], names: Sequence[str] | None = None
@@ -74,19 +77,29 @@ class Likelihood:
             _require_scorable(self.model, example, name)
         found = [TokenScores(np.empty(0), np.empty(0, dtype=np.int64), np.empty(0))] * len(examples)
         full = [row for row, example in enumerate(examples) if example.num_response_tokens]
-        run = self._packed if self.is_packed else self._padded
+        # Such a model turns positions otherwise for all once one conversation is this long.
+        apart = [row for row in full if len(examples[row].ids) > self._turning_length]
+        together = [row for row in full if len(examples[row].ids) <= self._turning_length]
+        parts = [together, *([row] for row in apart)]
         with torch.inference_mode():
-            for number, scores in run([examples[row] for row in full]):
-                found[full[number]] = _checked(scores, names[full[number]], self.model)
+            for rows in filter(None, parts):
+                is_packed = self.is_packed and rows is together
+                run = self._packed if is_packed else self._padded
+                with closing(run([examples[row] for row in rows])) as scored:
+                    for number, scores in scored:
+                        found[rows[number]] = _checked(scores, names[rows[number]], self.model)
         return found
 
-    def _packed(self, examples: Sequence[Example]) -> Iterator[tuple[int, RowScores]]:
+    def _packed(self, examples: Sequence[Example]) -> Generator[tuple[int, RowScores]]:
+        for pack in packs(examples, self.tokens_per_batch):
+            yield from self._scored(pack, examples)
+
+    def _scored(self, pack: Pack, examples: Sequence[Example]) -> Iterator[tuple[int, RowScores]]:
         with packed_attention(self.model):
-            for pack in packs(examples, self.tokens_per_batch):
-                hidden_RD = self.hidden_states(pack)[pack.predictors]
-                scores = self._head.scores(hidden_RD, torch.tensor(pack.targets))
-                lengths = [examples[row].num_response_tokens for row in pack.rows]
-                yield from zip(pack.rows, _split(scores, lengths), strict=True)
+            hidden_RD = self.hidden_states(pack)[pack.predictors]
+        scores = self._head.scores(hidden_RD, torch.tensor(pack.targets))
+        lengths = [examples[row].num_response_tokens for row in pack.rows]
+        yield from zip(pack.rows, _split(scores, lengths), strict=True)
 
     def hidden_states(self, pack: Pack) -> Tensor:
         """Hidden states (N, D) of a pack, within `packed_attention`."""
@@ -96,7 +109,7 @@ class Likelihood:
         )
         return self._hidden(ids_1N, None, position_ids=positions_1N, packing=pack)[0]
 
-    def _padded(self, examples: Sequence[Example]) -> Iterator[tuple[int, RowScores]]:
+    def _padded(self, examples: Sequence[Example]) -> Generator[tuple[int, RowScores]]:
         lengths = [len(example.ids) for example in examples]
         for rows in batches_by_tokens(lengths, self.tokens_per_batch):
             batch = [examples[row] for row in rows]
@@ -116,15 +129,37 @@ class Likelihood:
         """Whether a small pack gives what the model gives for each example alone."""
         probe = [_within(self.model, example) for example in PROBE]
         alone = dict(self._padded(probe))
+        window = active_window(self.model)
         try:
-            packed = dict(self._packed(probe))
-        except (TypeError, ValueError) as error:  # it takes no positions, or no such attention
+            (pack,) = packs(probe, 1_000)
+            packed = dict(self._scored(pack, probe))
+        except torch.OutOfMemoryError:
+            raise
+        except (TypeError, ValueError, RuntimeError) as error:  # no positions, no such attention
             log.info("%s is not packed but padded: %s", type(self.model).__name__, error)
             return False
-        return all(
+        # A window that goes by the mask alone would be lost, and the probe is shorter than it.
+        return (window is None or window in pack.windows) and all(
             _is_close(packed[row].log_probs, alone[row].log_probs, self.model.dtype)
             for row in range(len(probe))
         )
+
+
+def _turning_length(model: PreTrainedModel) -> float:
+    """Length from which on a model turns the positions of all conversations of a call otherwise.
+
+    So do rotary positions of the kinds `longrope` (Phi) and `dynamic`: longer conversations are
+    scored alone.
+    """
+    config: Any = model.config.get_text_config()
+    given: Any = getattr(config, "rope_parameters", None) or {}
+    kinds = [given] if "rope_type" in given else [one for one in given.values() if one]
+    lengths = [
+        kind.get("original_max_position_embeddings") or config.max_position_embeddings
+        for kind in kinds
+        if isinstance(kind, dict) and kind.get("rope_type") in ("longrope", "dynamic")
+    ]
+    return min(lengths, default=math.inf)
 
 
 def _require_scorable(model: PreTrainedModel, example: Example, name: str) -> None:
@@ -142,10 +177,11 @@ def _checked(scores: RowScores, name: str, model: PreTrainedModel) -> TokenScore
     log_probs, entropies = scores.log_probs.double().numpy(), scores.entropies.double().numpy()
     broken = np.flatnonzero(~(np.isfinite(log_probs) & np.isfinite(entropies)))
     if broken.size:
+        values = f"log-probability {log_probs[broken[0]]}, entropy {entropies[broken[0]]}"
         raise DataError(
-            f"{model.name_or_path or type(model).__name__} gives {log_probs[broken[0]]} for token "
-            f"{broken[0]} of the response of {name} in {model.dtype}: the model overflows or its "
-            "weights are broken. float32 or bfloat16 is safer than float16 (`student.dtype`)."
+            f"{model.name_or_path or type(model).__name__} gives {values} for token {broken[0]} "
+            f"of the response of {name} in {model.dtype}: the model overflows or its weights are "
+            "broken. float32 or bfloat16 is safer than float16 (`student.dtype`)."
         )
     return TokenScores(log_probs, scores.ranks.long().numpy(), entropies)
 

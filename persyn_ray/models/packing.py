@@ -34,8 +34,18 @@ class Block:
     queries: Span
     prompt_keys: Span
     own_keys: Span
-    mask_QK: Tensor | None
-    """Which keys each query sees; None where queries and keys are the same and it is causal."""
+    num_before: int
+    """Keys that stand before the first query."""
+    is_causal: bool
+    """Whether queries and keys are the same, and each sees all up to itself."""
+
+    def mask(self, window: int | None, device: torch.device) -> Tensor:
+        """Which keys each query sees, (Q, K): those before the block, and up to itself; at most
+        `window` of them. Made anew each time: those of a long response would fill the memory."""
+        num_queries = self.queries[1] - self.queries[0]
+        shape = (num_queries, self.num_before + num_queries)
+        mask_QK = torch.ones(shape, dtype=torch.bool, device=device).tril(self.num_before)
+        return mask_QK if window is None else mask_QK.triu(self.num_before - window + 1)
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,8 @@ class Pack:
     """Place of the token whose hidden state predicts each response token, (R,)."""
     targets: list[int]
     """The response tokens, (R,)."""
+    windows: set[int | None] = field(default_factory=set)
+    """Windows that a model's layers have asked for."""
     _blocks: dict[int | None, list[Block]] = field(default_factory=dict)
 
     def blocks(self, window: int | None = None) -> list[Block]:
@@ -159,13 +171,6 @@ def _blocks(prompt: Span, span: Span, window: int | None) -> Iterator[Block]:
         oldest = 0 if window is None else max(0, position - window + 1)
         prompt_keys = (prompt[0] + min(oldest, offset), prompt[0] + offset)
         own_keys = (start + max(0, oldest - offset), last)
-        mask_QK = _mask(last - first, position - oldest, window)
-        is_square = mask_QK.shape[0] == mask_QK.shape[1]
-        is_causal = is_square and (window is None or window >= last - first)
-        yield Block((first, last), prompt_keys, own_keys, None if is_causal else mask_QK)
-
-
-def _mask(num_queries: int, num_before: int, window: int | None) -> Tensor:
-    """Query q sees the keys before the block, and up to itself; at most `window` of them."""
-    mask_QK = torch.ones(num_queries, num_before + num_queries, dtype=torch.bool).tril(num_before)
-    return mask_QK if window is None else mask_QK.triu(num_before - window + 1)
+        num_before = position - oldest
+        is_causal = num_before == 0 and (window is None or window >= last - first)
+        yield Block((first, last), prompt_keys, own_keys, num_before, is_causal)

@@ -13,12 +13,13 @@ from importlib.util import find_spec
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from persyn_ray import rows
 from persyn_ray.config import Recipe
-from persyn_ray.errors import ConfigError
+from persyn_ray.errors import ConfigError, EngineDead
 from persyn_ray.layout import run_of
 from persyn_ray.method.parity import Parity, compare
 from persyn_ray.models.chat import Example
@@ -66,7 +67,11 @@ def examine(recipe: Recipe, num_prompts: int) -> Iterator[Verdict]:
         yield Verdict(f"vllm, {student.dtype}", None, 0.0, "not installed")
         return
     started = time.monotonic()
-    found = _vllm(recipe, examples)
+    try:
+        found = _vllm(recipe, examples)
+    except EngineDead as error:
+        yield Verdict(f"vllm, {student.dtype}", None, 0.0, str(error))
+        return
     seconds = time.monotonic() - started
     yield Verdict(f"vllm, {student.dtype}", compare(reference, found, prompts), seconds)
 
@@ -99,7 +104,7 @@ def _plain(student: Student, examples: Sequence[Example]) -> LogProbs:
     model = on_device(_loaded(student, "float32"))
     found = [plain_log_probs(model, example) for example in examples]
     del model
-    gc.collect()
+    _free()
     return found
 
 
@@ -109,7 +114,7 @@ def _packed(recipe: Recipe, dtype: str, examples: Sequence[Example]) -> tuple[Lo
     found = [scores.log_probs for scores in likelihood(examples)]
     note = "" if likelihood.is_packed else "padded: this model's attention cannot be packed"
     del model, likelihood
-    gc.collect()
+    _free()
     return found, note
 
 
@@ -117,7 +122,10 @@ def _vllm(recipe: Recipe, examples: Sequence[Example]) -> LogProbs:
     from persyn_ray.engines.vllm_scoring import VllmLikelihood
 
     scoring = recipe.scoring
-    likelihood = VllmLikelihood(recipe.student, scoring.tokens_per_batch, scoring.arguments)
+    longest = max(len(example.ids) for example in examples)
+    likelihood = VllmLikelihood(
+        recipe.student, scoring.tokens_per_batch, scoring.arguments, longest
+    )
     try:
         return [scores.log_probs for scores in likelihood(examples)]
     finally:
@@ -140,3 +148,10 @@ def cells(verdict: Verdict) -> tuple[str, ...]:
     flips = f"{parity.num_flips} of {parity.num_pairs}"
     gaps = f"{parity.mean_gap:.1e}", f"{parity.max_gap:.1e}"
     return verdict.backend, *gaps, flips, seconds, verdict.note
+
+
+def _free() -> None:
+    """Give memory back before the next model wants it."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

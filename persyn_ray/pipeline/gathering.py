@@ -72,6 +72,7 @@ def _run(recipe: Recipe, records: dict[str, Any], versions: dict[str, str]) -> C
             "gpus": None,
         },
         "student": recipe.student.name,
+        "learnability_kind": recipe.scoring.learnability,
         "quality_kind": " + ".join(part.quality.kind for part in parts_of(recipe)),
         "alpha": recipe.scoring.alpha,
         "scaling": recipe.scoring.scaling,

@@ -15,7 +15,7 @@ from persyn_ray.errors import DataError
 from persyn_ray.layout import Run
 from persyn_ray.prompts import LoadedPrompts, load_prompts, split_prompts
 from persyn_ray.schemas import DEAD_LETTERS, PROMPTS, conform
-from persyn_ray.scoring import ExactAnswer, Instructions, Judge, RewardModel, Several, Single
+from persyn_ray.scoring import ExactAnswer, Instructions, Several, Single, needs_reference
 from persyn_ray.stages.work import check_of
 from persyn_ray.storage import shard_name
 from persyn_ray.verify import Verifier
@@ -50,13 +50,6 @@ def read_prompts(recipe: Recipe) -> LoadedPrompts:
         pa.concat_tables([loaded.dead, apart.dead]),
         loaded.num_duplicates + apart.num_duplicates + loaded.table.num_rows - ours.num_rows,
     )
-
-
-def needs_reference(quality: Single) -> bool:
-    """Whether a quality compares with references, or shows them to a judge."""
-    if isinstance(quality, Judge):
-        return "{reference}" in quality.rubric
-    return not isinstance(quality, RewardModel)
 
 
 def _load(

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from persyn_ray.config import Recipe, StepResources
+from persyn_ray.errors import StepError
 from persyn_ray.layout import Run, parts_of, quality_identity
 from persyn_ray.pipeline.collecting import check_teachers
 from persyn_ray.records import Settings
@@ -47,7 +48,11 @@ def score(recipe: Recipe, run: Run, shards: Sequence[str], on_pool: OnPool) -> d
         build = partial(Score, recipe, learnability=False, parts=models)
         done = on_pool(build, units_of(open_models), recipe.resources.quality, "quality")
         counts["nulls"] += done.errors
-        counts["unavailable"] = done.unavailable
+        if done.unavailable:
+            raise StepError(
+                f"{done.unavailable} responses have no grade: their judge could not be reached. "
+                "The others are kept; the same command asks for these again."
+            )
     return counts
 
 

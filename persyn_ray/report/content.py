@@ -5,7 +5,8 @@ position. A number that was not measured is null; a section without data is null
 so in a sentence.
 
     run           name, recipe {}, fingerprint, created, versions {},
-                  hardware {cpus, memory_gib, gpus}, student, quality_kind, alpha, scaling, seed
+                  hardware {cpus, memory_gib, gpus}, student, quality_kind, learnability_kind,
+                  alpha, scaling, seed
     prompts       num_loaded, num_duplicates, num_parallel, num_routed, num_heldout
     allocation    teachers [], methods {method: {teacher: share}},
                   parallel_set_oracle {teacher: share},
@@ -39,7 +40,7 @@ so in a sentence.
 
 Methods: persyn, random, best_constant, strong and oracle. An Estimate is {value, low, high, num}:
 a mean, its 95 % interval and the number of prompts or problems behind it; differences are paired.
-Learnability is in nats per token.
+Learnability is in nats per token, unless learnability_kind is rank_surprisal (a ratio, negated).
 """
 
 import json
@@ -73,6 +74,7 @@ class Run(TypedDict):
     hardware: Hardware | None
     student: str | None
     quality_kind: str | None
+    learnability_kind: str | None
     alpha: float | None
     scaling: str | None
     seed: int | None

@@ -6,13 +6,14 @@ nothing to score the measures are null, and counted.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from persyn_ray.config import Responses
+from persyn_ray.engines.vllm_scoring import SPARE_TOKENS, VllmLikelihood
 from persyn_ray.method import learnability as measures
 from persyn_ray.models.chat import Example, encode_example
 from persyn_ray.models.likelihood import Likelihood, TokenScores
@@ -26,9 +27,6 @@ from persyn_ray.models.load import (
 from persyn_ray.schemas import LEARNABILITY, conform
 from persyn_ray.sections import Student
 from persyn_ray.stages.pairing import paired
-
-Score = Callable[[Sequence[Example], Sequence[str]], list[TokenScores]]
-"""What both backends are: examples and their names to scores of every response token."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +54,15 @@ class ToExamples:
         max_length: int | None = None,
         responses: Responses | None = None,
         too_long: Literal["null", "truncate"] = "null",
+        spare: int = 0,
     ) -> None:
         code = student.trust_remote_code
         self.tokenizer = load_tokenizer(student.name, student.revision, student.chat_template, code)
         self.section, self.too_long = responses, too_long
         self.template_kwargs = student.template_kwargs
         context = context_length(load_config(student.name, student.revision, code))
-        self.max_length = min(length for length in (max_length, context, 1 << 30) if length)
+        limits = (max_length, context - spare if context else None, 1 << 30)
+        self.max_length = min(length for length in limits if length)
 
     def __call__(self, prompts: pa.Table, responses: pa.Table) -> list[Scorable]:
         return [
@@ -101,14 +101,14 @@ class Learnability:
         backend: Literal["transformers", "vllm"] = "transformers",
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        self.to_examples = ToExamples(student, max_length, responses, too_long)
         self.local_window = local_window
-        self.score: Score
+        self.score: Likelihood | VllmLikelihood
         if backend == "vllm":
-            from persyn_ray.engines.vllm_scoring import VllmLikelihood
-
-            self.score = VllmLikelihood(student, tokens_per_batch, arguments)
+            self.to_examples = ToExamples(student, max_length, responses, too_long, SPARE_TOKENS)
+            longest = self.to_examples.max_length
+            self.score = VllmLikelihood(student, tokens_per_batch, arguments, longest)
         else:
+            self.to_examples = ToExamples(student, max_length, responses, too_long)
             code = student.trust_remote_code
             model = load_causal_lm(student.name, student.dtype, student.revision, code)
             self.score = Likelihood(on_device(model), tokens_per_batch)
@@ -124,6 +124,11 @@ class Learnability:
         ]
         table = pa.Table.from_pylist(rows, schema=LEARNABILITY)
         return conform(table, LEARNABILITY, "learnability")
+
+    def close(self) -> None:
+        """End the engine of a backend that has one."""
+        if not isinstance(self.score, Likelihood):
+            self.score.close()
 
     def _measured(self, whole: Sequence[Scorable]) -> list[dict[str, Any]]:
         """Measures of each response; its windows go through the same packs."""

@@ -68,7 +68,9 @@ class Score:
         return done
 
     def close(self) -> None:
-        """End the engines of judges."""
+        """End the engines of a judge or of the student."""
+        if self.learnability is not None:
+            self.learnability.close()
         for quality in self.qualities.values():
             quality.close()
 
@@ -173,6 +175,7 @@ def is_scored(
     """Whether every response to a shard has both signals, or some of them; reads ids alone."""
     run = run_of(recipe)
     parts = parts_of(recipe) if parts is None else parts
+    asked = set(run.prompts.read_table(shard, ["prompt_id"])["prompt_id"].to_pylist())
     for teacher in recipe.teachers:
         answered, *signals = (
             set(folder.read_table(shard, ["prompt_id"])["prompt_id"].to_pylist())
@@ -184,7 +187,7 @@ def is_scored(
                 *(run.quality(recipe, teacher, part) for part in parts),
             )
         )
-        if not all(answered <= scored for scored in signals):
+        if not all(answered & asked <= scored for scored in signals):
             return False
     return True
 

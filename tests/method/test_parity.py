@@ -18,7 +18,6 @@ def test_worked_by_hand():
     found = compare(reference, other, PROMPTS)
     assert found.max_gap == 1.5
     assert found.mean_gap == pytest.approx((2 * 1.5 + 2 * 0.5) / 10)
-    assert found.mean_response_gap == pytest.approx(2.0 / 5)
     # Of p's three pairs one changes places (the second falls below the third), of q's none.
     assert (found.num_tokens, found.num_pairs, found.num_flips) == (10, 4, 1)
 

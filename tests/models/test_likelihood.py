@@ -5,12 +5,22 @@ import math
 import numpy as np
 import pytest
 import torch
-from transformers import BloomConfig, BloomForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
+)
 
 from persyn_ray.errors import DataError
 from persyn_ray.models import attention, head, packing
 from persyn_ray.models.chat import Example, Message, encode_example
 from persyn_ray.models.likelihood import Likelihood, TokenScores
+from persyn_ray.models.reference import plain_log_probs
 
 from . import families
 from .families import assert_equal, examples, token_by_token
@@ -142,6 +152,44 @@ def test_a_model_that_computes_otherwise_in_a_pack_is_run_on_padded_batches(
     assert_equal(likelihood(examples()), reference)
 
 
+def test_long_conversations_do_not_turn_the_positions_of_short_ones() -> None:
+    """Phi's long rotary factors hold for a whole call as soon as one conversation is long."""
+    torch.manual_seed(0)
+    scaling = {
+        "rope_type": "longrope",
+        "rope_theta": 10_000.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": [9.0] * 4,
+        "original_max_position_embeddings": 24,
+    }
+    config = Phi3Config(**families.TINY, max_position_embeddings=96, rope_parameters=scaling)
+    model = Phi3ForCausalLM(config).eval()
+    given = [*examples(3, 2, longest=10), Example([1, 2, *range(3, 60)], 2)]
+    likelihood = Likelihood(model)
+    assert likelihood.is_packed
+    assert_equal(likelihood(given[:-1]), likelihood(given)[:-1])
+    plain = plain_log_probs(model, given[-1])
+    np.testing.assert_allclose(likelihood(given)[-1].log_probs, plain, atol=1e-5)
+
+
+def test_a_window_that_goes_by_the_mask_alone_is_not_lost() -> None:
+    torch.manual_seed(0)
+    config = Qwen2MoeConfig(
+        **families.TINY,
+        use_sliding_window=True,
+        sliding_window=6,
+        max_window_layers=0,
+        num_experts=4,
+        moe_intermediate_size=16,
+        shared_expert_intermediate_size=16,
+    )
+    model, given = Qwen2MoeForCausalLM(config).eval(), examples(3, 2, longest=30)
+    found = Likelihood(model)(given)
+    for scores, example in zip(found, given, strict=True):
+        plain = plain_log_probs(model, example)
+        np.testing.assert_allclose(scores.log_probs, plain, atol=1e-5)
+
+
 def test_the_model_keeps_its_own_attention(llama: PreTrainedModel) -> None:
     before = llama.config._attn_implementation
     Likelihood(llama)(examples(1))
@@ -194,7 +242,7 @@ def test_broken_weights_are_named_with_model_and_row(llama: PreTrainedModel) -> 
         llama.get_parameter("model.embed_tokens.weight")[50] = math.nan
     llama.set_output_embeddings(torch.nn.Linear(32, 259, bias=False))
     given = [Example([1, 2, 3], 1), Example([1, 50, 6], 1)]
-    with pytest.raises(DataError, match=r"llama.* gives nan for token 1 of the response of Row 1"):
+    with pytest.raises(DataError, match=r"llama.* gives log-probability nan.* token 1 of .* Row 1"):
         Likelihood(llama)(given)
 
 

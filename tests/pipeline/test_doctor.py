@@ -56,4 +56,4 @@ def test_the_command_prints_a_table(finished: tuple[Recipe, Run], tmp_path: Path
     result = CliRunner().invoke(app, ["doctor", "scoring", str(path), "--prompts", "2"])
     assert result.exit_code == 0, result.output
     assert "packed, float32" in result.output
-    assert "0 of" in result.output
+    assert " 0 of" in result.output

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from persyn_ray.config import Recipe, StepResources
-from persyn_ray.errors import ConfigError
-from persyn_ray.layout import Run
+from persyn_ray.errors import ConfigError, StepError
+from persyn_ray.layout import Run, parts_of
 from persyn_ray.pipeline.scoring import score
 from persyn_ray.stages.tables import shards_of
 from persyn_ray.stages.units import Progress, Unit, Work
@@ -64,7 +64,7 @@ def test_checks_go_with_the_student_and_models_apart(
         shards, pools = shards_of(run, "parallel"), Pools()
         counts = score(recipe, run, shards, pools)
         assert pools.units == [("score", 1.0, 3), ("quality", 0.5, 3)]
-        assert (counts["rows"], counts["nulls"], counts["unavailable"]) == (36, 0, 0)
+        assert (counts["rows"], counts["nulls"]) == (36, 0)
         assert len(server.prompts) == 36
         # Another judge beside them opens the models' pool alone.
         third = judge(server) | {"rubric": "{prompt} {response}"}
@@ -77,12 +77,11 @@ def test_checks_go_with_the_student_and_models_apart(
         assert len(server.prompts) == 72
         # And a recipe of checks alone has no second pool.
         plain, pools = make_recipe(changes | {"scoring.quality": CHECK}), Pools()
-        counts = score(plain, run, shards, pools)
+        score(plain, run, shards, pools)
         assert pools.units == [("score", 1.0, 0)]
-        assert "unavailable" not in counts
 
 
-def test_rows_whose_judge_was_away_are_counted_and_asked_for_next_time(
+def test_a_judge_that_was_away_leaves_the_step_open_and_is_asked_again(
     make_recipe: Make, carry_out: CarryOut, random_llama: str
 ) -> None:
     busy = 3
@@ -94,11 +93,19 @@ def test_rows_whose_judge_was_away_are_counted_and_asked_for_next_time(
         recipe = make_recipe({"student.name": random_llama, "scoring.quality": judge(server)})
         run = carry_out(recipe, until="collect")
         shards = shards_of(run, "parallel")
-        counts = score(recipe, run, shards, Pools())
-        assert 0 < counts["unavailable"] < 36
-        assert counts["nulls"] == counts["unavailable"]
-        again = score(recipe, run, shards, Pools())
-        assert (again["unavailable"], again["nulls"]) == (0, 0)
+        with pytest.raises(StepError, match="same command asks for these again"):
+            score(recipe, run, shards, Pools())
+        num_kept = sum(
+            run.quality(recipe, teacher, part).num_rows(shard)
+            for part in parts_of(recipe)
+            for teacher in recipe.teachers
+            for shard in shards
+            if run.quality(recipe, teacher, part).exists(shard)
+        )
+        assert 0 < num_kept < 36
+        num_asked = len(server.prompts)
+        assert score(recipe, run, shards, Pools())["nulls"] == 0
+        assert len(server.prompts) - num_asked == 36 - num_kept
 
 
 def test_a_judge_that_cannot_work_is_refused_before_the_student_is_loaded(

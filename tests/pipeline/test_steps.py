@@ -54,7 +54,11 @@ def test_execution_and_labels_change_no_identity(
         ({"compare.heldout": True}, "collect"),
         ({"student.name": "other"}, "score"),
         ({"scoring.max_length": 99}, "score"),
-        ({"scoring.quality": {"kind": "exact_answer"}}, "score"),
+        # It may refuse references that the other can read, and then there are fewer prompts.
+        ({"scoring.quality": {"kind": "exact_answer"}}, "prompts"),
+        ({"scoring.quality": {"kind": "exact_match", "marker": "="}}, "score"),
+        ({"scoring.local_window": 8}, "score"),
+        ({"scoring.learnability": "rank_surprisal"}, "rewards"),
         ({"scoring.alpha": 0.5}, "rewards"),
         ({"scoring.scaling": "rank"}, "rewards"),
         ({"teachers": teachers("b", "a", "c")}, "rewards"),

@@ -121,6 +121,7 @@ def _run() -> dict[str, Any]:
         "hardware": {"cpus": 2, "memory_gib": 15.6, "gpus": 0},
         "student": "lab/student",
         "quality_kind": "exact_match",
+        "learnability_kind": "log_likelihood",
         "alpha": 0.4,
         "scaling": "minmax",
         "seed": 0,
