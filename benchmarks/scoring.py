@@ -43,8 +43,9 @@ LENGTHS = (256, 1024, 4096)
 SEED = 0
 
 
-def recorded(name: str, num_prompts: int) -> tuple[list[str], list[Any]]:
-    """Prompts and tokenised answers of all teachers, in the order of the file."""
+def recorded(name: str, is_quick: bool) -> tuple[list[str], list[Any]]:
+    """Prompts and tokenised answers of all teachers (a few of them), in the order of the file."""
+    num_prompts = SIZES[name][is_quick]
     import pyarrow.parquet as pq
 
     from persyn_ray.models.chat import Message, encode_example
@@ -63,7 +64,7 @@ def recorded(name: str, num_prompts: int) -> tuple[list[str], list[Any]]:
     for prompt in islice(answers, 0, None, max(1, len(answers) // num_prompts)):
         if len(set(prompts)) == num_prompts:
             break
-        for answer in filter(None, answers[prompt]):
+        for answer in filter(None, answers[prompt][: 3 if is_quick else None]):
             message = Message(role="user", content=prompt)
             examples.append(encode_example(tokenizer, [message], answer))
             prompts.append(prompt)
@@ -114,8 +115,8 @@ def speeds(model: Any, is_quick: bool) -> dict[str, dict[str, list[float]]]:
     """Response tokens per second of every way on both sets, in turns that change their order."""
     ways = ways_of(model)
     found: dict[str, dict[str, list[float]]] = {}
-    for name, sizes in SIZES.items():
-        _, examples = recorded(name, sizes[is_quick])
+    for name in SIZES:
+        _, examples = recorded(name, is_quick)
         found[name] = {way: [] for way in ways}
         ways["ours"](examples[:2])
         for order in (list(ways),) if is_quick else (list(ways), list(ways)[::-1]):
@@ -135,8 +136,8 @@ def under_vllm(is_quick: bool) -> dict[str, Any]:
     speed = {"enforce_eager": True, "kv_cache_memory_bytes": 2**30, "max_num_seqs": 64}
     likelihood = VllmLikelihood(Model(name=MODEL), 2048, speed | {"max_model_len": 4096})
     found: dict[str, Any] = {}
-    for name, sizes in SIZES.items():
-        _, examples = recorded(name, sizes[is_quick])
+    for name in SIZES:
+        _, examples = recorded(name, is_quick)
         examples = [example for example in examples if len(example.ids) < 4096]
         likelihood(examples[:2])
         rates: list[float] = []
@@ -165,7 +166,7 @@ def peak_memory(length: int, is_quick: bool) -> int:
     likelihood = Likelihood(load_causal_lm(MODEL), 1024 if is_quick else 8192)
     draw = np.random.default_rng(SEED)
     prompt = draw.integers(0, 40_000, 64).tolist()
-    count = max(2, (2048 if is_quick else 8192) // length)
+    count = max(2, (1024 if is_quick else 8192) // length)
     answers = [draw.integers(0, 40_000, length).tolist() for _ in range(count)]
     examples = [Example(prompt + answer, len(prompt)) for answer in answers]
     likelihood([Example(prompt[:9], 1)])
@@ -192,12 +193,12 @@ def parity(model: Any, of_vllm: Any, is_quick: bool) -> dict[str, Any]:
     from persyn_ray.models.load import load_causal_lm
     from persyn_ray.models.reference import plain_log_probs
 
-    prompts, examples = recorded("gsm8k", SIZES["gsm8k"][is_quick])
+    prompts, examples = recorded("gsm8k", is_quick)
     ours = [scores.log_probs for scores in Likelihood(model, TOKENS_PER_BATCH)(examples)]
     stepped = examples[: 2 if is_quick else 12]
     steps = [token_by_token(model, example) for example in stepped]
     plain = [plain_log_probs(model, example) for example in examples]
-    few = 6 if is_quick else 24
+    few = 3 if is_quick else 24
     half = Likelihood(load_causal_lm(MODEL, "bfloat16"), TOKENS_PER_BATCH)(examples[:few])
     exact = compare(steps, ours[: len(steps)], prompts[: len(steps)])
     own = compare(steps, plain[: len(steps)], prompts[: len(steps)])
@@ -283,7 +284,7 @@ def measure(is_quick: bool) -> dict[str, Any]:
     for name, of in rates.items():
         best = {way: max(values) for way, values in of.items()}
         best["vllm"] = max(of_vllm[name]["rates"])
-        _, examples = recorded(name, SIZES[name][is_quick])
+        _, examples = recorded(name, is_quick)
         figures[name] = {
             "over_bound": best["ours"] / best["bound"],
             "flop_bound": flop_bound(model, examples),
