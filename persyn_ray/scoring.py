@@ -181,14 +181,6 @@ def needs_reference(quality: Quality) -> bool:
     return not isinstance(quality, RewardModel)
 
 
-def reference_readers(quality: Quality | None) -> tuple[str, ...]:
-    """Kinds that decide which references can be read, and so which prompts there are."""
-    if isinstance(quality, Several):
-        kinds = [kind for part in quality.parts for kind in reference_readers(part.quality)]
-        return tuple(sorted(set(kinds)))
-    return (quality.kind,) if quality is not None and needs_reference(quality) else ()
-
-
 class Scoring(Section):
     """The two signals and how they become one reward (Eq. 2)."""
 

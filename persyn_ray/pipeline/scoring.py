@@ -14,7 +14,7 @@ from persyn_ray.errors import StepError
 from persyn_ray.layout import Run, parts_of, quality_identity
 from persyn_ray.pipeline.collecting import check_teachers
 from persyn_ray.records import Settings
-from persyn_ray.scoring import Judge, Part, Several
+from persyn_ray.scoring import Judge, Part, Several, needs_reference
 from persyn_ray.stages.units import Progress, Unit, Work, units_of
 from persyn_ray.stages.work import Score, checks_and_models, is_scored
 
@@ -62,6 +62,21 @@ def quality_settings(recipe: Recipe) -> Settings:
         return quality_identity(recipe.scoring.quality)
     parts = [{"quality": quality_identity(part.quality)} for part in parts_of(recipe)]
     return {"kind": "several", "parts": parts}
+
+
+def reference_settings(recipe: Recipe) -> Settings:
+    """Which qualities read references, under the recipe's keys.
+
+    They decide which prompts there are: one whose reference cannot be read is none.
+    """
+    reads = [
+        {"quality": {"kind": part.quality.kind if needs_reference(part.quality) else None}}
+        for part in parts_of(recipe)
+    ]
+    if not isinstance(recipe.scoring.quality, Several):
+        return reads[0]
+    # Their order means nothing.
+    return {"quality": {"parts": sorted(reads, key=str)}}
 
 
 def weight_settings(recipe: Recipe) -> Settings:

@@ -26,11 +26,10 @@ from persyn_ray.pipeline.choices import assigned_methods, collected_splits, stud
 from persyn_ray.pipeline.forecast import write_forecast
 from persyn_ray.pipeline.progress import follow, watch_training
 from persyn_ray.records import Settings
-from persyn_ray.scoring import reference_readers
 from persyn_ray.stages.aggregates import teacher_aggregates
 from persyn_ray.stages.tables import shard_rewards, shards_of
 from persyn_ray.stages.units import Progress, Unit, Work, units_of
-from persyn_ray.stages.work import EvaluateShard, RouteShard, check_of
+from persyn_ray.stages.work import EvaluateShard, RouteShard
 from persyn_ray.storage import Folder
 
 
@@ -196,8 +195,8 @@ STEPS: tuple[Step, ...] = (
         # Prompts whose reference a check cannot read are none: so the checks decide as well.
         lambda r: {
             "prompts": _dump(r.prompts),
-            "evaluate": _dump(r.evaluate, "path") | {"check": list(reference_readers(check_of(r)))},
-            "scoring": {"quality": {"kind": list(reference_readers(r.scoring.quality))}},
+            "evaluate": _dump(r.evaluate, "path", "check"),
+            "scoring": scoring.reference_settings(r),
         },
         _prompts,
         lambda run: [run.prompts, run.dead_letters("prompts")],

@@ -97,7 +97,8 @@ def several(*weights: float, marker: str = "#", **judge: Any) -> dict[str, Any]:
         (several(1, 2), "rewards"),
         (several(1, 1, marker="="), "score"),
         (several(1, 1, highest=5), "score"),
-        ({"scoring.quality": {"kind": "exact_match", "marker": "#"}}, "score"),
+        # Which references are read is told part by part, so prompts are split again (to the same).
+        ({"scoring.quality": {"kind": "exact_match", "marker": "#"}}, "prompts"),
     ],
 )
 def test_weights_reach_the_rewards_and_parts_the_scores(
