@@ -113,9 +113,8 @@ class VllmTeacher:
             try:
                 self._engine = self._run(_start_engine(config))
             except Exception as error:
-                cause = last_error_logged() or f"{type(error).__name__}: {error}"
                 raise EngineDead(
-                    f"vLLM did not start for teacher {self._name!r}: {cause}"
+                    f"vLLM did not start for teacher {self._name!r}: {cause_of(error)}"
                 ) from error
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -256,6 +255,11 @@ def require_vllm(who: str) -> None:
             f"{who} needs vLLM, which is not installed: install requirements/vllm.txt (CPU) or "
             "vllm (GPU), or use transformers."
         )
+
+
+def cause_of(error: Exception) -> str:
+    """What really went wrong, as far as it is known."""
+    return last_error_logged() or f"{type(error).__name__}: {error}"
 
 
 def last_error_logged() -> str | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from persyn_ray.engines.vllm import last_error_logged, require_vllm
+from persyn_ray.engines.vllm import cause_of, require_vllm
 from persyn_ray.errors import DataError, EngineDead
 from persyn_ray.models.chat import Example
 from persyn_ray.models.likelihood import TokenScores
@@ -71,8 +71,9 @@ class VllmLikelihood:
             try:
                 outputs = engine.generate(asked, parameters, use_tqdm=False)
             except Exception as error:
-                cause = last_error_logged() or f"{type(error).__name__}: {error}"
-                raise EngineDead(f"vLLM failed under scoring.backend vllm: {cause}") from error
+                raise EngineDead(
+                    f"vLLM failed under scoring.backend vllm: {cause_of(error)}"
+                ) from error
             for row, output in zip(full, outputs, strict=True):
                 found[row] = _scores(output.prompt_logprobs, examples[row], names[row])
         return found
@@ -104,8 +105,9 @@ class VllmLikelihood:
             try:
                 self._engine = LLM(**(ours | dict(self.arguments)))
             except Exception as error:
-                cause = last_error_logged() or f"{type(error).__name__}: {error}"
-                raise EngineDead(f"vLLM did not start for scoring.backend vllm: {cause}") from error
+                raise EngineDead(
+                    f"vLLM did not start for scoring.backend vllm: {cause_of(error)}"
+                ) from error
         return self._engine
 
 

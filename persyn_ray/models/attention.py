@@ -94,8 +94,13 @@ def by_blocks(
     for block in packing.blocks(window):
         query = query_1HND[:, :, slice(*block.queries)]
         key, value = _keys(key_1HND, block), _keys(value_1HND, block)
-        mask_QK = None if block.is_causal else block.mask(window, query.device)
-        found[:, :, slice(*block.queries)] = _block(query, key, value, mask_QK, scaling, cap)
+        if cap is not None:
+            mask_QK = block.mask(window, query.device)
+            attended = _capped(query, key, value, mask_QK, scaling, cap)
+        else:  # the kernel knows a causal mask by itself
+            mask_QK = None if block.is_causal else block.mask(window, query.device)
+            attended = _plain(query, key, value, mask_QK, scaling)
+        found[:, :, slice(*block.queries)] = attended
     return found
 
 
@@ -105,30 +110,21 @@ def _keys(values_1HND: Tensor, block: Block) -> Tensor:
     return own if first == last else torch.cat([values_1HND[:, :, first:last], own], dim=2)
 
 
-def _block(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    scaling: float,
-    cap: float | None,
+def _plain(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float
 ) -> Tensor:
-    if cap is not None:
-        return _capped(query, key, value, mask, scaling, cap)
     return scaled_dot_product_attention(
         query, key, value, mask, is_causal=mask is None, scale=scaling, enable_gqa=True
     )
 
 
 def _capped(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, cap: float
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float, cap: float
 ) -> Tensor:
     """Gemma 2 bends its scores before the softmax, which torch's attention has no word for."""
     shared = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
     scores = torch.tanh(query @ key.mT * (scaling / cap)) * cap
-    if mask is None:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     scores = scores.masked_fill(~mask, -torch.inf)
     return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
 

@@ -26,10 +26,8 @@ from transformers import PreTrainedTokenizerBase
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.models.neutral import controls, encode_text, neutralise, tokenizer_name
 
-THINK, END_OF_THINKING = (
-    "<think>",
-    "</think>",
-)  # what chat templates write, whatever a recipe calls them
+# What chat templates write, whatever a recipe calls them.
+THINK, END_OF_THINKING = "<think>", "</think>"
 # Thinking that a generation prompt opens, and closes again where thinking is off.
 OPENED = re.compile(rf"(?:{THINK}\s*(?:{END_OF_THINKING}\s*)?)?\Z")
 STAND_IN = "\u25a1"  # a visible character in no control token, in place of an empty response

@@ -29,7 +29,7 @@ from transformers import PreTrainedModel
 from persyn_ray.errors import DataError
 from persyn_ray.models.attention import active_window, has_interface, packed_attention
 from persyn_ray.models.chat import Example
-from persyn_ray.models.collate import batches_by_tokens, pad_right
+from persyn_ray.models.collate import IGNORED, batches_by_tokens, sft_collator
 from persyn_ray.models.head import Head, NoHead, RowScores
 from persyn_ray.models.load import context_length
 from persyn_ray.models.packing import Pack, packs
@@ -113,12 +113,10 @@ class Likelihood:
         lengths = [len(example.ids) for example in examples]
         for rows in batches_by_tokens(lengths, self.tokens_per_batch):
             batch = [examples[row] for row in rows]
-            ids_BT, mask_BT = pad_right([example.ids for example in batch], pad_id=0)
-            is_response_BT = mask_BT.bool()
-            for number, example in enumerate(batch):
-                is_response_BT[number, : example.num_prompt_tokens] = False
+            padded = sft_collator(batch, pad_id=0)  # the very mask of fine-tuning
+            ids_BT, mask_BT = padded["input_ids"], padded["attention_mask"]
             # Token t is predicted by the hidden state of token t - 1.
-            row_R, token_R = is_response_BT[:, 1:].nonzero(as_tuple=True)
+            row_R, token_R = (padded["labels"][:, 1:] != IGNORED).nonzero(as_tuple=True)
             hidden_BTD = self._hidden(ids_BT.to(self.model.device), mask_BT.to(self.model.device))
             hidden_RD = hidden_BTD[row_R.to(hidden_BTD.device), token_R.to(hidden_BTD.device)]
             scores = self._head.scores(hidden_RD, ids_BT[row_R, token_R + 1])

@@ -28,7 +28,6 @@ from persyn_ray.models.load import load_causal_lm, on_device
 from persyn_ray.models.reference import plain_log_probs
 from persyn_ray.records import read_record
 from persyn_ray.schemas import RESPONSES
-from persyn_ray.sections import Student
 from persyn_ray.stages.learnability import ToExamples
 from persyn_ray.stages.store import existing
 from persyn_ray.stages.tables import shards_of
@@ -55,14 +54,20 @@ def examine(recipe: Recipe, num_prompts: int) -> Iterator[Verdict]:
     """
     prompts, examples = _sample(recipe, num_prompts)
     student = recipe.student
-    started = time.monotonic()
-    reference = _plain(student, examples)
-    yield Verdict("reference, float32", None, time.monotonic() - started)
+    reference: LogProbs = []
     for dtype in dict.fromkeys(("float32", student.dtype, "bfloat16")):
+        code = student.trust_remote_code
+        model = on_device(load_causal_lm(student.name, dtype, student.revision, code))
+        if not reference:
+            started = time.monotonic()
+            reference = [plain_log_probs(model, example) for example in examples]
+            yield Verdict("reference, float32", None, time.monotonic() - started)
         started = time.monotonic()
-        found, note = _packed(recipe, dtype, examples)
+        found, note = _packed(model, recipe.scoring.tokens_per_batch, examples)
         seconds = time.monotonic() - started
         yield Verdict(f"packed, {dtype}", compare(reference, found, prompts), seconds, note)
+        del model
+        _free()
     if find_spec("vllm") is None:
         yield Verdict(f"vllm, {student.dtype}", None, 0.0, "not installed")
         return
@@ -100,22 +105,12 @@ def _sample(recipe: Recipe, num_prompts: int) -> tuple[list[str], list[Example]]
     return prompts, examples
 
 
-def _plain(student: Student, examples: Sequence[Example]) -> LogProbs:
-    model = on_device(_loaded(student, "float32"))
-    found = [plain_log_probs(model, example) for example in examples]
-    del model
-    _free()
-    return found
-
-
-def _packed(recipe: Recipe, dtype: str, examples: Sequence[Example]) -> tuple[LogProbs, str]:
-    model = on_device(_loaded(recipe.student, dtype))
-    likelihood = Likelihood(model, recipe.scoring.tokens_per_batch)
+def _packed(
+    model: PreTrainedModel, tokens_per_batch: int, examples: Sequence[Example]
+) -> tuple[LogProbs, str]:
+    likelihood = Likelihood(model, tokens_per_batch)
     found = [scores.log_probs for scores in likelihood(examples)]
-    note = "" if likelihood.is_packed else "padded: this model's attention cannot be packed"
-    del model, likelihood
-    _free()
-    return found, note
+    return found, "" if likelihood.is_packed else "padded: its attention cannot be packed"
 
 
 def _vllm(recipe: Recipe, examples: Sequence[Example]) -> LogProbs:
@@ -130,10 +125,6 @@ def _vllm(recipe: Recipe, examples: Sequence[Example]) -> LogProbs:
         return [scores.log_probs for scores in likelihood(examples)]
     finally:
         likelihood.close()
-
-
-def _loaded(student: Student, dtype: str) -> PreTrainedModel:
-    return load_causal_lm(student.name, dtype, student.revision, student.trust_remote_code)
 
 
 COLUMNS = ("backend", "mean gap", "largest gap", "pairs flipped", "seconds", "")

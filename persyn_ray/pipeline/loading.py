@@ -12,10 +12,10 @@ import pyarrow as pa
 from persyn_ray import rows
 from persyn_ray.config import Prompts, Recipe
 from persyn_ray.errors import DataError
-from persyn_ray.layout import Run
+from persyn_ray.layout import Run, parts_of
 from persyn_ray.prompts import LoadedPrompts, load_prompts, split_prompts
 from persyn_ray.schemas import DEAD_LETTERS, PROMPTS, conform
-from persyn_ray.scoring import ExactAnswer, Instructions, Several, Single, needs_reference
+from persyn_ray.scoring import ExactAnswer, Instructions, Single, needs_reference
 from persyn_ray.stages.work import check_of
 from persyn_ray.storage import shard_name
 from persyn_ray.verify import Verifier
@@ -33,8 +33,8 @@ def read_prompts(recipe: Recipe) -> LoadedPrompts:
         DataError: a file is damaged, no row is a prompt, or no reference can be read.
     """
     section, path = recipe.prompts, recipe.evaluate.path
-    quality, check = recipe.scoring.quality, check_of(recipe)
-    scored = [part.quality for part in quality.parts] if isinstance(quality, Several) else [quality]
+    check = check_of(recipe)
+    scored = [part.quality for part in parts_of(recipe)]
     checked = [] if check is None else [check]
     if path is None:
         loaded = _load(section, None, scored + (checked if section.num_heldout else []))

@@ -7,7 +7,7 @@ Axes: P prompts, M teachers.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from persyn_ray.config import Recipe
 from persyn_ray.layout import parts_of, run_of
 from persyn_ray.schemas import LEARNABILITY, QUALITY
+from persyn_ray.scoring import LearnabilityKind
 from persyn_ray.stages.store import existing
 from persyn_ray.stages.tables import by_teacher_PM, column_PM, outcomes_PM
 
 Floats = NDArray[np.float64]
-MEASURES = ("log_likelihood", "local_log_likelihood", "lowest_window", "rank_surprisal", "entropy")
+MEASURES: tuple[str, ...] = get_args(LearnabilityKind)
 
 
 def teacher_aggregates(recipe: Recipe, shards: Sequence[str]) -> dict[str, dict[str, Any]]:
