@@ -1,4 +1,4 @@
-"""The command line: persyn run | plan | status | report | explain | doctor | init | lab | …
+"""The command line: persyn run | compare | plan | status | report | explain | doctor | init | …
 
 Only what a command needs is imported, inside the command: `persyn --help` loads neither torch nor
 ray.
@@ -72,6 +72,30 @@ def run(
     if until in (None, "report"):
         address = write_report(loaded, done, console)
         console.print(f"\nReport: [link=file://{address}]{address}[/link]")
+
+
+@app.command()
+def compare(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(help="Methods beside PerSyn, by commas; by default compare.methods."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Whole runs, each with another seed.")] = 3,
+    verbose: Annotated[bool, typer.Option(help="Show the workers' logs.")] = False,
+) -> None:
+    """Run PerSyn and other methods on several seeds; one table and figure with intervals."""
+    from persyn_ray.config import load_recipe
+    from persyn_ray.pipeline.comparing import compare as compare_methods
+
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING)
+    given = tuple(overrides or ())
+    names = [name.strip() for option in methods or () for name in option.split(",")]
+    loaded = load_recipe(recipe, given)
+    done = compare_methods(loaded, console, names, seeds, overrides=given, verbose=verbose)
+    address = f"{done.root.address}/comparison.html"
+    console.print(f"\nComparison: [link=file://{address}]{address}[/link]")
 
 
 @app.command()
@@ -213,6 +237,54 @@ def lab_build(
     from persyn_ray.lab.build import build
 
     build(out, seed=seed)
+
+
+Sources = Annotated[list[str], typer.Argument(help="Parquet, jsonl or csv files, or globs.")]
+NewFolder = Annotated[Path, typer.Argument(help="Folder to write.")]
+
+
+@app.command("import-zoo")
+def import_zoo(sources: Sources, out: NewFolder) -> None:
+    """Bring Magpie-100K-Generator-Zoo, with its reward scores, into the form recipes read."""
+    from persyn_ray.parallel_tables import import_zoo as convert
+
+    _show_import(convert(sources, out), out)
+
+
+@app.command("import-parallel")
+def import_parallel(
+    sources: Sources,
+    out: NewFolder,
+    prompt_column: Annotated[str | None, typer.Option(help="Column with the prompt.")] = None,
+    answer_column: Annotated[str | None, typer.Option(help="Column with the answer.")] = None,
+    teacher_column: Annotated[str | None, typer.Option(help="Long table: who responded.")] = None,
+    response_column: Annotated[str | None, typer.Option(help="Long table: the response.")] = None,
+    teacher: Annotated[
+        list[str] | None, typer.Option(help="Wide table: a column of responses; repeat it.")
+    ] = None,
+) -> None:
+    """Bring a table of parallel responses, such as PerSyn-Math, into the form recipes read."""
+    from persyn_ray.parallel_tables import import_parallel as convert
+
+    columns = {
+        "prompt_column": prompt_column,
+        "answer_column": answer_column,
+        "teacher_column": teacher_column,
+        "response_column": response_column,
+    }
+    _show_import(convert(sources, out, **columns, teachers=teacher or ()), out)
+
+
+def _show_import(imported: Any, out: Path) -> None:
+    table = Table("teacher", "responses", "absent", header_style="bold", show_edge=False)
+    for name, num in imported.num_responses.items():
+        table.add_row(name, f"{num:,}", f"{imported.num_prompts - num:,}")
+    console.print(table)
+    console.print(
+        f"Wrote {imported.num_prompts:,} prompts to {out}. Left out: "
+        f"{imported.num_duplicates:,} further responses to a prompt, {imported.num_unreadable:,} "
+        "rows that hold no prompt."
+    )
 
 
 def entry() -> None:

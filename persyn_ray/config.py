@@ -18,6 +18,24 @@ from persyn_ray.sections import Model, Section, Student
 from persyn_ray.teachers import Teacher
 
 BASELINES = ("random", "best_constant", "strong", "oracle")
+Method = Literal[
+    "random",
+    "best_constant",
+    "strong",
+    "mix",
+    "family_strong",
+    "car",
+    "quality_only",
+    "learnability_only",
+    "knn",
+    "linear_probe",
+    "oracle",
+]
+
+EMBEDDED = ("knn", "linear_probe")
+"""Methods that read the frozen backbone's embeddings."""
+SELECTING = ("oracle", "quality_only", "learnability_only")
+"""Methods that select among the responses of all teachers."""
 
 
 Tag = Annotated[str, Field(min_length=1)]
@@ -71,14 +89,24 @@ class Responses(Section):
     """A passage repeated so often in a row, at least 200 characters in all, is a loop."""
 
 
+class Lora(Section):
+    """Low-rank adapters in place of full fine-tuning (the paper: from 14B on)."""
+
+    rank: int = Field(16, ge=1)
+    lora_alpha: int = Field(32, ge=1)
+    target_modules: str = "all-linear"
+
+
 class Router(Section):
-    """The Bradley-Terry router. Training settings are ours: the paper's are not known."""
+    """The router. Training settings are ours: the paper's are not known."""
 
     backbone: Model
     pooling: Literal["auto", "last", "mean"] = "auto"
     """last token for decoders, mean for encoders."""
+    loss: Literal["bradley_terry", "plackett_luce", "regression"] = "bradley_terry"
+    """What is fitted: each pair of teachers (the paper), the whole ranking, or the rewards."""
     ties: Literal["drop", "half"] = "drop"
-    """Equal rewards make no pair, or half a win each."""
+    """Equal rewards make no pair, or half a win each (regression fits them as they are)."""
     heldout_fraction: float = Field(0.15, gt=0, lt=1)
     """Share of the parallel set kept for early stopping and the router's figures, by prompt."""
     epochs: float = Field(3, gt=0)
@@ -91,17 +119,33 @@ class Router(Section):
     """Evaluations without a better hold-out loss before the fit stops."""
     evaluations_per_epoch: int = Field(1, ge=1)
     freeze_backbone: bool = False
+    """Fit the head alone: every prompt is embedded once for all fits and epochs. A head by itself
+    wants a far higher `learning_rate`, about 1e-2."""
+    lora: Lora | None = None
+    """Fit adapters of the backbone in place of its weights; they are merged into the router."""
     learning_curve: tuple[int, ...] = ()
     """Numbers of parallel prompts at which the router is also fitted, for the learning curve."""
+    transfer: bool = False
+    """Also fit a router without each task (`prompts.task_column`) and one on each task alone."""
+    extend: str | None = None
+    """Folder or fsspec address of a router (RUN/router of another run) fitted for some of these
+    teachers. Its backbone and columns stay as they are; the others get columns of their own, fitted
+    on the prompts where their rewards are known. `backbone` is then not loaded."""
     seed: int = 0
 
-
-class Lora(Section):
-    """Low-rank adapters in place of full fine-tuning (the paper: from 14B on)."""
-
-    rank: int = Field(16, ge=1)
-    lora_alpha: int = Field(32, ge=1)
-    target_modules: str = "all-linear"
+    @model_validator(mode="after")
+    def _settings_fit_together(self) -> "Router":
+        if self.lora is not None and self.freeze_backbone:
+            raise ValueError("lora adapts the backbone that freeze_backbone keeps: set one of them")
+        without_effect = {
+            "learning_curve": self.learning_curve,
+            "transfer": self.transfer,
+            "lora": self.lora,
+        }
+        given = [name for name, value in without_effect.items() if value]
+        if self.extend is not None and given:
+            raise ValueError(f"extend fits columns alone: remove {given} from router")
+        return self
 
 
 class Finetune(Section):
@@ -147,14 +191,41 @@ class Evaluate(Section):
 class Compare(Section):
     """Other ways to fill the assignment, measured beside PerSyn."""
 
-    methods: tuple[Literal["random", "best_constant", "strong", "oracle"], ...] = BASELINES
-    """References. They share every later step."""
+    methods: tuple[Method, ...] = BASELINES
+    """References. They share every later step. Of these oracle, quality_only and learnability_only
+    select among all teachers' responses."""
     strong: str | None = None
     """The most capable teacher; the best mean quality on the parallel set by default."""
+    weak: str | None = None
+    """The other teacher of `mix`; the lowest mean quality on the parallel set by default."""
+    mix_share: float = Field(0.2, ge=0, le=1)
+    """Share of the strong teacher in `mix` (Mix distillation: 1 to 4; the paper's is not known)."""
+    family: tuple[str, ...] = ()
+    """Teachers of the student's own family, of whom `family_strong` takes the strongest."""
+    car_beta: float = Field(1.0, ge=0)
+    """Weight of the loss in CAR; the papers' value is not known."""
+    num_neighbours: int = Field(10, ge=1)
+    """Parallel prompts that `knn` looks at."""
     students: bool = False
     """Also generate, fine-tune and evaluate for each method."""
     heldout: bool = False
     """All teachers answer the held-out prompts too, so that routed reward can be measured there."""
+
+    def require_teachers(self, names: tuple[str, ...]) -> None:
+        """Refuse names that are no teacher's, and family_strong without a family."""
+        for key, given in (
+            ("strong", (self.strong,)),
+            ("weak", (self.weak,)),
+            ("family", self.family),
+        ):
+            for name in given:
+                if name is not None and name not in names:
+                    raise ValueError(f"compare.{key} is {name!r}, which is no teacher: {names}")
+        if "family_strong" in self.methods and not self.family:
+            raise ValueError(
+                "compare.methods has family_strong: list the teachers of the student's family in "
+                "compare.family"
+            )
 
 
 class StepResources(Section):
@@ -244,11 +315,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
-        strong = self.compare.strong
-        if strong is not None and strong not in self.pool.names:
-            raise ValueError(
-                f"compare.strong is {strong!r}, which is no teacher: {self.pool.names}"
-            )
+        self.compare.require_teachers(self.pool.names)
         per_pass = self.finetune.micro_batch_size * self.resources.finetune.workers
         if self.finetune.batch_size % per_pass:
             raise ValueError(

@@ -1,7 +1,7 @@
 """Where everything of a run lies. The only place that spells folder names.
 
 RUN/recipe.json  records/STEP.json  tables/…  router/  students/METHOD/  checkpoints/  dataset/
-report.html  report.json
+report.html  report.json  seeds/NUMBER/ (runs of a comparison)  comparison.{html,md,json}
 
 Responses, learnability and quality are filed under a key made of all that determines them, so
 another alpha, student or teacher list finds what is still valid and leaves the rest in place.
@@ -30,6 +30,8 @@ NOT_IN_RESPONSES: dict[str, Any] = {
     "price": True,
     "budget": True,
     "size": True,
+    "retired": True,
+    "num_probe": True,
     # How fast, where and with which key: none of it is in the text.
     "engine": {
         "batch_size",
@@ -129,6 +131,14 @@ class Run:
         return self.root / "router"
 
     @property
+    def embeddings(self) -> Folder:
+        return self.root / "tables" / "embeddings"
+
+    @property
+    def novelty(self) -> Folder:
+        return self.root / "tables" / "novelty"
+
+    @property
     def checkpoints(self) -> Folder:
         return self.root / "checkpoints"
 
@@ -136,10 +146,18 @@ class Run:
     def dataset(self) -> Folder:
         return self.root / "dataset"
 
+    def seed(self, number: int) -> Folder:
+        """The run of one seed of a comparison."""
+        return self.root / "seeds" / str(number)
+
+    @property
+    def response_store(self) -> Folder:
+        """All teachers' responses: in a store that runs share, or the run's own."""
+        return self.store or self.root / "tables" / "responses"
+
     def stored_responses(self, teacher: Teacher) -> Folder:
         """A teacher's responses, in folders named by how prompts were put into shards."""
-        store = self.store or self.root / "tables" / "responses"
-        return store / self._name(teacher)
+        return self.response_store / self._name(teacher)
 
     def responses(self, teacher: Teacher) -> Folder:
         """A teacher's responses to this run's shards; step prompts comes first."""

@@ -74,6 +74,14 @@ ASSIGNMENT = pa.schema(
     ]
 )
 
+NOVELTY = pa.schema(
+    [
+        _field("prompt_id", pa.string()),
+        _field("distance", pa.float64()),  # see method/novelty.py
+        _field("is_novel", pa.bool_()),
+    ]
+)
+
 EXAMPLES = pa.schema(
     [
         _field("prompt_id", pa.string()),
@@ -116,6 +124,12 @@ def logits_schema(teachers: tuple[str, ...]) -> pa.Schema:
     logits = _field("logits", pa.list_(pa.float64(), len(teachers)))
     candidates = _field("candidates", pa.list_(pa.bool_(), len(teachers)))
     return _of_pool([logits, candidates], teachers)
+
+
+def embeddings_schema(width: int) -> pa.Schema:
+    """EMBEDDINGS: what the router's backbone made of each prompt before it was fitted."""
+    embedding = _field("embedding", pa.list_(pa.float32(), width))
+    return pa.schema([_field("prompt_id", pa.string()), embedding])
 
 
 def _of_pool(fields: list[pa.Field], teachers: tuple[str, ...]) -> pa.Schema:

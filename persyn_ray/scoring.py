@@ -133,9 +133,25 @@ class Judge(Section):
         return self
 
 
+class Recorded(Section):
+    """A score that stands beside recorded responses: no reward model is run.
+
+    It is found by the texts of prompt and response; what the table does not hold is a counted null.
+    """
+
+    kind: Literal["recorded"]
+    path: str
+    """Parquet, jsonl or csv files (a path or glob) with a row for each response."""
+    score_column: str
+    """Which score, such as Skywork-Reward-Llama-3.1-8B; truth values count as 1 and 0."""
+    prompt_column: str = "question"
+    response_column: str = "response"
+
+
 Check = Annotated[ExactAnswer | ExactMatch | Instructions, Field(discriminator="kind")]
 Single = Annotated[
-    ExactAnswer | ExactMatch | Instructions | RewardModel | Judge, Field(discriminator="kind")
+    ExactAnswer | ExactMatch | Instructions | RewardModel | Judge | Recorded,
+    Field(discriminator="kind"),
 ]
 
 
@@ -167,7 +183,7 @@ class Several(Section):
 
 
 Quality = Annotated[
-    ExactAnswer | ExactMatch | Instructions | RewardModel | Judge | Several,
+    ExactAnswer | ExactMatch | Instructions | RewardModel | Judge | Recorded | Several,
     Field(discriminator="kind"),
 ]
 
@@ -178,7 +194,16 @@ def needs_reference(quality: Quality) -> bool:
         return any(needs_reference(part.quality) for part in quality.parts)
     if isinstance(quality, Judge):
         return "{reference}" in quality.rubric
-    return not isinstance(quality, RewardModel)
+    return not isinstance(quality, RewardModel | Recorded)
+
+
+class AlphaByDifficulty(Section):
+    """Alpha goes from `hard`, where no teacher is right, to `easy`, where all are; in between by
+    the share that is. Needs a quality of 0 or 1.
+    """
+
+    hard: float = Field(0.2, ge=0, le=1)
+    easy: float = Field(0.6, ge=0, le=1)
 
 
 class Scoring(Section):
@@ -189,6 +214,8 @@ class Scoring(Section):
     """Which measure of the student's forward pass counts (the paper: log_likelihood)."""
     alpha: float = Field(0.4, ge=0, le=1)
     """Weight of learnability (the paper: 0.4)."""
+    alpha_by_difficulty: AlphaByDifficulty | None = None
+    """An alpha for each prompt, in place of `alpha`; not in the paper."""
     scaling: Literal["minmax", "zscore", "rank", "none"] = "minmax"
     """Within-prompt scaling before Eq. 2; the paper's form is not known."""
     backend: Literal["transformers", "vllm"] = "transformers"

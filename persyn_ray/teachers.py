@@ -5,11 +5,13 @@ only carries it out (`resources`, `price`, `budget`, `size`, an endpoint's addre
 so none of it makes a finished response be written again.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from persyn_ray.errors import ConfigError
 from persyn_ray.sections import Model, Section
 
 # Arguments of vLLM's engine that have a setting of their own, or shape responses.
@@ -269,6 +271,12 @@ class Teacher(Section):
     """For `plan`, where the model's files are not at hand."""
     licence: str | None = None
     """Named in the data set card."""
+    retired: bool = False
+    """No longer asked and never a candidate. It keeps its place in the pool, its stored responses
+    and its column of the router, so nothing is fitted anew."""
+    num_probe: int | None = Field(default=None, ge=1)
+    """Ask it only so many of the parallel prompts, drawn by hash, the same for all such teachers.
+    Its rewards on the others are unknown. See `router.extend`."""
 
     @model_validator(mode="after")
     def _engine_can(self) -> "Teacher":
@@ -288,3 +296,17 @@ class Teacher(Section):
         if self.budget is not None and self.budget.dollars is not None and self.price is None:
             raise ValueError("budget.dollars needs price")
         return self
+
+
+def active_teachers(teachers: Sequence[Teacher]) -> tuple[str, ...]:
+    """Names of the teachers that are not retired.
+
+    Raises:
+        ConfigError: all of them are.
+    """
+    names = tuple(teacher.name for teacher in teachers if not teacher.retired)
+    if not names:
+        raise ConfigError(
+            "Every teacher is retired: at least one under `teachers` needs `retired: false`."
+        )
+    return names

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from persyn_ray.teachers import Teacher, VllmEngine
+from persyn_ray.errors import ConfigError
+from persyn_ray.teachers import Teacher, VllmEngine, active_teachers
 
 ENDPOINT = {"kind": "openai", "model": "m"}
 
@@ -55,3 +56,19 @@ def test_an_engine_has_tensor_times_pipeline_workers() -> None:
     teacher = Teacher.model_validate({"name": "t", "engine": engine, "resources": given})
     assert teacher.resources is not None
     assert teacher.resources.workers == 16
+
+
+def test_the_retired_are_not_active_and_not_all_can_retire() -> None:
+    engine = {"kind": "scripted"}
+    pool = [
+        Teacher.model_validate({"name": name, "engine": engine, "retired": name == "b"})
+        for name in ("a", "b", "c")
+    ]
+    assert active_teachers(pool) == ("a", "c")
+    with pytest.raises(ConfigError, match="at least one"):
+        active_teachers(pool[1:2])
+
+
+def test_a_probe_has_at_least_one_prompt() -> None:
+    with pytest.raises(ValidationError, match="num_probe"):
+        Teacher.model_validate({"name": "a", "engine": {"kind": "scripted"}, "num_probe": 0})

@@ -11,9 +11,9 @@ from math import fsum
 import numpy as np
 from numpy.typing import ArrayLike
 
-from persyn_ray.errors import DataError
+from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.method.allocation import assign, draws
-from persyn_ray.method.arrays import Integers, as_floats
+from persyn_ray.method.arrays import Floats, Integers, as_floats, require_same_shape
 
 
 def random_assignment(
@@ -57,8 +57,7 @@ def best_constant(parallel_rewards_PM: ArrayLike, teachers: Sequence[str], seed:
         # fsum is exact, so equal means stay equal whatever the order of the prompts.
         total = fsum(rewards_PM[known_PM[:, position], position])
         means_M[position] = total / num_known_M[position]
-    # No prompt is meant here: the empty id stands for the whole set.
-    return int(assign(means_M[None], draws([""], teachers, seed, "constant"))[0][0])
+    return best_of(means_M, teachers, seed)
 
 
 def constant_assignment(
@@ -82,9 +81,27 @@ def constant_assignment(
         raise DataError(
             f"Candidates {candidates_PM.shape} do not fit {num_prompts} prompts, teacher {index}."
         )
-    served_P = candidates_PM[:, index]
+    wanted_P = np.full(num_prompts, index, dtype=np.int64)
+    return served(wanted_P, candidates_PM, fallback_scores_M, tie_breaks_PM)
+
+
+def served(
+    wanted_P: Integers,
+    candidates_PM: ArrayLike,
+    fallback_scores_M: ArrayLike | None = None,
+    tie_breaks_PM: ArrayLike | None = None,
+) -> Integers:
+    """The wanted teachers where they are candidates, elsewhere the best candidate by the fallback.
+
+    Without fallback scores such a prompt gets -1.
+
+    Raises:
+        DataError: fallback scores are equal and no tie breaks are given.
+    """
+    candidates_PM = np.asarray(candidates_PM, dtype=np.bool_)
+    served_P = np.take_along_axis(candidates_PM, wanted_P[:, None], axis=1)[:, 0]
     if fallback_scores_M is None:
-        return np.where(served_P, index, -1).astype(np.int64)
+        return np.where(served_P, wanted_P, -1).astype(np.int64)
     scores_PM = np.broadcast_to(as_floats(fallback_scores_M, "Scores"), candidates_PM.shape)
     if tie_breaks_PM is None:
         fallback_P, margin_P = assign(scores_PM, np.zeros_like(scores_PM), candidates_PM)
@@ -94,7 +111,74 @@ def constant_assignment(
             )
     else:
         fallback_P, _ = assign(scores_PM, tie_breaks_PM, candidates_PM)
-    return np.where(served_P, index, fallback_P).astype(np.int64)
+    return np.where(served_P, wanted_P, fallback_P).astype(np.int64)
+
+
+def mix_assignment(
+    prompt_ids: Sequence[str],
+    strong: int,
+    weak: int,
+    strong_share: float,
+    seed: int,
+) -> Integers:
+    """Two teachers at random, the strong one with the given share (Mix distillation has 0.2).
+
+    The draw hangs on the prompt alone, so that a larger share only ever adds prompts to the strong
+    teacher's.
+
+    Raises:
+        ConfigError: the share lies outside 0 to 1, or both are the same teacher.
+    """
+    if not 0 <= strong_share <= 1:
+        raise ConfigError(
+            f"The share of the strong teacher is {strong_share}; it must lie from 0 to 1: change "
+            "compare.mix_share."
+        )
+    if strong == weak:
+        raise ConfigError(
+            "Method mix needs two teachers: set compare.weak to another one than compare.strong."
+        )
+    draws_P = draws(prompt_ids, ["mix"], seed, "mix")[:, 0]
+    return np.where(draws_P < strong_share, strong, weak).astype(np.int64)
+
+
+def compatibility_adjusted_reward(
+    mean_quality_M: ArrayLike, mean_loss_M: ArrayLike, beta: float
+) -> Floats:
+    """CAR of each teacher's responses, shape (M,): r / (1 + beta * L) (Li et al., 2411.07133).
+
+    r is the mean quality and L >= 0 the mean loss under the untuned student, nats per token. NaN
+    where either is unknown.
+
+    Raises:
+        ConfigError: beta is negative.
+        DataError: a mean quality is negative: dividing it would reward a high loss.
+    """
+    if not beta >= 0:
+        raise ConfigError(f"CAR's beta is {beta}; it must be 0 or more: change compare.car_beta.")
+    quality_M = as_floats(mean_quality_M, "Mean qualities")
+    loss_M = as_floats(mean_loss_M, "Mean losses")
+    require_same_shape("Mean qualities and losses", quality_M, loss_M)
+    if (quality_M < 0).any():
+        raise DataError(
+            f"CAR divides the mean quality by the loss, and a mean of {np.nanmin(quality_M):.3g} "
+            "would then gain by a high loss: use a quality that is 0 or more, or leave car out of "
+            "compare.methods."
+        )
+    return quality_M / (1 + beta * loss_M)
+
+
+def best_of(values_M: ArrayLike, teachers: Sequence[str], seed: int) -> int:
+    """Position of the teacher with the highest known value; equals are decided by seed and name.
+
+    Raises:
+        DataError: no value is known.
+    """
+    values_M = as_floats(values_M, "Values of teachers")
+    if np.isnan(values_M).all():
+        raise DataError(f"No value of the teachers {tuple(teachers)} is known to choose by.")
+    # No prompt is meant here: the empty id stands for the whole set.
+    return int(assign(values_M[None], draws([""], teachers, seed, "constant"))[0][0])
 
 
 def oracle(

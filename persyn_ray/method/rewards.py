@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from persyn_ray.errors import ConfigError
+from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.method.arrays import Booleans, Floats, as_floats, require_same_shape
 
 Scaling = Literal["minmax", "zscore", "rank", "none"]
@@ -45,30 +45,57 @@ def scale_within_prompt(values_PM: ArrayLike, scaling: Scaling) -> Floats:
 
 
 def combine(
-    quality_PM: ArrayLike, learnability_PM: ArrayLike, alpha: float, scaling: Scaling = "minmax"
+    quality_PM: ArrayLike, learnability_PM: ArrayLike, alpha: ArrayLike, scaling: Scaling = "minmax"
 ) -> Floats:
     """Rewards, shape (P, M), in scaled units (Eq. 2); NaN where a signal that counts is unknown.
 
     A signal of weight 0 (learnability at alpha 0, quality at alpha 1) does not count: its unknowns
     cost no reward.
 
+    Args:
+        alpha: one weight of learnability for all prompts, or one a prompt, shape (P,).
+
     Raises:
-        ConfigError: alpha lies outside 0 to 1, or the scaling is unknown.
+        ConfigError: an alpha lies outside 0 to 1, or the scaling is unknown.
         DataError: shapes differ or a value is infinite.
     """
-    if not 0 <= alpha <= 1:
+    alpha_P1 = np.asarray(alpha, dtype=np.float64)[..., None]
+    if not ((alpha_P1 >= 0) & (alpha_P1 <= 1)).all():
         raise ConfigError(f"alpha is {alpha}; it must lie from 0 to 1: change scoring.alpha.")
     quality_PM = as_floats(quality_PM, "Qualities")
     learnability_PM = as_floats(learnability_PM, "Learnabilities")
     require_same_shape("Quality and learnability", quality_PM, learnability_PM)
-    if alpha == 0:
+    if (alpha_P1 == 0).all():
         return scale_within_prompt(quality_PM, scaling)
-    if alpha == 1:
+    if (alpha_P1 == 1).all():
         return scale_within_prompt(learnability_PM, scaling)
     unknown_PM = np.isnan(quality_PM) | np.isnan(learnability_PM)
     quality_PM = scale_within_prompt(np.where(unknown_PM, np.nan, quality_PM), scaling)
     learnability_PM = scale_within_prompt(np.where(unknown_PM, np.nan, learnability_PM), scaling)
-    return (1 - alpha) * quality_PM + alpha * learnability_PM
+    return (1 - alpha_P1) * quality_PM + alpha_P1 * learnability_PM
+
+
+def alpha_by_difficulty(quality_PM: ArrayLike, hard: float, easy: float) -> Floats:
+    """An alpha for each prompt, shape (P,), by how many of its teachers are right.
+
+        alpha_p = hard + (easy - hard) * share of the known responses that are correct
+
+    Where nobody is right alpha is `hard`, where all are `easy`. Unknown throughout counts as half.
+
+    Raises:
+        DataError: a quality is neither 0 nor 1, so that no response can be called correct.
+    """
+    quality_PM = as_floats(quality_PM, "Qualities")
+    known_PM = ~np.isnan(quality_PM)
+    if not np.isin(quality_PM[known_PM], (0.0, 1.0)).all():
+        raise DataError(
+            "Alpha by difficulty needs qualities of 0 or 1: use a check as scoring.quality, or "
+            "remove scoring.alpha_by_difficulty."
+        )
+    num_known_P = known_PM.sum(axis=1)
+    correct_P = np.where(known_PM, quality_PM, 0.0).sum(axis=1)
+    share_P = np.where(num_known_P > 0, correct_P / np.maximum(num_known_P, 1), 0.5)
+    return hard + (easy - hard) * share_P
 
 
 def _minmax(values_PM: Floats) -> Floats:

@@ -38,10 +38,23 @@ def sft_collator(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
 
 
 def router_collator(rows: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, Tensor]:
-    """A batch for the router: rows hold `input_ids` (T,) and `wins` (M, M)."""
+    """A batch for the router: rows hold `input_ids` (T,), and `wins` (M, M) or `rewards` (M,)."""
     input_ids_BT, mask_BT = pad_right([row["input_ids"] for row in rows], pad_id)
-    wins_BMM = torch.stack([torch.as_tensor(row["wins"], dtype=torch.float32) for row in rows])
-    return {"input_ids": input_ids_BT, "attention_mask": mask_BT, "wins": wins_BMM}
+    return {"input_ids": input_ids_BT, "attention_mask": mask_BT, **_targets(rows)}
+
+
+def feature_collator(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """A batch for a router's head: rows hold `features` (D,) in place of token ids."""
+    return {"features": torch.stack([row["features"] for row in rows]), **_targets(rows)}
+
+
+def _targets(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """What the router is fitted to: `wins` (B, M, M) and `rewards` (B, M), where rows have them."""
+    return {
+        name: torch.stack([torch.as_tensor(row[name], dtype=torch.float32) for row in rows])
+        for name in ("wins", "rewards")
+        if name in rows[0]
+    }
 
 
 def batches_by_tokens(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[int]]:

@@ -20,11 +20,13 @@ from transformers import (
     set_seed,
 )
 
-from persyn_ray.config import Finetune
+from persyn_ray.config import Finetune, Lora
 from persyn_ray.config import Router as RouterSettings
 from persyn_ray.models.chat import Example
-from persyn_ray.models.collate import router_collator, sft_collator
-from persyn_ray.models.router import Router
+from persyn_ray.models.collate import feature_collator, router_collator, sft_collator
+from persyn_ray.models.losses import TARGETS
+from persyn_ray.models.router import Router, pad_of, without_pooler
+from persyn_ray.models.router_features import FeatureRouter, with_features
 
 Row = dict[str, Any]
 
@@ -43,14 +45,25 @@ def fit_router(
     """Fit the router on prompts grouped with all their pairs (Eq. 4), stopping early by hold-out
     loss.
 
-    One forward pass of a prompt serves all its M(M-1)/2 pairs. The router holds its best weights at
-    the end. Rows hold `input_ids` (T,) and `wins` (M, M).
+    One forward pass of a prompt serves all its M(M-1)/2 pairs; with a frozen backbone it serves all
+    epochs too, and every further fit on rows `with_features`. The router holds its best weights at
+    the end, adapters merged in. Rows hold `input_ids` (T,) and what `settings.loss` is fitted to,
+    see `losses.TARGETS`.
 
     Returns:
         The loss curve: dicts of step, train_loss and heldout_loss.
     """
     set_seed(settings.seed)
-    router.backbone.requires_grad_(not settings.freeze_backbone)
+    router.config.loss = settings.loss
+    model: Any = router
+    collator: Any = partial(router_collator, pad_id=pad_of(tokenizer))
+    if settings.freeze_backbone:
+        model, collator = FeatureRouter(router.head, settings.loss), feature_collator
+        fit_rows = with_features(router, fit_rows, pad_of(tokenizer))
+        heldout_rows = with_features(router, heldout_rows, pad_of(tokenizer))
+    if settings.lora is not None:
+        router.backbone = _with_adapters(router.backbone, settings.lora)
+        without_pooler(router)  # adapters have been put there too
     per_worker = max(1, settings.batch_size // num_workers)
     steps = max(1, len(fit_rows) // (per_worker * num_workers) // settings.evaluations_per_epoch)
     arguments = TrainingArguments(
@@ -72,19 +85,21 @@ def fit_router(
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         save_total_limit=1,
-        label_names=["wins"],
+        label_names=[TARGETS[settings.loss]],
         seed=settings.seed,
         **_common(),
     )
     trainer = Trainer(
-        model=router,
+        model=model,
         args=arguments,
-        data_collator=partial(router_collator, pad_id=_pad_id(tokenizer)),
+        data_collator=collator,
         train_dataset=fit_rows,  # pyright: ignore[reportArgumentType]
         eval_dataset=heldout_rows,  # pyright: ignore[reportArgumentType]
         callbacks=[EarlyStoppingCallback(early_stopping_patience=settings.patience), *callbacks],
     )
     trainer.train()
+    if settings.lora is not None:
+        router.backbone = router.backbone.merge_and_unload()  # pyright: ignore[reportCallIssue]
     return _loss_curve(trainer.state.log_history)
 
 
@@ -112,11 +127,11 @@ def finetune(
     arguments = _finetune_arguments(settings, output, num_workers)
     model = load_model()
     if settings.lora is not None:
-        model = _with_adapters(model, settings)
+        model = _with_adapters(model, settings.lora, task_type="CAUSAL_LM")
     trainer = Trainer(
         model=model,
         args=arguments,
-        data_collator=partial(_collate_examples, pad_id=_pad_id(tokenizer)),
+        data_collator=partial(_collate_examples, pad_id=pad_of(tokenizer)),
         # Rows are mappings with input_ids, because the Trainer groups them by length.
         train_dataset=[{"input_ids": e.ids, "example": e} for e in examples],  # pyright: ignore
         callbacks=list(callbacks),
@@ -198,27 +213,20 @@ def _common() -> Row:
     }
 
 
-def _with_adapters(model: PreTrainedModel, settings: Finetune) -> Any:
+def _with_adapters(model: PreTrainedModel, lora: Lora, task_type: str | None = None) -> Any:
     from peft import LoraConfig, get_peft_model
 
-    lora = settings.lora
-    assert lora is not None
     adapters = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.lora_alpha,
         target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
+        task_type=task_type,
     )
     return get_peft_model(model, adapters)
 
 
 def _collate_examples(rows: Sequence[Row], pad_id: int) -> dict[str, torch.Tensor]:
     return sft_collator([row["example"] for row in rows], pad_id)
-
-
-def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    pad = tokenizer.pad_token_id
-    return pad if isinstance(pad, int) else 0
 
 
 def _loss_curve(history: Sequence[Row]) -> list[dict[str, float | None]]:

@@ -5,15 +5,15 @@
 A pretrained backbone without its language-model head, one pooled hidden state per prompt, one
 linear head without a hidden layer. Decoders pool the last token of the templated prompt, encoders
 the mean over tokens. A saved router is a standard model folder whose configuration carries backbone
-and pool; it loads without the original backbone. Fitting happens elsewhere.
+and pool; it loads without the original backbone. Fitting happens elsewhere, and what is done with
+the pooled states alone is in `router_head`.
 Axes: B prompts of a batch, P prompts, T tokens, D hidden, M teachers.
 """
 
 import copy
-import math
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,8 +37,9 @@ from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.models.chat import Message, encode_prompt
 from persyn_ray.models.collate import batches_by_tokens, pad_right
 from persyn_ray.models.load import load_backbone
-from persyn_ray.models.losses import bradley_terry_loss
+from persyn_ray.models.losses import Loss
 from persyn_ray.models.neutral import neutralise
+from persyn_ray.models.router_head import apply_head, fresh_head, pool_states
 from persyn_ray.pool import TeacherPool
 
 Pooling = Literal["auto", "last", "mean"]
@@ -54,12 +55,14 @@ class RouterConfig(PreTrainedConfig):
         backbone_config: Mapping[str, Any] | None = None,
         pooling: str = "last",
         teachers: Sequence[str] = (),
+        loss: Loss = "bradley_terry",
         extra: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
         self.backbone_config = dict(backbone_config or {})
         self.pooling = pooling
         self.teachers = list(teachers)
+        self.loss = loss
         self.extra = dict(extra or {})
         if teachers:
             settings["id2label"] = dict(enumerate(teachers))
@@ -88,16 +91,21 @@ class Router(PreTrainedModel):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         wins: Tensor | None = None,
+        rewards: Tensor | None = None,
     ) -> SequenceClassifierOutput:
-        """Logits (B, M), and the loss of Eq. 4 where `wins` (B, M, M) are given."""
+        """Logits (B, M), and the configured loss where its target is given: `wins` (B, M, M), or
+        `rewards` (B, M) for a regression.
+        """
+        features_BD = self.pooled(input_ids, attention_mask)
+        return apply_head(self.head, features_BD, self.config.loss, wins, rewards)
+
+    def pooled(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """One hidden state per prompt, (B, D): what the head reads."""
         mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         hidden_BTD = self.backbone(
             input_ids=input_ids, attention_mask=mask_BT, **self._positions(mask_BT)
         ).last_hidden_state
-        pooled_BD = _pool(hidden_BTD, mask_BT, self.config.pooling)
-        logits_BM = self.head(pooled_BD.to(self.head.weight.dtype)).float()
-        loss = None if wins is None else bradley_terry_loss(logits_BM, wins)
-        return SequenceClassifierOutput(loss=loss, logits=logits_BM)  # pyright: ignore[reportArgumentType]
+        return pool_states(hidden_BTD, mask_BT, self.config.pooling)
 
     def _positions(self, mask_BT: Tensor) -> dict[str, Tensor]:
         # Decoders count positions from the first column; padding on the left would shift the
@@ -124,8 +132,8 @@ def build_router(
     with torch.device("meta"):
         router = Router(config)
     router.backbone = backbone
-    router.head = _fresh_head(router.head, backbone, seed)
-    return _without_pooler(router)
+    router.head = fresh_head(backbone, len(pool), seed)
+    return without_pooler(router)
 
 
 def _portable(config: PreTrainedConfig) -> dict[str, Any]:
@@ -176,21 +184,55 @@ def router_logits(
     Raises:
         DataError: a logit is not finite.
     """
-    router.eval()
+    if not conversations:
+        return np.empty((0, len(router.config.teachers)))
     rows = encode_router_prompts(tokenizer, conversations, max_length)
-    logits_PM = np.full((len(rows), len(router.config.teachers)), np.nan)
-    pad_id = int(tokenizer.pad_token_id)  # pyright: ignore[reportArgumentType]
+
+    def logits(input_ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        return router(input_ids_BT, mask_BT).logits
+
+    logits_PM = over_batches(router, logits, rows, pad_of(tokenizer), tokens_per_batch)
+    return finite_logits(logits_PM, router.dtype)
+
+
+def finite_logits(logits_PM: Tensor, dtype: torch.dtype) -> NDArray[np.float64]:
+    """Logits (P, M) as numbers.
+
+    Raises:
+        DataError: one is not finite.
+    """
+    broken = torch.nonzero(~logits_PM.isfinite().all(dim=1)).flatten().tolist()
+    if broken:
+        raise DataError(f"The router's logits for prompt {broken[0]} are not finite in {dtype}.")
+    return logits_PM.double().cpu().numpy()
+
+
+def pad_of(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that pads; any will do, for it is masked."""
+    pad = tokenizer.pad_token_id
+    return pad if isinstance(pad, int) else 0
+
+
+def over_batches(
+    router: Router,
+    forward: Callable[[Tensor, Tensor], Tensor],
+    rows: Sequence[Sequence[int]],
+    pad_id: int,
+    tokens_per_batch: int,
+) -> Tensor:
+    """What a pass of the router in eval mode gives for each row of token ids, in their order; on
+    the CPU, without gradients.
+    """
+    router.eval()
+    order: list[int] = []
+    parts: list[Tensor] = []
     for numbers in batches_by_tokens([len(row) for row in rows], tokens_per_batch):
         input_ids_BT, mask_BT = pad_right([rows[number] for number in numbers], pad_id)
-        with torch.inference_mode():
-            output = router(input_ids_BT.to(router.device), mask_BT.to(router.device))
-        logits_PM[numbers] = output.logits.double().cpu().numpy()
-    broken = np.flatnonzero(~np.isfinite(logits_PM).all(axis=1))
-    if len(broken):
-        raise DataError(
-            f"The router's logits for prompt {broken[0]} are not finite in {router.dtype}."
-        )
-    return logits_PM
+        # Not inference mode: a head may be fitted on what comes out.
+        with torch.no_grad():
+            parts.append(forward(input_ids_BT.to(router.device), mask_BT.to(router.device)).cpu())
+        order += numbers
+    return torch.cat(parts)[torch.tensor(order).argsort()]
 
 
 def save_router(
@@ -232,36 +274,15 @@ def load_router(
     config = RouterConfig.from_pretrained(str(folder))
     if teachers is not None:
         TeacherPool(tuple(teachers)).require(tuple(config.teachers), f"The router in {folder}")
-    router = _without_pooler(Router.from_pretrained(str(folder)))
+    router = without_pooler(Router.from_pretrained(str(folder)))
     # Told the configuration, the loader need not look up a model type that only this package knows.
     return router.eval(), AutoTokenizer.from_pretrained(str(folder), config=config)
 
 
-def _pool(hidden_BTD: Tensor, mask_BT: Tensor, pooling: str) -> Tensor:
-    if pooling == "mean":
-        weights_BT1 = mask_BT[:, :, None].to(hidden_BTD.dtype)
-        return (hidden_BTD * weights_BT1).sum(1) / weights_BT1.sum(1).clamp(min=1)
-    # The last place with a 1, wherever the padding stands.
-    places_T = torch.arange(mask_BT.shape[1], device=mask_BT.device)
-    last_B = (places_T * (mask_BT != 0)).argmax(dim=1)
-    return hidden_BTD[torch.arange(len(hidden_BTD), device=hidden_BTD.device), last_B]
-
-
-def _fresh_head(shape: nn.Linear, backbone: PreTrainedModel, seed: int) -> nn.Linear:
-    head = nn.Linear(shape.in_features, shape.out_features, dtype=backbone.dtype)
-    generator = torch.Generator().manual_seed(seed)
-    # Logits start near zero whatever the width: every teacher about as likely.
-    weight = (
-        torch.randn(head.weight.shape, generator=generator) * 0.1 / math.sqrt(shape.in_features)
-    )
-    nn.init.zeros_(head.bias)
-    with torch.no_grad():
-        head.weight.copy_(weight)
-    return head.to(backbone.device)
-
-
-def _without_pooler(router: Router) -> Router:
-    # An encoder's own pooling layer is not used; distributed training would wait for its gradients.
+def without_pooler(router: Router) -> Router:
+    """The router, told that an encoder's own pooling layer is not fitted: the router does not use
+    it, and distributed training would wait for its gradients.
+    """
     pooler = getattr(router.backbone, "pooler", None)
     if isinstance(pooler, nn.Module):
         pooler.requires_grad_(False)

@@ -1,8 +1,4 @@
-"""Fill ASSIGNMENT: PerSyn by the router's logits, baselines in their own way, all from the same
-tables.
-
-Every method sees the same candidates: teachers that can take the prompt. Among equals a seeded draw
-decides, never the order of teachers.
+"""Fill ASSIGNMENT: one table a method, each by its own rule (see methods.py).
 
 With `responses.incomplete: next_best`, a teacher whose response to a prompt is not complete is no
 candidate for it any more, and every method chooses again by its own rule among the rest. What comes
@@ -10,7 +6,7 @@ out hangs on the stored responses alone, not on the rounds it took to get them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,16 +16,25 @@ from numpy.typing import NDArray
 from persyn_ray.config import Recipe
 from persyn_ray.errors import DataError
 from persyn_ray.layout import PERSYN, Run
-from persyn_ray.method import baselines
 from persyn_ray.method.allocation import assign, tie_breaks
 from persyn_ray.method.preferences import count_preferences
+from persyn_ray.pipeline.methods import (
+    Booleans,
+    Choices,
+    Floats,
+    Teachers,
+    method_teachers,
+    parallel_of,
+)
 from persyn_ray.pool import TeacherPool
 from persyn_ray.schemas import ASSIGNMENT, DEAD_LETTERS, conform
-from persyn_ray.stages.tables import Rewards, column_PM, load_rewards, outcomes_PM, shards_of
-
-Teachers = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Booleans = NDArray[np.bool_]
+from persyn_ray.stages.tables import (
+    column_PM,
+    load_embeddings,
+    load_rewards,
+    outcomes_PM,
+    shards_of,
+)
 
 
 def require_preferences(recipe: Recipe, run: Run) -> None:
@@ -49,105 +54,29 @@ def require_preferences(recipe: Recipe, run: Run) -> None:
         )
 
 
-def strong_teacher(recipe: Recipe, parallel: Rewards) -> int:
-    """The most capable teacher: `compare.strong`, or the best mean quality on the parallel set."""
-    if recipe.compare.strong is not None:
-        return recipe.pool.index(recipe.compare.strong)
-    return baselines.best_constant(parallel.quality_PM, recipe.pool.names, recipe.prompts.seed)
-
-
-def method_teachers(
-    method: str,
-    recipe: Recipe,
-    prompt_ids: tuple[str, ...],
-    logits_PM: Floats,
-    candidates_PM: Booleans,
-    parallel: Rewards,
-    rewards_PM: Floats | None,
-) -> tuple[Teachers, Floats]:
-    """A method's teacher for each prompt (-1: none can take it), and the margin where it has one.
-
-    Args:
-        rewards_PM: true rewards of these prompts, which the oracle needs.
-    """
-    seed, names = recipe.prompts.seed, recipe.pool.names
-    breaks_PM = tie_breaks(prompt_ids, names, seed)
-    none_P = np.full(len(prompt_ids), np.nan)
-    if method == PERSYN:
-        return assign(logits_PM, breaks_PM, candidates_PM)
-    if method == "random":
-        return baselines.random_assignment(prompt_ids, names, seed, candidates_PM), none_P
-    if method == "oracle":
-        if rewards_PM is None:
-            raise DataError("The oracle needs every teacher's reward on these prompts.")
-        return assign(rewards_PM, breaks_PM, candidates_PM)
-    constant = (
-        strong_teacher(recipe, parallel)
-        if method == "strong"
-        else baselines.best_constant(parallel.rewards_PM, names, seed)
-    )
-    fallback_M = _means(parallel.rewards_PM)
-    return (
-        baselines.constant_assignment(
-            constant, len(prompt_ids), candidates_PM, fallback_M, breaks_PM
-        ),
-        none_P,
-    )
-
-
-def _means(values_PM: Floats) -> Floats:
-    """Mean of the known values of each teacher; -inf where none is known is not needed: NaN."""
-    known_M = (~np.isnan(values_PM)).sum(axis=0)
-    sums_M = np.nansum(values_PM, axis=0)
-    return np.where(known_M > 0, sums_M / np.maximum(known_M, 1), np.nan)
-
-
-@dataclass(frozen=True)
-class _Choices:
+def _choices(recipe: Recipe, run: Run, shard: str) -> Choices:
     """What every method chooses from in one shard."""
-
-    prompt_ids: tuple[str, ...]
-    logits_PM: Floats
-    candidates_PM: Booleans
-    rewards_PM: Floats | None
-
-
-def _choices(recipe: Recipe, run: Run, shard: str) -> _Choices:
     logits = run.logits.read_table(shard)
     has_rewards = run.rewards.exists(shard)
-    return _Choices(
+    return Choices(
         tuple(logits["prompt_id"].to_pylist()),
         column_PM(logits, "logits"),
         column_PM(logits, "candidates").astype(bool),
-        load_rewards(run, [shard], len(recipe.pool)).rewards_PM if has_rewards else None,
-    )
-
-
-def _chosen(
-    method: str, recipe: Recipe, choices: _Choices, candidates_PM: Booleans, parallel: Rewards
-) -> tuple[Teachers, Floats]:
-    return method_teachers(
-        method,
-        recipe,
-        choices.prompt_ids,
-        choices.logits_PM,
-        candidates_PM,
-        parallel,
-        choices.rewards_PM,
+        load_rewards(run, [shard], len(recipe.pool)) if has_rewards else None,
+        load_embeddings(run, [shard]),
     )
 
 
 def write_assignments(recipe: Recipe, run: Run, methods: tuple[str, ...]) -> dict[str, Any]:
     """ASSIGNMENT of every method for the parallel and routed prompts, one shard at a time."""
-    pool = recipe.pool
-    parallel = load_rewards(run, shards_of(run, "parallel"), len(pool))
+    pool, parallel = recipe.pool, parallel_of(recipe, run)
     shares = {method: np.zeros(len(pool), dtype=np.int64) for method in methods}
     rows = unassigned = 0
     for shard in shards_of(run, "parallel", "routed"):
         choices = _choices(recipe, run, shard)
         prompt_ids, candidates_PM = choices.prompt_ids, choices.candidates_PM
         for method in methods:
-            teacher_P, margin_P = _chosen(method, recipe, choices, candidates_PM, parallel)
+            teacher_P, margin_P = method_teachers(method, recipe, choices, parallel)
             run.assignment(method).write_table(shard, _table(prompt_ids, teacher_P, margin_P, pool))
             shares[method] += np.bincount(teacher_P[teacher_P >= 0], minlength=len(pool))
         rows += len(prompt_ids)
@@ -169,15 +98,16 @@ def reassign(recipe: Recipe, run: Run, methods: tuple[str, ...]) -> int:
     Returns:
         Assignments changed, over all methods; 0 when called again on the same responses.
     """
-    parallel = load_rewards(run, shards_of(run, "parallel"), len(recipe.pool))
+    parallel = parallel_of(recipe, run)
     num_changed = 0
     for shard in shards_of(run, "parallel", "routed"):
         choices = _choices(recipe, run, shard)
         outcomes = outcomes_PM(recipe, shard, choices.prompt_ids)
         left_PM = choices.candidates_PM & np.isin(outcomes, ("complete", "unasked"))
+        left = replace(choices, candidates_PM=left_PM)
         for method in methods:
-            first = _chosen(method, recipe, choices, choices.candidates_PM, parallel)
-            later = _chosen(method, recipe, choices, left_PM, parallel)
+            first = method_teachers(method, recipe, choices, parallel)
+            later = method_teachers(method, recipe, left, parallel)
             margin_P = np.where(later[0] == first[0], first[1], later[1])
             table = _table(choices.prompt_ids, later[0], margin_P, recipe.pool)
             num_changed += _replace(run, method, shard, table)
@@ -202,11 +132,11 @@ def _teacher_of(assignment: pa.Table) -> dict[str, str]:
 
 def num_reassigned(recipe: Recipe, run: Run, method: str) -> int:
     """Prompts whose teacher in ASSIGNMENT is not the one that the method chose first."""
-    parallel = load_rewards(run, shards_of(run, "parallel"), len(recipe.pool))
+    parallel = parallel_of(recipe, run)
     num_moved = 0
     for shard in shards_of(run, "parallel", "routed"):
         choices = _choices(recipe, run, shard)
-        teacher_P, margin_P = _chosen(method, recipe, choices, choices.candidates_PM, parallel)
+        teacher_P, margin_P = method_teachers(method, recipe, choices, parallel)
         first = _teacher_of(_table(choices.prompt_ids, teacher_P, margin_P, recipe.pool))
         assigned = _teacher_of(run.assignment(method).read_table(shard))
         num_moved += sum(first[prompt_id] != teacher for prompt_id, teacher in assigned.items())
@@ -270,7 +200,7 @@ def _bury_unanswered(
     recipe: Recipe,
     run: Run,
     shard: str,
-    choices: _Choices,
+    choices: Choices,
     left_PM: Booleans,
     outcomes_PM: NDArray[np.str_],
 ) -> None:

@@ -1,6 +1,6 @@
 """What follows from a recipe: methods, splits, students, and which teachers stand apart."""
 
-from persyn_ray.config import Recipe
+from persyn_ray.config import SELECTING, Recipe
 from persyn_ray.layout import BEFORE, PERSYN
 from persyn_ray.stages.work import check_of
 from persyn_ray.teachers import OpenAIEngine, Teacher, TeacherResources, VllmEngine
@@ -16,7 +16,7 @@ def collected_splits(recipe: Recipe) -> tuple[str, ...]:
     splits = ["parallel"]
     if recipe.compare.heldout:
         splits.append("heldout")
-    if "oracle" in assigned_methods(recipe):
+    if set(SELECTING) & set(assigned_methods(recipe)):
         splits.append("routed")
     return tuple(splits)
 

@@ -13,14 +13,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from persyn_ray import rows
-from persyn_ray.config import Recipe
+from persyn_ray.config import EMBEDDED, Recipe
 from persyn_ray.layout import Run
-from persyn_ray.pipeline.assigning import method_teachers
 from persyn_ray.pipeline.choices import assigned_methods, collected_splits
 from persyn_ray.pipeline.fitting import longest
+from persyn_ray.pipeline.methods import Choices, method_teachers, parallel_of
 from persyn_ray.records import read_record
 from persyn_ray.stages.collect import assigned
-from persyn_ray.stages.tables import load_rewards, shards_of
+from persyn_ray.stages.tables import shards_of
 from persyn_ray.teachers import Teacher, VllmEngine
 
 SPLITS = ("parallel", "heldout", "routed")
@@ -144,14 +144,15 @@ def assigned_ids(recipe: Recipe, run: Run, shard: str) -> dict[str, set[str]]:
 
 def _rewarded_shares(recipe: Recipe, run: Run) -> NDArray[np.float64]:
     """Share of the parallel set that any method would give to each teacher, by true rewards."""
-    parallel = load_rewards(run, shards_of(run, "parallel"), len(recipe.pool))
-    rewards_PM = parallel.rewards_PM
+    parallel = parallel_of(recipe, run)
+    signals, rewards_PM = parallel.signals, parallel.signals.rewards_PM
     known_PM = ~np.isnan(rewards_PM)
+    choices = Choices(signals.prompt_ids, rewards_PM, known_PM, signals, parallel.embeddings_PD)
     wanted_PM = np.zeros_like(known_PM)
     for method in assigned_methods(recipe):
-        teacher_P, _ = method_teachers(
-            method, recipe, parallel.prompt_ids, rewards_PM, known_PM, parallel, rewards_PM
-        )
+        if method in EMBEDDED and parallel.embeddings_PD is None:
+            continue  # nothing is embedded before step route; the others bound the shares
+        teacher_P, _ = method_teachers(method, recipe, choices, parallel)
         some_P = np.flatnonzero(teacher_P >= 0)
         wanted_PM[some_P, teacher_P[some_P]] = True
     return wanted_PM.sum(axis=0) / max(int(known_PM.any(axis=1).sum()), 1)

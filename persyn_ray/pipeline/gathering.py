@@ -1,9 +1,5 @@
 """Gather what a finished run measured into the content of report.json
 (persyn_ray/report/content.py).
-
-Router figures come from prompts that it was never fitted on: the held-out prompts when all teachers
-answered them, otherwise the router's hold-out part of the parallel set (which early stopping has
-seen).
 """
 
 import os
@@ -16,17 +12,22 @@ from persyn_ray import rows
 from persyn_ray.config import Recipe
 from persyn_ray.layout import BEFORE, PERSYN, Run, parts_of
 from persyn_ray.method import baselines, metrics
-from persyn_ray.method.allocation import assign, tie_breaks
-from persyn_ray.method.intervals import Interval, bootstrap_difference, bootstrap_mean, wilson
+from persyn_ray.method.allocation import tie_breaks
+from persyn_ray.method.intervals import bootstrap_difference, bootstrap_mean, wilson
 from persyn_ray.method.preferences import count_preferences
-from persyn_ray.pipeline.assigning import method_teachers
 from persyn_ray.pipeline.choices import assigned_methods, students
 from persyn_ray.pipeline.costs import dead_letters, tokens
+from persyn_ray.pipeline.estimates import estimate
 from persyn_ray.pipeline.explaining import state
 from persyn_ray.pipeline.forecast import forecast_against_actual
+from persyn_ray.pipeline.gathering_router import gather_router
 from persyn_ray.schemas import LEARNABILITY, RESPONSES
 from persyn_ray.stages.store import existing
-from persyn_ray.stages.tables import Rewards, column_PM, heldout_mask, load_rewards, shards_of
+from persyn_ray.stages.tables import (
+    Rewards,
+    load_rewards,
+    shards_of,
+)
 from persyn_ray.stages.work import checks_and_models
 
 Content = dict[str, Any]
@@ -47,7 +48,7 @@ def gather(recipe: Recipe, run: Run, versions: dict[str, str]) -> Content:
         content["alpha_sweep"] = _alpha_sweep(recipe, parallel)
         if records["route"] is not None:
             content["allocation"] = _allocation(recipe, run, parallel, records["route"].counts)
-            content["router"] = _router(recipe, run, parallel)
+            content["router"] = gather_router(recipe, run)
     if records["synthesize"] is not None:
         content["examples"] = {"methods": records["synthesize"].counts.get("examples", {})}
         content["tokens"] = tokens(recipe, run)
@@ -97,16 +98,6 @@ def _prompts(counts: Content) -> Content:
         "num_parallel": splits["parallel"],
         "num_routed": splits["routed"],
         "num_heldout": splits["heldout"],
-    }
-
-
-def estimate(interval: Interval) -> Content:
-    """An interval in the report's form."""
-    return {
-        "value": interval.mean,
-        "low": interval.low,
-        "high": interval.high,
-        "num": interval.num,
     }
 
 
@@ -216,102 +207,6 @@ def _by_task(recipe: Recipe, run: Run) -> dict[str, dict[str, float]]:
                 of_task = counts.setdefault(task, dict.fromkeys(recipe.pool.names, 0))
                 of_task[row["teacher"]] += 1
     return {task: _shares(count) for task, count in sorted(counts.items())}
-
-
-def _router(recipe: Recipe, run: Run, parallel: Rewards) -> Content:
-    facts = run.router.read_json("fit.json")
-    out_P = heldout_mask(parallel.prompt_ids, recipe.router.heldout_fraction, recipe.router.seed)
-    heldout = _subset(parallel, out_P)
-    able_PM = np.isfinite(_routed_logits(run, "parallel"))[out_P]
-    sizes = {
-        int(size): np.where(able_PM, logits, np.nan)
-        for size, logits in facts["heldout_logits"].items()
-    }
-    curve = [
-        {"num_parallel": size, **_ranking(logits_PM, heldout, recipe)}
-        for size, logits_PM in sorted(sizes.items())
-    ]
-    measured, logits_PM, where = heldout, sizes[facts["num_fit"]], "router hold-out"
-    if recipe.compare.heldout:
-        measured, logits_PM = _heldout(recipe, run)
-        where = "held-out prompts"
-    ranking = _ranking(logits_PM, measured, recipe)
-    return {
-        "num_fit": facts["num_fit"],
-        "num_heldout": len(measured.prompt_ids),
-        "heldout_set": where,
-        **ranking,
-        "hit_at_3": estimate(
-            bootstrap_mean(metrics.hit_at_k(logits_PM, measured.rewards_PM, 3), recipe.prompts.seed)
-        ),
-        "loss_curve": facts["loss_curve"],
-        "learning_curve": curve,
-        **_references(recipe, measured, logits_PM, parallel),
-    }
-
-
-def _subset(rewards: Rewards, chosen_P: Any) -> Rewards:
-    ids = tuple(name for name, keep in zip(rewards.prompt_ids, chosen_P, strict=True) if keep)
-    return Rewards(
-        ids,
-        rewards.learnability_PM[chosen_P],
-        rewards.quality_PM[chosen_P],
-        rewards.rewards_PM[chosen_P],
-    )
-
-
-def _heldout(recipe: Recipe, run: Run) -> tuple[Rewards, Any]:
-    rewards = load_rewards(run, shards_of(run, "heldout"), len(recipe.pool))
-    return rewards, _routed_logits(run, "heldout")
-
-
-def _routed_logits(run: Run, split: str) -> Any:
-    """The router's logits, shard after shard; NaN for teachers that are no candidate."""
-    tables = [run.logits.read_table(shard) for shard in shards_of(run, split)]
-    parts = [
-        np.where(column_PM(table, "candidates") == 1, column_PM(table, "logits"), np.nan)
-        for table in tables
-    ]
-    return np.concatenate(parts)
-
-
-def _ranking(logits_PM: Any, rewards: Rewards, recipe: Recipe) -> Content:
-    """Hit@1, regret and pairwise accuracy, each with its interval over prompts."""
-    seed = recipe.prompts.seed
-    teacher_P, _ = assign(logits_PM, tie_breaks(rewards.prompt_ids, recipe.pool.names, seed))
-    correct_P, pairs_P = metrics.pairwise_accuracy(logits_PM, rewards.rewards_PM)
-    accuracy_P = np.where(pairs_P > 0, correct_P / np.maximum(pairs_P, 1), np.nan)
-    hits_P = metrics.hit_at_k(logits_PM, rewards.rewards_PM, 1)
-    return {
-        "hit_at_1": estimate(bootstrap_mean(hits_P, seed)),
-        "regret": estimate(bootstrap_mean(metrics.regret(rewards.rewards_PM, teacher_P), seed)),
-        "pairwise_accuracy": estimate(bootstrap_mean(accuracy_P, seed)),
-    }
-
-
-def _references(recipe: Recipe, measured: Rewards, logits_PM: Any, parallel: Rewards) -> Content:
-    """Reward, regret and Hit@1 of every method on the same prompts, and paired differences."""
-    seed, able_PM = recipe.prompts.seed, ~np.isnan(logits_PM)
-    rewards_PM = measured.rewards_PM
-    routed: dict[str, Any] = {}
-    references: Content = {}
-    for method in (PERSYN, *recipe.compare.methods):
-        teacher_P, _ = method_teachers(
-            method, recipe, measured.prompt_ids, logits_PM, able_PM, parallel, rewards_PM
-        )
-        routed[method] = metrics.routed_reward(rewards_PM, teacher_P)
-        regret_P = metrics.regret(rewards_PM, teacher_P)
-        hits_P = np.where(np.isnan(regret_P), np.nan, (regret_P == 0).astype(float))
-        references[method] = {
-            "reward": estimate(bootstrap_mean(routed[method], seed)),
-            "regret": estimate(bootstrap_mean(regret_P, seed)),
-            "hit_at_1": estimate(bootstrap_mean(hits_P, seed)),
-        }
-    differences = {
-        method: estimate(bootstrap_difference(routed[PERSYN], routed[method], seed))
-        for method in recipe.compare.methods
-    }
-    return {"references": references, "differences": differences}
 
 
 def _student(recipe: Recipe, run: Run, records: dict[str, Any]) -> Content:

@@ -206,7 +206,7 @@ STEPS: tuple[Step, ...] = (
         "collect",
         ("prompts",),
         lambda r: {
-            "teachers": {t.name: teacher_identity(t) for t in r.teachers},
+            "teachers": {t.name: teacher_identity(t) | _dump(t, "num_probe") for t in r.teachers},
             "compare": {"splits": list(collected_splits(r))},
             "responses": marking(r),
         },
@@ -230,7 +230,7 @@ STEPS: tuple[Step, ...] = (
         ("score",),
         # From here on tables hold one value per teacher, in the pool's order.
         lambda r: {
-            "scoring": _dump(r.scoring, "learnability", "alpha", "scaling")
+            "scoring": _dump(r.scoring, "learnability", "alpha", "alpha_by_difficulty", "scaling")
             | scoring.weight_settings(r),
             "responses": _dump(r.responses, "incomplete"),
             "teachers": list(r.pool.names),
@@ -249,9 +249,18 @@ STEPS: tuple[Step, ...] = (
     Step(
         "route",
         ("router",),
-        lambda r: {"compare": _dump(r.compare)},
+        lambda r: {
+            "compare": _dump(r.compare),
+            "teachers": {t.name: _dump(t, "retired") for t in r.teachers},
+        },
         _route,
-        lambda run: [run.logits, run.assignment(""), run.dead_letters("route")],
+        lambda run: [
+            run.logits,
+            run.embeddings,
+            run.novelty,
+            run.assignment(""),
+            run.dead_letters("route"),
+        ],
     ),
     Step(
         "synthesize",

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from persyn_ray.report import numbers
 from persyn_ray.report.content import Report, complete
-from persyn_ray.report.summary import headline, paragraph
+from persyn_ray.report.summary import headline, paragraph, selects
 
 SIZES = (
     (1_000, "n<1K"),
@@ -43,6 +43,7 @@ def card(
     )
     for name in ("count", "number", "percent", "estimate"):
         environment.filters[name] = getattr(numbers, name)
+    environment.filters["selects"] = selects
     front = _front_matter(report, data_files, num_examples)
     return environment.get_template("card.md").render(
         **report,

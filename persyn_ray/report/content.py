@@ -19,7 +19,17 @@ so in a sentence.
                   loss_curve [{step, train_loss, heldout_loss}],
                   references {method: {reward, regret, hit_at_1 (Estimates)}},
                   differences {method: Estimate} (routed reward, PerSyn minus it, by prompt),
-                  learning_curve [{num_parallel, hit_at_1, regret, pairwise_accuracy}]
+                  learning_curve [{num_parallel, hit_at_1, regret, pairwise_accuracy}],
+                  calibration {ece: Estimate, noise (the ECE that chance alone gives),
+                  temperature, scaled_ece: Estimate (its temperatures fitted on other prompts),
+                  scaled_noise, table [{confidence, accuracy, num}]},
+                  transfer {tasks [], fits {fit: {task: {hit_at_1, regret, pairwise_accuracy}}}},
+                  hedging [{extra (generations a prompt beyond the first), reward,
+                  random (the same, at prompts drawn at random)}],
+                  novelty {by_split {split: share}, by_task {task: share}}
+    constraints   limits {name: value}, used {name: value}, value, bound, gap,
+                  unconstrained_value (summed predicted rewards), pareto [{cost, reward, unit}]
+                  (PerSyn's assignment within limits; no baseline has any)
     alpha_sweep   reference_alpha, points [{alpha, shares {teacher: share}, agreement,
                   mean_quality, mean_learnability}]
     student       metric, num_problems, before: Estimate,
@@ -38,18 +48,18 @@ so in a sentence.
     dead_letters  num, by_reason {}, by_teacher {},
                   examples [{step, prompt_id, teacher, reason, detail}]
 
-Methods: persyn, random, best_constant, strong and oracle. An Estimate is {value, low, high, num}:
-a mean, its 95 % interval and the number of prompts or problems behind it; differences are paired.
+Methods: persyn, hedged, and those of compare.methods. Fits of transfer: "all", "without TASK" and
+"TASK", what the router was fitted on. An Estimate is {value, low, high, num}: a mean, its 95 %
+interval and the number of prompts or problems behind it; differences are paired. Shares of novelty
+are of prompts flagged as unlike the parallel set.
 Learnability is in nats per token, unless learnability_kind is rank_surprisal (a ratio, negated).
 """
 
 import json
-import math
-import types
 from collections.abc import Mapping
-from typing import Any, TypedDict, Union, cast, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, TypedDict, cast
 
-from persyn_ray.errors import DataError
+from persyn_ray.report.completing import completed
 
 
 class Estimate(TypedDict):
@@ -140,6 +150,43 @@ class LearningPoint(TypedDict):
     pairwise_accuracy: Estimate | None
 
 
+class ReliabilityBin(TypedDict):
+    confidence: float
+    accuracy: float
+    num: float | None
+
+
+class Calibration(TypedDict):
+    ece: Estimate | None
+    noise: float | None
+    temperature: float | None
+    scaled_ece: Estimate | None
+    scaled_noise: float | None
+    table: list[ReliabilityBin]
+
+
+class Ranking(TypedDict):
+    hit_at_1: Estimate | None
+    regret: Estimate | None
+    pairwise_accuracy: Estimate | None
+
+
+class Transfer(TypedDict):
+    tasks: list[str]
+    fits: dict[str, dict[str, Ranking]]
+
+
+class HedgingPoint(TypedDict):
+    extra: float
+    reward: float | None
+    random: float | None
+
+
+class Novelty(TypedDict):
+    by_split: dict[str, float | None]
+    by_task: dict[str, float | None]
+
+
 class Router(TypedDict):
     num_fit: int | None
     num_heldout: int | None
@@ -152,6 +199,26 @@ class Router(TypedDict):
     references: dict[str, Reference]
     differences: dict[str, Estimate]
     learning_curve: list[LearningPoint]
+    calibration: Calibration | None
+    transfer: Transfer | None
+    hedging: list[HedgingPoint]
+    novelty: Novelty | None
+
+
+class FrontPoint(TypedDict):
+    cost: float
+    reward: float
+    unit: str | None
+
+
+class Constraints(TypedDict):
+    limits: dict[str, float | None]
+    used: dict[str, float | None]
+    value: float | None
+    bound: float | None
+    gap: float | None
+    unconstrained_value: float | None
+    pareto: list[FrontPoint]
 
 
 class AlphaPoint(TypedDict):
@@ -277,6 +344,7 @@ class Report(TypedDict):
     allocation: Allocation | None
     reward: Reward | None
     router: Router | None
+    constraints: Constraints | None
     alpha_sweep: AlphaSweep | None
     student: Student | None
     examples: Examples | None
@@ -294,59 +362,9 @@ def complete(content: Mapping[str, Any]) -> Report:
     Raises:
         DataError: a key is not documented above, or its value has another type.
     """
-    return cast(Report, _complete(content, Report, "report"))
+    return cast(Report, completed(content, Report, "report"))
 
 
 def to_json(content: Mapping[str, Any]) -> str:
     """The text of report.json."""
     return json.dumps(complete(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _complete(value: Any, kind: Any, where: str) -> Any:
-    """Fit `value` to the type `kind`, which stands under the key `where`."""
-    kind, optional = _without_none(kind)
-    if is_typeddict(kind):
-        return _section(value, kind, where) if value or not optional else None
-    if get_origin(kind) is list:
-        (item,) = get_args(kind)
-        values = _expect(value if value is not None else [], list, where)
-        return [_complete(one, item, f"{where}[{index}]") for index, one in enumerate(values)]
-    if get_origin(kind) is dict:
-        _, item = get_args(kind)
-        values = _expect(value if value is not None else {}, Mapping, where)
-        return {str(key): _complete(one, item, f"{where}.{key}") for key, one in values.items()}
-    return _scalar(value, kind, where)
-
-
-def _section(value: Any, kind: Any, where: str) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-    values = _expect(value, Mapping, where)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise DataError(f"{where} holds the keys {unknown}; documented are {sorted(hints)}.")
-    return {key: _complete(values.get(key), hint, f"{where}.{key}") for key, hint in hints.items()}
-
-
-def _scalar(value: Any, kind: Any, where: str) -> Any:
-    if kind is Any or value is None:
-        return value
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    allowed = {float: (int, float), int: int, str: str, bool: bool}[kind]
-    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-        raise DataError(f"{where} is {value!r} ({type(value).__name__}); expected {kind.__name__}.")
-    return value
-
-
-def _expect(value: Any, kind: type, where: str) -> Any:
-    if isinstance(value, kind):
-        return value
-    raise DataError(f"{where} is {value!r}; expected a {'list' if kind is list else 'mapping'}.")
-
-
-def _without_none(kind: Any) -> tuple[Any, bool]:
-    """The type without its `| None`, and whether None was allowed."""
-    if get_origin(kind) not in (Union, types.UnionType):
-        return kind, False
-    (kept,) = [part for part in get_args(kind) if part is not type(None)]
-    return kept, True

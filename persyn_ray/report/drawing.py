@@ -16,6 +16,9 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter
+
+from persyn_ray.report.numbers import compact
 
 WIDTH = (
     5.8  # inches; 72 units each in the SVG, so text stays readable when a phone shrinks the figure
@@ -23,6 +26,7 @@ WIDTH = (
 INK, MUTED, GRID, SURFACE = "#1c2024", "#667079", "#dfe3e6", "#fefefe"
 ACCENT, ORACLE, REFERENCE, BEFORE = "#2f6fde", "#12906b", "#9aa4ae", "#c9d0d6"
 WARM = "#d9822b"
+ACCENT_SOFT, ORACLE_SOFT = "#8fb3ee", "#86c5b1"
 OTHERS = "#b8bfc6"
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", SURFACE: "--card", BEFORE: "--faint"}
 TEACHER_COLOURS = (
@@ -36,8 +40,17 @@ TEACHER_COLOURS = (
     "#9d755d",
     "#ff9da6",
 )
-METHOD_COLOURS = {"persyn": ACCENT, "oracle": ORACLE, "before": BEFORE}
+METHOD_COLOURS = {
+    "persyn": ACCENT,
+    "hedged": ACCENT_SOFT,
+    "quality_only": ORACLE_SOFT,
+    "learnability_only": ORACLE_SOFT,
+    "oracle": ORACLE,
+    "before": BEFORE,
+}
 FONTS = ("Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
+PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.3g} %")
+COMPACT = FuncFormatter(lambda value, _: compact(value))
 
 
 def styled() -> AbstractContextManager[None]:
@@ -124,14 +137,21 @@ def _cut(name: str, width: int) -> str:
     return f"{name[: width - tail - 1]}\N{HORIZONTAL ELLIPSIS}{name[-tail:]}"
 
 
-def label_rows(axes: Axes, labels: Sequence[str], strong: str | None = None) -> None:
+def label_rows(
+    axes: Axes, labels: Sequence[str], strong: str | None = None, width: int = 24
+) -> None:
     """Name the rows of a horizontal chart from top to bottom; one of them in bold."""
-    axes.set_yticks(range(len(labels)), short_names(labels))
+    axes.set_yticks(range(len(labels)), short_names(labels, width))
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0, labelleft=True)
     axes.spines["left"].set_visible(False)
     for text, full in zip(axes.get_yticklabels(), labels, strict=True):
         text.set_fontweight("bold" if full == strong else "normal")
+
+
+def label_methods(axes: Axes, labels: Sequence[str], strong: str) -> None:
+    """Name the rows by methods, none of which is so long that it must be cut."""
+    label_rows(axes, labels, strong, max(map(len, labels)))
 
 
 def unlabelled_rows(axes: Axes) -> None:
@@ -194,5 +214,5 @@ def band(axes: Axes, x: Sequence[float], estimates: Sequence[Any], colour: str) 
 
 
 def method_colour(method: str) -> str:
-    """PerSyn and the oracle stand out; every other reference is grey."""
+    """PerSyn is blue, what selects among all responses is green, every other reference is grey."""
     return METHOD_COLOURS.get(method, REFERENCE)

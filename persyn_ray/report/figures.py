@@ -8,17 +8,26 @@ from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
-from persyn_ray.report import drawing
+from persyn_ray.report import drawing, router_figures
 from persyn_ray.report.content import Report, Shares
-from persyn_ray.report.drawing import ACCENT, INK, MUTED, ORACLE, REFERENCE, WARM, WIDTH
+from persyn_ray.report.drawing import (
+    ACCENT,
+    ACCENT_SOFT,
+    COMPACT,
+    INK,
+    MUTED,
+    ORACLE,
+    PERCENT,
+    REFERENCE,
+    WARM,
+    WIDTH,
+)
 from persyn_ray.report.numbers import compact, number, percent, seconds
 from persyn_ray.report.summary import label, ordered
 
 ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
-PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.3g} %")
-COMPACT = FuncFormatter(lambda value, _: compact(value))
 
 
 def draw(content: Report) -> dict[str, str]:
@@ -29,6 +38,10 @@ def draw(content: Report) -> dict[str, str]:
         "hits": _hits,
         "learning_curve": _learning_curve,
         "loss": _loss,
+        "reliability": router_figures.reliability,
+        "transfer": router_figures.transfer,
+        "hedging": router_figures.hedging,
+        "front": router_figures.front,
         "allocation": _allocation,
         "tasks": _tasks,
         "reward": _reward,
@@ -66,7 +79,7 @@ def _student(content: Report) -> Figure | None:
             axes.plot([estimate["low"], estimate["high"]], [row, row], color=INK, linewidth=1.3)
         weight = "bold" if name == "persyn" else "normal"
         drawing.after(axes, end, row, number(estimate["value"]), fontweight=weight)
-    drawing.label_rows(axes, [label(name) for name in names], strong=label("persyn"))
+    drawing.label_methods(axes, [label(name) for name in names], label("persyn"))
     drawing.value_grid(axes)
     axes.set_xlabel(student["metric"] or "accuracy")
     axes.set_xlim(0, min(1.12, 1.18 * axes.dataLim.x1))
@@ -84,7 +97,7 @@ def _routed(content: Report) -> Figure | None:
     axes = figure.subplots()
     for row, name in enumerate(names):
         drawing.dot(axes, row, found[name]["reward"], drawing.method_colour(name))
-    drawing.label_rows(axes, [label(name) for name in names], strong=label("persyn"))
+    drawing.label_methods(axes, [label(name) for name in names], label("persyn"))
     drawing.value_grid(axes)
     axes.set_xlabel("mean routed reward")
     return figure
@@ -102,7 +115,7 @@ def _hits(content: Report) -> Figure | None:
     for row, name in enumerate(names):
         drawing.dot(hits, row, found[name]["hit_at_1"], drawing.method_colour(name))
         drawing.dot(regrets, row, found[name]["regret"], drawing.method_colour(name))
-    drawing.label_rows(hits, [label(name) for name in names], strong=label("persyn"))
+    drawing.label_methods(hits, [label(name) for name in names], label("persyn"))
     drawing.unlabelled_rows(regrets)
     for axes, title in ((hits, "Hit@1"), (regrets, "regret")):
         drawing.value_grid(axes, bins=4)
@@ -305,7 +318,7 @@ def _tokens(content: Report) -> Figure | None:
     figure = Figure(figsize=(WIDTH, 1.9))
     axes = figure.subplots()
     collect, synthesize = tokens["collect"] or 0, tokens["synthesize"] or 0
-    axes.barh(0, collect, height=0.6, color="#8fb3ee", label="collect")
+    axes.barh(0, collect, height=0.6, color=ACCENT_SOFT, label="collect")
     axes.barh(0, synthesize, left=collect, height=0.6, color=ACCENT, label="synthesize")
     axes.barh(1, tokens["generate_then_select"], height=0.6, color=REFERENCE)
     for row, key in enumerate(("route_then_generate", "generate_then_select")):

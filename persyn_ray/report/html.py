@@ -12,7 +12,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from persyn_ray.report import numbers, summary
+from persyn_ray.report import limits, numbers, router_sentences, summary, transfer
 from persyn_ray.report.content import Report, complete
 from persyn_ray.report.figures import draw
 from persyn_ray.report.forecast import forecast_tables
@@ -23,6 +23,11 @@ NOT_MEASURED = {
     "references": "no references were routed (<code>compare.methods</code>).",
     "learning_curve": "no smaller routers were fitted (<code>router.learning_curve</code>).",
     "loss_curve": "the router's fit left no loss curve.",
+    "calibration": "the router ranked no pair of teachers with different rewards.",
+    "transfer": "no routers were fitted on some tasks only (<code>router.transfer</code>).",
+    "hedging": "hedging was not tried on prompts that all teachers answered.",
+    "novelty": "the prompts were not compared with the parallel set.",
+    "constraints": "the assignment had no limits (<code>assignment</code>).",
     "allocation": "no prompts were assigned.",
     "by_task": "the prompts carry no task labels (<code>prompts.task_column</code>).",
     "reward": "no rewards were computed on the parallel set.",
@@ -51,6 +56,7 @@ def render(content: Mapping[str, Any]) -> str:
         figures={name: Markup(svg) for name, svg in draw(report).items()},
         tiles=tiles(report),
         rows=summary.headline(report),
+        limit_rows=limits.limit_rows(report["constraints"]) if report["constraints"] else [],
         forecasts=forecast_tables(report),
         summary_text=" ".join(summary.paragraph(report)),
         not_measured={name: Markup(text) for name, text in NOT_MEASURED.items()},
@@ -107,7 +113,21 @@ def _environment() -> Environment:
     )
     for name in ("count", "number", "signed", "percent", "interval", "seconds", "rate"):
         environment.filters[name] = getattr(numbers, name)
-    environment.filters["label"] = summary.label
-    environment.filters["ordered"] = summary.ordered
-    environment.filters["verdict"] = summary.verdict
+    for function in (
+        summary.label,
+        summary.ordered,
+        summary.selects,
+        summary.verdict,
+        limits.binds,
+        limits.gap_share,
+        limits.lost_share,
+        limits.quantity,
+        limits.share,
+        router_sentences.boldness,
+        router_sentences.is_off,
+        router_sentences.novelty_sentence,
+        transfer.fit_label,
+        transfer.ordered_fits,
+    ):
+        environment.filters[function.__name__] = function
     return environment

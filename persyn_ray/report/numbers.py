@@ -9,6 +9,7 @@ from typing import Any
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"
+UNITS = ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
 
 
 def count(value: float | None) -> str:
@@ -20,12 +21,20 @@ def compact(value: float | None) -> str:
     """A large number in about three figures: 1.63 M."""
     if value is None:
         return NOTHING
-    for least, size, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+    for least, size, letter in UNITS:
         if abs(value) >= least:
             scaled = value / size
             text = number(scaled, 2 if abs(scaled) < 10 else 1 if abs(scaled) < 100 else 0)
             return f"{text.rstrip('0').rstrip('.') if '.' in text else text}{SPACE}{letter}"
     return count(value)
+
+
+def fine(value: float) -> str:
+    """An amount beside others that may lie close to it, such as on an axis: 652.5 k."""
+    for least, size, letter in UNITS:
+        if abs(value) >= least:
+            return f"{value / size:.6g}{SPACE}{letter}".replace("-", MINUS)
+    return f"{value:,.6g}".replace("-", MINUS)
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -10,17 +10,39 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from persyn_ray.config import SELECTING
 from persyn_ray.report.content import Report
 from persyn_ray.report.forecast import forecast_sentences
+from persyn_ray.report.limits import limit_sentences
 from persyn_ray.report.numbers import compact, count, estimate, interval, number, percent, signed
+from persyn_ray.report.router_sentences import router_sentences
 
 LABELS = {
     "before": "before fine-tuning",
     "random": "random teacher",
+    "mix": "mix of strong and weak",
     "strong": "strong teacher",
+    "family_strong": "strong teacher of its family",
+    "car": "CAR",
     "best_constant": "best constant teacher",
+    "knn": "k-NN on embeddings",
+    "linear_probe": "linear probe",
     "persyn": "PerSyn",
+    "hedged": "PerSyn, hedged",
+    "learnability_only": "best by learnability alone",
+    "quality_only": "best by quality alone",
     "oracle": "oracle",
+}
+IN_PROSE = {
+    "before": "no fine-tuning",
+    "random": "a random teacher per prompt",
+    "mix": "a mix of strong and weak",
+    "car": "CAR's teacher",
+    "knn": "k-NN on embeddings",
+    "linear_probe": "a linear probe",
+    "hedged": "hedging",
+    "learnability_only": "selection by learnability alone",
+    "quality_only": "selection by quality alone",
 }
 LOST = (
     ("truncated", "responses were cut by the token limit"),
@@ -28,7 +50,17 @@ LOST = (
     ("without_response", "are absent"),
     ("without_teacher", "had no teacher left"),
 )
-SIMPLER = ("random", "best_constant", "strong")
+SIMPLER = (
+    "random",
+    "mix",
+    "strong",
+    "family_strong",
+    "car",
+    "best_constant",
+    "knn",
+    "linear_probe",
+)
+"""Assignments without a fitted router."""
 Verdict = Literal["higher", "lower", "unclear", "unmeasured"]
 
 
@@ -54,6 +86,11 @@ def ordered(methods: Any) -> list[str]:
 def label(method: str) -> str:
     """How a method is called in prose."""
     return LABELS.get(method, method)
+
+
+def selects(method: str) -> bool:
+    """Whether a method chooses among responses, so that all teachers must have answered."""
+    return method in SELECTING
 
 
 def verdict(difference: Mapping[str, Any] | None) -> Verdict:
@@ -113,7 +150,9 @@ def paragraph(content: Report) -> list[str]:
     """The sentences of "In one paragraph"; a section without data adds none."""
     sentences = [
         *_allocation(content),
+        *limit_sentences(content),
         *_router(content),
+        *router_sentences(content),
         *_student(content),
         *_examples(content),
         *_tokens(content),
@@ -201,8 +240,7 @@ def _joined(parts: list[str]) -> str:
 
 
 def _in_prose(method: str) -> str:
-    names = {"before": "no fine-tuning", "random": "a random teacher per prompt"}
-    return names.get(method, f"the {label(method)}")
+    return IN_PROSE.get(method, f"the {label(method)}")
 
 
 def _difference(value: Mapping[str, Any]) -> str:

@@ -9,8 +9,9 @@ from rich.text import Text
 
 from persyn_ray.report import numbers
 from persyn_ray.report.content import complete
-from persyn_ray.report.summary import Row, headline, paragraph, verdict
+from persyn_ray.report.summary import Row, headline, paragraph, selects, verdict
 
+CAPTION = "Below the line: selected among the responses of all teachers."
 COLOURS = {"higher": "green", "lower": "red", "unclear": "dim", "unmeasured": "dim"}
 
 
@@ -31,10 +32,14 @@ def console(content: Mapping[str, Any]) -> Group:
 
 def _table(rows: list[Row], title: str) -> Table:
     table = Table(title=title, title_justify="left", header_style="bold", show_edge=False)
+    table.caption_justify = "left"
     table.add_column("data from", no_wrap=True)
     for name in ("share of data right", "routed reward", "student accuracy", "PerSyn minus this"):
         table.add_column(name, justify="right")
-    for row in rows:
+    for place, row in enumerate(rows):
+        if selects(row.method) and place and not selects(rows[place - 1].method):
+            table.add_section()
+            table.caption = CAPTION
         table.add_row(
             row.label,
             numbers.number(row.correct_share),

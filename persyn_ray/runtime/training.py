@@ -14,7 +14,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import ray.train
 from ray.exceptions import RayError
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -22,9 +21,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from persyn_ray.config import Recipe, TrainResources
 from persyn_ray.errors import PersynError, StepError
 from persyn_ray.layout import run_of
-from persyn_ray.method.preferences import preferences
 from persyn_ray.runtime.pools import describe
-from persyn_ray.stages.tables import heldout_mask, load_rewards, shards_of
 from persyn_ray.storage import Folder
 
 METHOD_FILE = "method.txt"  # in a checkpoint: whose student it is
@@ -33,7 +30,7 @@ PROGRESS_FILE = "training.progress"  # in the records: what is trained and how f
 
 
 def fit_router(recipe: Recipe, identity: str) -> None:
-    """Fit the router, and one more per size of the learning curve; leaves RUN/router."""
+    """Fit the router, and all others that the recipe asks for; leaves RUN/router."""
     _clear(recipe)
     _train(_router_loop, recipe, recipe.resources.router, f"router-{identity}", ())
 
@@ -133,72 +130,12 @@ def _prepare_deepspeed(resources: TrainResources) -> None:
 
 
 def _router_loop(config: dict[str, Any]) -> None:
-    from persyn_ray.models import fit, load
-    from persyn_ray.models.router import build_router, encode_router_prompts, save_router
+    from persyn_ray.stages.fit_router import fit_routers
 
     recipe: Recipe = _prepare(config, config["recipe"].resources.router)
-    run, settings = run_of(recipe), recipe.router
-    name, revision = settings.backbone.name, settings.backbone.revision
-    tokenizer = load.load_tokenizer(name, revision, settings.backbone.chat_template)
-    conversations, wins_PMM, heldout_P = _router_data(recipe)
-    encoded = encode_router_prompts(tokenizer, conversations, settings.max_length)
-    rows = [{"input_ids": ids, "wins": wins} for ids, wins in zip(encoded, wins_PMM, strict=True)]
-    heldout = [row for row, out in zip(rows, heldout_P, strict=True) if out]
-    fitting = [row for row, out in zip(rows, heldout_P, strict=True) if not out]
-    curve: dict[str, Any] = {}
-    sizes = [size for size in settings.learning_curve if size < len(fitting)]
-    with TemporaryDirectory() as scratch:
-        for size in [*sizes, len(fitting)]:
-            router = build_router(
-                name, recipe.pool.names, settings.pooling, settings.backbone.dtype, settings.seed
-            )
-            losses = fit.fit_router(
-                router,
-                tokenizer,
-                fitting[:size],
-                heldout,
-                settings,
-                Path(scratch) / f"fit-{size}",
-                num_workers=recipe.resources.router.workers,
-                callbacks=[_progress_writer(run.records, f"router on {size} prompts")],
-            )
-            if ray.train.get_context().get_world_rank() == 0:
-                curve[str(size)] = _heldout_logits(
-                    router, tokenizer, conversations, heldout_P, recipe
-                )
-        if ray.train.get_context().get_world_rank() == 0:
-            facts = {"num_fit": len(fitting), "loss_curve": losses, "heldout_logits": curve}
-            folder = Path(scratch) / "router"
-            save_router(router, tokenizer, folder, facts)
-            run.router.upload(folder)
-            run.router.write_json("fit.json", facts)
-    ray.train.report({"num_fit": len(fitting)})
-
-
-def _router_data(recipe: Recipe) -> tuple[list[Any], np.ndarray, np.ndarray]:
-    """Conversations of the parallel set, their preferences, and which of them are held out."""
-    run = run_of(recipe)
-    shards = shards_of(run, "parallel")
-    rewards = load_rewards(run, shards, len(recipe.pool))
-    messages = {
-        row["prompt_id"]: row["messages"]
-        for shard in shards
-        for row in run.prompts.read_table(shard, ["prompt_id", "messages"]).to_pylist()
-    }
-    conversations = [messages[prompt_id] for prompt_id in rewards.prompt_ids]
-    heldout_P = heldout_mask(rewards.prompt_ids, recipe.router.heldout_fraction, recipe.router.seed)
-    return conversations, preferences(rewards.rewards_PM, recipe.router.ties), heldout_P
-
-
-def _heldout_logits(
-    router: Any, tokenizer: Any, conversations: list[Any], heldout_P: np.ndarray, recipe: Recipe
-) -> list[list[float]]:
-    from persyn_ray.models.router import router_logits
-    from persyn_ray.stages.route import TOKENS_PER_BATCH
-
-    chosen = [messages for messages, out in zip(conversations, heldout_P, strict=True) if out]
-    logits_PM = router_logits(router, tokenizer, chosen, TOKENS_PER_BATCH, recipe.router.max_length)
-    return logits_PM.tolist()
+    watch = partial(_progress_writer, run_of(recipe).records)
+    is_first = ray.train.get_context().get_world_rank() == 0
+    ray.train.report({"num_fit": fit_routers(recipe, watch, is_first)})
 
 
 def _finetune_loop(config: dict[str, Any]) -> None:

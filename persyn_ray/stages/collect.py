@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -10,9 +11,11 @@ import pyarrow as pa
 from persyn_ray import rows
 from persyn_ray.config import Recipe
 from persyn_ray.layout import Run, run_of
+from persyn_ray.method.allocation import draws
 from persyn_ray.schemas import DEAD_LETTERS, RESPONSES
 from persyn_ray.stages.generate import Generate
 from persyn_ray.stages.store import Store
+from persyn_ray.stages.tables import shards_of
 from persyn_ray.stages.units import Progress, Unit
 from persyn_ray.teachers import Teacher
 
@@ -26,8 +29,8 @@ class Collect:
     May be called from several threads at once where all its teachers' engines overlap.
 
     Args:
-        methods: None asks every teacher for every prompt; otherwise a teacher answers the prompts
-            that any of these methods assigned to it.
+        methods: None asks every teacher for every prompt (see `asked_of`); otherwise a teacher
+            answers the prompts that any of these methods assigned to it.
         teachers: names of those who answer here; all of them by default.
         placement: placement group for the workers of a large teacher's engine.
     """
@@ -112,9 +115,37 @@ class Collect:
 
     def _wanted(self, teacher: Teacher, shard: str, prompts: pa.Table) -> pa.Table:
         if self.methods is None:
-            return prompts
+            return asked_of(teacher, prompts, self._probe_order)
         mine = rows.where(assigned(self.run, shard, self.methods), "teacher", teacher.name)
         return rows.among(prompts, "prompt_id", mine["prompt_id"])
+
+    @cached_property
+    def _probe_order(self) -> list[str]:
+        return probe_order(self.recipe, self.run)
+
+
+def asked_of(teacher: Teacher, prompts: pa.Table, order: Sequence[str]) -> pa.Table:
+    """What one teacher is asked where all teachers answer: everything, but for a retired one
+    nothing, and for one with a probe only so many of the parallel prompts (`order`).
+    """
+    if teacher.retired:
+        return prompts.slice(0, 0)
+    if teacher.num_probe is None:
+        return prompts
+    return rows.without(prompts, "prompt_id", order[teacher.num_probe :])
+
+
+def probe_order(recipe: Recipe, run: Run) -> list[str]:
+    """Ids of the parallel prompts in the order in which probes take them: by a hash.
+
+    It is the same for all teachers, so that those with a probe meet one another.
+    """
+    if all(teacher.num_probe is None for teacher in recipe.teachers):
+        return []
+    tables = [run.prompts.read_table(s, ["prompt_id"]) for s in shards_of(run, "parallel")]
+    ids = sorted(name for table in tables for name in table["prompt_id"].to_pylist())
+    draws_P = draws(ids, [""], recipe.prompts.seed, "probe")[:, 0]
+    return [ids[place] for place in draws_P.argsort(kind="stable")]
 
 
 def assigned(run: Run, shard: str, methods: Sequence[str]) -> pa.Table:

@@ -11,9 +11,18 @@ import pyarrow as pa
 from persyn_ray.config import Responses
 from persyn_ray.engines.base import Engine
 from persyn_ray.schemas import QUALITY, conform
-from persyn_ray.scoring import ExactAnswer, ExactMatch, Instructions, Judge, RewardModel, Single
+from persyn_ray.scoring import (
+    ExactAnswer,
+    ExactMatch,
+    Instructions,
+    Judge,
+    Recorded,
+    RewardModel,
+    Single,
+)
 from persyn_ray.stages.judging import Graded, Judging, Row
 from persyn_ray.stages.pairing import paired
+from persyn_ray.stages.recorded_scores import RecordedScores
 from persyn_ray.verify import Verdict, Verifier, exact_match
 
 Way = Callable[[Sequence[Row]], list[Graded]]
@@ -23,7 +32,8 @@ NO_RESPONSE: Graded = (Verdict("no_response", None), None)
 
 
 class Quality:
-    """One quality of responses: a check (1 or 0), a reward model's score or a judge's grade.
+    """One quality of responses: a check (1 or 0), a reward model's score, a recorded one
+    or a judge's grade.
 
     Args:
         section: what of a response is seen, and how thinking is marked.
@@ -76,6 +86,8 @@ def way_of(how: Single, section: Responses | None, engine: Engine | None = None)
             return _instructions(how)
         case RewardModel():
             return _reward_model(how)
+        case Recorded():
+            return RecordedScores(how, section)
         case Judge():
             return Judging(how, section, engine)
 

@@ -1,18 +1,30 @@
-"""Route: prompts in; one router logit per teacher out, and which teachers can take the prompt."""
+"""Route: prompts in; one router logit per teacher out, and which teachers can take the prompt.
 
+A retired teacher has its logit still, and can take none. The same pass tells how far a prompt is
+from those of the parallel set (method/novelty.py).
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import torch
+from torch import Tensor
 
+from persyn_ray.engines.base import Request
 from persyn_ray.engines.build import build_engine
+from persyn_ray.method.novelty import Novelty
 from persyn_ray.models.load import on_device
-from persyn_ray.models.router import load_router, router_logits
+from persyn_ray.models.router import finite_logits, load_router
+from persyn_ray.models.router_features import prompt_features
+from persyn_ray.models.router_head import head_logits
 from persyn_ray.pool import TeacherPool
-from persyn_ray.schemas import PROMPTS, conform, logits_schema
+from persyn_ray.schemas import NOVELTY, PROMPTS, conform, logits_schema
 from persyn_ray.stages.generate import requests_of
-from persyn_ray.teachers import Teacher
+from persyn_ray.teachers import Teacher, active_teachers
 
 TOKENS_PER_BATCH = 16384
+NOVELTY_FILE = "novelty.npz"  # beside a router
 
 
 class Route:
@@ -24,21 +36,34 @@ class Route:
         names = tuple(teacher.name for teacher in teachers)
         model, self.tokenizer = load_router(router, names)
         self.router = on_device(model)
-        self.engines = [build_engine(teacher, TeacherPool(names)) for teacher in teachers]
+        self.novelty = None
+        if (router / NOVELTY_FILE).exists():
+            self.novelty = Novelty.load(router / NOVELTY_FILE)
+        active = active_teachers(teachers)
+        # A retired teacher's model or endpoint may be gone: it gets no engine.
+        self.engines = [
+            build_engine(teacher, TeacherPool(names)) if teacher.name in active else None
+            for teacher in teachers
+        ]
         self.max_length = max_length
         self.writes = logits_schema(names)
 
-    def __call__(self, prompts: pa.Table) -> pa.Table:
+    def __call__(self, prompts: pa.Table) -> tuple[pa.Table, pa.Table | None]:
+        """LOGITS, and NOVELTY where the router came with what it takes."""
         requests = requests_of(prompts)
-        logits_PM = router_logits(
-            self.router,
-            self.tokenizer,
-            [request.messages for request in requests],
-            TOKENS_PER_BATCH,
-            self.max_length,
+        conversations = [request.messages for request in requests]
+        features_PD = prompt_features(
+            self.router, self.tokenizer, conversations, TOKENS_PER_BATCH, self.max_length
         )
+        return self._logits(requests, features_PD), self._novelty(requests, features_PD)
+
+    def _logits(self, requests: Sequence[Request], features_PD: Tensor) -> pa.Table:
+        with torch.no_grad():
+            logits_PM = head_logits(self.router.head, features_PD.to(self.router.device))
+        logits_PM = finite_logits(logits_PM, self.router.dtype)
         candidates = [
-            [engine.refuses(request) is None for engine in self.engines] for request in requests
+            [engine is not None and engine.refuses(request) is None for engine in self.engines]
+            for request in requests
         ]
         table = pa.Table.from_pylist(
             [
@@ -48,3 +73,14 @@ class Route:
             schema=self.writes,
         )
         return conform(table, self.writes, "logits")
+
+    def _novelty(self, requests: Sequence[Request], features_PD: Tensor) -> pa.Table | None:
+        if self.novelty is None:
+            return None
+        distance_P = self.novelty.distance(features_PD.float().numpy())
+        columns = {
+            "prompt_id": [request.prompt_id for request in requests],
+            "distance": distance_P,
+            "is_novel": distance_P > self.novelty.threshold,
+        }
+        return conform(pa.table(columns), NOVELTY, "novelty")

@@ -23,7 +23,7 @@ from persyn_ray.config import Recipe, Responses
 from persyn_ray.layout import Run, parts_of, run_of
 from persyn_ray.method.learnability import as_learnability
 from persyn_ray.method.quality import weighted_quality
-from persyn_ray.method.rewards import combine
+from persyn_ray.method.rewards import alpha_by_difficulty, combine
 from persyn_ray.records import read_record
 from persyn_ray.schemas import EXAMPLES, LEARNABILITY, QUALITY, RESPONSES, conform, rewards_schema
 from persyn_ray.scoring import Part
@@ -117,7 +117,7 @@ def shard_rewards(recipe: Recipe, shard: str) -> pa.Table:
     is_incomplete_PM = np.isin(outcomes_PM(recipe, shard, prompt_ids), ("truncated", "looped"))
     learnability_PM[is_incomplete_PM] = parts_KPM[:, is_incomplete_PM] = np.nan
     quality_PM = weighted_quality(parts_KPM, [part.weight for part in parts], scoring.scaling)
-    rewards_PM = combine(quality_PM, learnability_PM, scoring.alpha, scoring.scaling)
+    rewards_PM = rewards_of(recipe, quality_PM, learnability_PM)
     schema = rewards_schema(recipe.pool.names)
     columns: dict[str, Any] = {"prompt_id": prompt_ids}
     for name, values_PM in (
@@ -129,6 +129,15 @@ def shard_rewards(recipe: Recipe, shard: str) -> pa.Table:
             [None if np.isnan(value) else float(value) for value in row] for row in values_PM
         ]
     return conform(pa.table(columns, schema=schema), schema, f"rewards of {shard}")
+
+
+def rewards_of(recipe: Recipe, quality_PM: Floats, learnability_PM: Floats) -> Floats:
+    """The rewards of Eq. 2 by the recipe's alpha and scaling."""
+    rule, scaling = recipe.scoring.alpha_by_difficulty, recipe.scoring.scaling
+    if rule is None:
+        return combine(quality_PM, learnability_PM, recipe.scoring.alpha, scaling)
+    alpha_P = alpha_by_difficulty(quality_PM, rule.hard, rule.easy)
+    return combine(quality_PM, learnability_PM, alpha_P, scaling)
 
 
 def _quality_PM(recipe: Recipe, part: Part, shard: str, prompt_ids: Sequence[str]) -> Floats:
@@ -148,6 +157,14 @@ def load_rewards(run: Run, shards: Sequence[str], num_teachers: int) -> Rewards:
         for name in ("learnability", "quality", "rewards")
     }
     return Rewards(tuple(ids), parts["learnability"], parts["quality"], parts["rewards"])
+
+
+def load_embeddings(run: Run, shards: Sequence[str]) -> Floats | None:
+    """The frozen backbone's embeddings of some shards' prompts, (P, D); None where none are."""
+    if not shards or not all(run.embeddings.exists(shard) for shard in shards):
+        return None
+    tables = [run.embeddings.read_table(shard) for shard in shards]
+    return np.concatenate([column_PM(table, "embedding") for table in tables])
 
 
 def heldout_mask(prompt_ids: Sequence[str], fraction: float, seed: int) -> NDArray[np.bool_]:

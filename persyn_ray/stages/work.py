@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from persyn_ray import rows
-from persyn_ray.config import Recipe
+from persyn_ray.config import EMBEDDED, Recipe
 from persyn_ray.errors import StepError
 from persyn_ray.layout import parts_of, run_of
 from persyn_ray.schemas import LEARNABILITY, QUALITY, RESPONSES
-from persyn_ray.scoring import Judge, Part, RewardModel
+from persyn_ray.scoring import Judge, Part, Recorded, RewardModel
 from persyn_ray.stages.collect import Collect
 from persyn_ray.stages.judging import UNAVAILABLE
 from persyn_ray.stages.store import existing
@@ -196,19 +196,27 @@ class RouteShard:
     """Router logits of a shard."""
 
     def __init__(self, recipe: Recipe) -> None:
+        from persyn_ray.stages.embed import Embed
         from persyn_ray.stages.route import Route
 
         self.recipe, self.run = recipe, run_of(recipe)
         with TemporaryDirectory() as scratch:
             folder = self.run.router.download(Path(scratch))
             self.stage = Route(folder, recipe.teachers, recipe.router.max_length)
+        is_embedded = bool(set(EMBEDDED) & set(recipe.compare.methods))
+        self.embed = Embed(recipe.router, recipe.pool.names) if is_embedded else None
 
     def __call__(self, unit: Unit) -> Progress:
         shard = unit["shard"]
         if self.run.logits.exists(shard):
             return Progress()
-        logits = self.stage(self.run.prompts.read_table(shard))
-        self.run.logits.write_table(shard, logits)
+        prompts = self.run.prompts.read_table(shard)
+        if self.embed is not None:
+            self.run.embeddings.write_table(shard, self.embed(prompts))
+        logits, novelty = self.stage(prompts)
+        if novelty is not None:
+            self.run.novelty.write_table(shard, novelty)
+        self.run.logits.write_table(shard, logits)  # last: the proof that the shard is done
         return Progress(logits.num_rows)
 
 
@@ -236,8 +244,9 @@ class EvaluateShard:
 
 
 def checks_and_models(recipe: Recipe) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
-    """The qualities that go along with the student, and those that need a model of their own."""
-    models = tuple(p for p in parts_of(recipe) if isinstance(p.quality, RewardModel | Judge))
+    """The checks, which go along with the student, and the qualities with actors of their own."""
+    apart = RewardModel | Judge | Recorded
+    models = tuple(part for part in parts_of(recipe) if isinstance(part.quality, apart))
     return tuple(part for part in parts_of(recipe) if part not in models), models
 
 

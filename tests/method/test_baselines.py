@@ -3,13 +3,17 @@
 import numpy as np
 import pytest
 
-from persyn_ray.errors import DataError
+from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.method.allocation import shares, tie_breaks
 from persyn_ray.method.baselines import (
     best_constant,
+    best_of,
+    compatibility_adjusted_reward,
     constant_assignment,
+    mix_assignment,
     oracle,
     random_assignment,
+    served,
 )
 from persyn_ray.method.metrics import agreement, hit_at_k, regret
 
@@ -129,3 +133,50 @@ def test_the_oracle_has_no_regret_and_always_hits():
     assert (regret(rewards_PM, oracle_P) == 0).all()
     chosen_PM = np.eye(4)[oracle_P]
     assert (hit_at_k(chosen_PM, rewards_PM, 1) == 1).all()
+
+
+def test_mix_keeps_to_its_share_and_a_larger_share_only_adds() -> None:
+    ids = [f"p{number}" for number in range(4000)]
+    some_P = mix_assignment(ids, 2, 0, 0.2, seed=0)
+    more_P = mix_assignment(ids, 2, 0, 0.5, seed=0)
+    assert set(some_P) == {0, 2}
+    assert abs((some_P == 2).mean() - 0.2) < 0.03
+    assert (more_P[some_P == 2] == 2).all()
+    assert (mix_assignment(ids, 2, 0, 0.0, seed=0) == 0).all()
+    assert (mix_assignment(ids, 2, 0, 1.0, seed=0) == 2).all()
+    by_id = dict(zip(ids, some_P, strict=True))
+    assert [by_id[name] for name in ids[::-1]] == mix_assignment(ids[::-1], 2, 0, 0.2, 0).tolist()
+
+
+@pytest.mark.parametrize(("strong", "share"), [(0, 0.2), (1, 1.2), (1, float("nan"))])
+def test_mix_refuses_one_teacher_and_shares_that_are_none(strong: int, share: float) -> None:
+    with pytest.raises(ConfigError, match="compare"):
+        mix_assignment(["a"], strong, 0, share, seed=0)
+
+
+def test_car_is_the_quality_without_beta_and_falls_with_the_loss() -> None:
+    quality_M, loss_M = np.array([0.5, 0.5, np.nan]), np.array([1.0, 3.0, 1.0])
+    np.testing.assert_array_equal(compatibility_adjusted_reward(quality_M, loss_M, 0), quality_M)
+    found_M = compatibility_adjusted_reward(quality_M, loss_M, 2.0)
+    np.testing.assert_allclose(found_M, [0.5 / 3, 0.5 / 7, np.nan])
+    with pytest.raises(DataError, match="gain by a high loss"):
+        compatibility_adjusted_reward([-1.0, 0.2], [1.0, 1.0], 1.0)
+    with pytest.raises(ConfigError, match="car_beta"):
+        compatibility_adjusted_reward(quality_M, loss_M, -1.0)
+
+
+def test_the_best_of_equals_is_drawn_by_name_not_by_place() -> None:
+    names = ["a", "b", "c"]
+    chosen = {names[best_of([1.0, 1.0, 0.0], names, seed)] for seed in range(20)}
+    turned = {names[::-1][best_of([0.0, 1.0, 1.0], names[::-1], seed)] for seed in range(20)}
+    assert chosen == turned == {"a", "b"}
+    with pytest.raises(DataError, match="No value"):
+        best_of([np.nan] * 3, names, 0)
+
+
+def test_a_wanted_teacher_that_is_no_candidate_gives_way_to_the_best_that_is() -> None:
+    able_PM = np.array([[True, True, True], [False, True, True], [False, False, False]])
+    wanted_P = np.array([0, 0, 0])
+    breaks_PM = np.zeros((3, 3))
+    np.testing.assert_array_equal(served(wanted_P, able_PM, [0.9, 0.1, 0.5], breaks_PM), [0, 2, -1])
+    np.testing.assert_array_equal(served(wanted_P, able_PM), [0, -1, -1])

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.stats import rankdata, zscore
 
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.method.rewards import Scaling, combine, scale_within_prompt
+from persyn_ray.method.rewards import Scaling, alpha_by_difficulty, combine, scale_within_prompt
 
 SCALINGS: list[Scaling] = ["minmax", "zscore", "rank", "none"]
 MATRICES = array_shapes(min_dims=2, max_dims=2, max_side=6).flatmap(
@@ -161,3 +161,22 @@ def test_other_misuse_is_refused():
         combine([[1.0, 2.0]], [[-1.0]], 0.4)
     with pytest.raises(DataError, match="infinite"):
         combine([[1.0]], [[-np.inf]], 0.4)
+
+
+def test_an_alpha_a_prompt_is_each_prompt_by_itself() -> None:
+    rng = np.random.default_rng(0)
+    quality_PM = rng.integers(0, 2, (6, 4)).astype(float)
+    learnability_PM, alpha_P = -rng.random((6, 4)), np.array([0.0, 0.1, 0.4, 0.5, 0.9, 1.0])
+    found_PM = combine(quality_PM, learnability_PM, alpha_P)
+    for row, alpha in enumerate(alpha_P):
+        alone = combine(quality_PM[row : row + 1], learnability_PM[row : row + 1], float(alpha))
+        np.testing.assert_allclose(found_PM[row : row + 1], alone, atol=1e-15)
+    with pytest.raises(ConfigError, match="alpha"):
+        combine(quality_PM, learnability_PM, np.full(6, 1.5))
+
+
+def test_alpha_by_difficulty_goes_from_hard_to_easy() -> None:
+    quality_PM = np.array([[0, 0, 0, 0], [1, 1, 1, 1], [1, 0, np.nan, np.nan], [np.nan] * 4])
+    np.testing.assert_allclose(alpha_by_difficulty(quality_PM, 0.2, 0.6), [0.2, 0.6, 0.4, 0.4])
+    with pytest.raises(DataError, match="alpha_by_difficulty"):
+        alpha_by_difficulty(np.array([[0.3, 1.0]]), 0.2, 0.6)

@@ -1,7 +1,13 @@
 import torch
 
 from persyn_ray.models.chat import Example
-from persyn_ray.models.collate import batches_by_tokens, pad_right, router_collator, sft_collator
+from persyn_ray.models.collate import (
+    batches_by_tokens,
+    feature_collator,
+    pad_right,
+    router_collator,
+    sft_collator,
+)
 
 
 def test_rows_are_padded_on_the_right_to_a_multiple() -> None:
@@ -25,6 +31,16 @@ def test_wins_are_stacked() -> None:
     assert batch["input_ids"].tolist() == [[1, 2], [3, 7]]
     assert batch["wins"].shape == (2, 2, 2)
     assert batch["wins"][0, 0, 1] == 1
+    assert "rewards" not in batch
+
+
+def test_rows_bring_what_they_are_fitted_to() -> None:
+    rows = [{"features": torch.ones(4) * n, "rewards": [n, float("nan")]} for n in range(3)]
+    batch = feature_collator(rows)
+    assert batch.keys() == {"features", "rewards"}
+    assert batch["features"].tolist() == [[0.0] * 4, [1.0] * 4, [2.0] * 4]
+    assert batch["rewards"][:, 0].tolist() == [0.0, 1.0, 2.0]
+    assert bool(batch["rewards"][:, 1].isnan().all())
 
 
 def test_batches_hold_every_row_once_within_the_budget() -> None:

@@ -11,7 +11,7 @@ from persyn_ray.errors import ConfigError, DataError, PoolMismatchError
 from persyn_ray.models.chat import Message, encode_prompt
 from persyn_ray.models.collate import pad_right
 from persyn_ray.models.load import load_tokenizer, save_random
-from persyn_ray.models.losses import bradley_terry_loss
+from persyn_ray.models.losses import bradley_terry_loss, plackett_luce_loss, regression_loss
 from persyn_ray.models.router import (
     Router,
     build_router,
@@ -132,6 +132,23 @@ def test_the_loss_reaches_head_and_backbone(folder: str) -> None:
     assert silent == []  # a parameter without gradient would stall distributed training
 
 
+def test_the_loss_is_the_one_in_the_configuration(llama_folder: str) -> None:
+    router = build_router(llama_folder, POOL).eval()
+    ids, mask = pad_right(encode_router_prompts(load_tokenizer(llama_folder), PROMPTS, 64), 0)
+    wins = torch.triu(torch.ones(3, 3), diagonal=1).expand(4, 3, 3)
+    rewards = torch.tensor([[1.0, 0.5, 0.0]]).expand(4, 3)
+    expected = {
+        "bradley_terry": lambda logits: bradley_terry_loss(logits, wins),
+        "plackett_luce": lambda logits: plackett_luce_loss(logits, wins),
+        "regression": lambda logits: regression_loss(logits, rewards),
+    }
+    for loss, compute in expected.items():
+        router.config.loss = loss
+        output = router(ids, mask, wins=wins, rewards=rewards)
+        torch.testing.assert_close(output.loss, compute(output.logits))
+    assert router(ids, mask, wins=wins).loss is None  # a regression has no use for wins
+
+
 def test_a_few_steps_learn_a_planted_preference(llama_folder: str) -> None:
     router, tokenizer = (
         build_router(llama_folder, ("letters", "digits")),
@@ -197,6 +214,11 @@ def test_a_prompt_without_text_is_refused(tmp_path: Path) -> None:
     tokenizer.chat_template = None
     with pytest.raises(DataError, match="Prompt 1 has no text"):
         encode_router_prompts(tokenizer, [PROMPTS[0], [Message(role="system", content="x")]], 64)
+
+
+def test_no_prompt_has_no_logits(llama_folder: str) -> None:
+    router, tokenizer = build_router(llama_folder, POOL), load_tokenizer(llama_folder)
+    assert router_logits(router, tokenizer, []).shape == (0, 3)
 
 
 def test_logits_that_are_no_numbers_are_named(llama_folder: str) -> None:

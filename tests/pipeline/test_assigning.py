@@ -1,24 +1,29 @@
 """Assignments: every prompt once, by every method from the same tables, and never by order."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from persyn_ray.config import Recipe
+from persyn_ray.config import Method, Recipe
 from persyn_ray.errors import DataError
 from persyn_ray.layout import PERSYN, Run
 from persyn_ray.method.metrics import regret
 from persyn_ray.pipeline.assigning import (
     asked_by_persyn,
-    method_teachers,
     num_reassigned,
     reassign,
     require_preferences,
-    strong_teacher,
     write_assignments,
+)
+from persyn_ray.pipeline.methods import (
+    Choices,
+    Parallel,
+    method_teachers,
+    parallel_of,
+    strong_teacher,
 )
 from persyn_ray.schemas import RESPONSES, logits_schema, rewards_schema
 from persyn_ray.stages.store import existing
@@ -28,11 +33,18 @@ Make = Callable[..., Recipe]
 CarryOut = Callable[..., Run]
 FAILED = ("error", "unavailable")
 METHODS = (PERSYN, "random", "best_constant", "strong", "oracle")
+ALL = (*METHODS, *sorted(set(get_args(Method)) - set(METHODS)))
 IDS = tuple(f"{number:032x}" for number in range(60))
+EMBEDDINGS_PD = np.random.default_rng(9).standard_normal((60, 4))
 
 
 def scripted(*names: str) -> dict[str, Any]:
     return {"teachers": [{"name": name, "engine": {"kind": "scripted"}} for name in names]}
+
+
+def parallel(values_PM: np.ndarray) -> Parallel:
+    losses_M = 1 - np.nanmean(values_PM, axis=0)
+    return Parallel(rewards(values_PM), losses_M, EMBEDDINGS_PD)
 
 
 def rewards(values_PM: np.ndarray, ids: tuple[str, ...] = IDS) -> Rewards:
@@ -104,7 +116,7 @@ def test_one_preference_is_enough_and_one_teacher_needs_none(
     require_preferences(single, run)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ALL)
 def test_permuting_the_pool_permutes_the_assignment_ties_included(
     make_recipe: Make, method: str
 ) -> None:
@@ -115,30 +127,33 @@ def test_permuting_the_pool_permutes_the_assignment_ties_included(
     able_PM = rng.random((60, 3)) < 0.8
 
     def assigned(chosen: list[int]) -> list[str | None]:
-        recipe = make_recipe(scripted(*(names[m] for m in chosen)))
+        recipe = make_recipe(scripted(*(names[m] for m in chosen)) | {"compare.family": ["a", "b"]})
         teacher_P, _ = method_teachers(
             method,
             recipe,
-            IDS,
-            logits_PM[:, chosen],
-            able_PM[:, chosen],
-            rewards(true_PM[:, chosen]),
-            true_PM[:, chosen],
+            Choices(
+                IDS,
+                logits_PM[:, chosen],
+                able_PM[:, chosen],
+                rewards(true_PM[:, chosen]),
+                EMBEDDINGS_PD,
+            ),
+            parallel(true_PM[:, chosen]),
         )
         return [recipe.pool.names[m] if m >= 0 else None for m in teacher_P]
 
     assert assigned([0, 1, 2]) == assigned(order)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ALL)
 def test_only_candidates_are_chosen_and_prompts_without_any_are_left_out(
     make_recipe: Make, method: str
 ) -> None:
     rng = np.random.default_rng(2)
     true_PM, able_PM = rng.random((60, 3)), rng.random((60, 3)) < 0.5
-    teacher_P, _ = method_teachers(
-        method, make_recipe(), IDS, rng.random((60, 3)), able_PM, rewards(true_PM), true_PM
-    )
+    choices = Choices(IDS, rng.random((60, 3)), able_PM, rewards(true_PM), EMBEDDINGS_PD)
+    recipe = make_recipe({"compare.family": ["b"]})
+    teacher_P, _ = method_teachers(method, recipe, choices, parallel(true_PM))
     assert ((teacher_P >= 0) == able_PM.any(axis=1)).all()
     assert able_PM[teacher_P >= 0, teacher_P[teacher_P >= 0]].all()
 
@@ -148,9 +163,10 @@ def test_the_oracle_has_no_regret_and_persyn_with_true_logits_is_the_oracle(
 ) -> None:
     true_PM = np.random.default_rng(3).integers(0, 3, (60, 3)).astype(float)
     able_PM = np.ones_like(true_PM, dtype=bool)
-    recipe, parallel = make_recipe(), rewards(true_PM)
-    oracle_P, _ = method_teachers("oracle", recipe, IDS, true_PM, able_PM, parallel, true_PM)
-    persyn_P, margin_P = method_teachers(PERSYN, recipe, IDS, true_PM, able_PM, parallel, None)
+    recipe, known = make_recipe(), parallel(true_PM)
+    choices = Choices(IDS, true_PM, able_PM, rewards(true_PM))
+    oracle_P, _ = method_teachers("oracle", recipe, choices, known)
+    persyn_P, margin_P = method_teachers(PERSYN, recipe, Choices(IDS, true_PM, able_PM), known)
     np.testing.assert_array_equal(regret(true_PM, oracle_P), np.zeros(60))
     np.testing.assert_array_equal(persyn_P, oracle_P)
     assert (margin_P >= 0).all()
@@ -158,17 +174,65 @@ def test_the_oracle_has_no_regret_and_persyn_with_true_logits_is_the_oracle(
 
 def test_the_oracle_needs_true_rewards(make_recipe: Make) -> None:
     values_PM = np.zeros((60, 3))
+    choices = Choices(IDS, values_PM, values_PM == 0)
     with pytest.raises(DataError, match="every teacher's reward"):
-        method_teachers(
-            "oracle", make_recipe(), IDS, values_PM, values_PM == 0, rewards(values_PM), None
-        )
+        method_teachers("oracle", make_recipe(), choices, parallel(values_PM))
 
 
 def test_the_strong_teacher_is_the_named_one_or_the_best_by_quality(make_recipe: Make) -> None:
     quality_PM = np.tile([0.1, 0.2, 0.9], (60, 1))
-    parallel = Rewards(IDS, quality_PM, quality_PM, quality_PM[:, ::-1])
-    assert strong_teacher(make_recipe(), parallel) == 2
-    assert strong_teacher(make_recipe({"compare.strong": "b"}), parallel) == 1
+    known = Parallel(Rewards(IDS, quality_PM, quality_PM, quality_PM[:, ::-1]), np.ones(3))
+    assert strong_teacher(make_recipe(), known) == 2
+    assert strong_teacher(make_recipe({"compare.strong": "b"}), known) == 1
+
+
+def test_methods_with_a_rule_of_their_own_follow_it(make_recipe: Make) -> None:
+    rng = np.random.default_rng(4)
+    quality_PM = rng.integers(0, 2, (60, 3)).astype(float)
+    learnability_PM = -rng.random((60, 3))
+    signals = Rewards(IDS, learnability_PM, quality_PM, 0.6 * quality_PM + 0.4 * learnability_PM)
+    losses_M = np.array([1.0, 2.0, 0.5])
+    known = Parallel(signals, losses_M, EMBEDDINGS_PD)
+    choices = Choices(IDS, quality_PM, quality_PM >= 0, signals, EMBEDDINGS_PD)
+    recipe = make_recipe({"compare.family": ["a", "c"], "compare.car_beta": 4.0})
+
+    def chosen(method: str) -> np.ndarray:
+        return method_teachers(method, recipe, choices, known)[0]
+
+    means_M = quality_PM.mean(axis=0)
+    adjusted = [mean / (1 + 4.0 * loss) for mean, loss in zip(means_M, losses_M, strict=True)]
+    assert set(chosen("car")) == {int(np.argmax(adjusted))}
+    assert set(chosen("family_strong")) == {0 if means_M[0] > means_M[2] else 2}
+    assert set(chosen("mix")) == {int(np.argmax(means_M)), int(np.argmin(means_M))}
+    best_P = quality_PM[np.arange(60), chosen("quality_only")]
+    np.testing.assert_array_equal(best_P, quality_PM.max(axis=1))
+    np.testing.assert_array_equal(chosen("learnability_only"), learnability_PM.argmax(axis=1))
+
+
+def test_quality_alone_leaves_ties_to_the_seed(make_recipe: Make) -> None:
+    true_PM = np.ones((60, 3))
+    choices = Choices(IDS, true_PM, true_PM > 0, rewards(true_PM))
+    found = [
+        method_teachers(
+            "quality_only", make_recipe({"prompts.seed": seed}), choices, parallel(true_PM)
+        )[0]
+        for seed in (0, 1)
+    ]
+    assert (found[0] != found[1]).any()
+    assert np.bincount(found[0], minlength=3).min() > 8
+
+
+@pytest.mark.parametrize("method", ["knn", "linear_probe"])
+def test_probes_need_embeddings_and_find_what_they_tell(make_recipe: Make, method: str) -> None:
+    best_P = EMBEDDINGS_PD[:, 0] > 0
+    true_PM = np.column_stack([best_P, ~best_P, np.full(60, 0.1)]).astype(float)
+    choices = Choices(IDS, true_PM, true_PM >= 0, None, EMBEDDINGS_PD)
+    teacher_P, _ = method_teachers(method, make_recipe(), choices, parallel(true_PM))
+    assert (teacher_P == np.where(best_P, 0, 1)).mean() > 0.75
+    with pytest.raises(DataError, match="needs embeddings"):
+        method_teachers(
+            method, make_recipe(), Choices(IDS, true_PM, true_PM >= 0), parallel(true_PM)
+        )
 
 
 def test_every_prompt_is_assigned_once_by_every_method_and_counted(
@@ -268,7 +332,7 @@ def assignments(run: Run, methods: tuple[str, ...] = METHODS) -> dict[str, dict[
 
 def chosen_among(recipe: Recipe, run: Run, ends: Ends) -> dict[str, dict[str, str]]:
     """What each method chooses when only teachers with a complete response are candidates."""
-    parallel = load_rewards(run, shards_of(run, "parallel"), 3)
+    known = parallel_of(recipe, run)
     found: dict[str, dict[str, str]] = {method: {} for method in METHODS}
     for shard in shards_of(run, "parallel", "routed"):
         logits = run.logits.read_table(shard)
@@ -279,11 +343,13 @@ def chosen_among(recipe: Recipe, run: Run, ends: Ends) -> dict[str, dict[str, st
             teacher_P, _ = method_teachers(
                 method,
                 recipe,
-                ids,
-                np.array(logits["logits"].to_pylist()),
-                able_PM,
-                parallel,
-                load_rewards(run, [shard], 3).rewards_PM,
+                Choices(
+                    ids,
+                    np.array(logits["logits"].to_pylist()),
+                    able_PM,
+                    load_rewards(run, [shard], 3),
+                ),
+                known,
             )
             names = {i: recipe.pool.names[m] for i, m in zip(ids, teacher_P, strict=True) if m >= 0}
             found[method] |= names

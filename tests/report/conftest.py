@@ -52,6 +52,7 @@ def a_whole_run() -> dict[str, Any]:
         "allocation": _allocation(),
         "reward": _reward(),
         "router": _router(),
+        "constraints": _constraints(),
         "alpha_sweep": {
             "reference_alpha": 0.4,
             "points": [_alpha_point(step / 10) for step in range(11)],
@@ -184,6 +185,8 @@ def _router() -> dict[str, Any]:
         "random": 0.203,
         "best_constant": 0.366,
         "strong": 0.071,
+        "knn": 0.668,
+        "quality_only": 0.59,
         "oracle": 1.0,
     }
     rewards = {
@@ -191,6 +194,8 @@ def _router() -> dict[str, Any]:
         "random": 0.487,
         "best_constant": 0.712,
         "strong": 0.581,
+        "knn": 0.859,
+        "quality_only": 0.902,
         "oracle": 0.934,
     }
     return {
@@ -219,7 +224,7 @@ def _router() -> dict[str, Any]:
         },
         "differences": {
             name: estimate(rewards["persyn"] - rewards[name], 0.02)
-            for name in ("random", "best_constant", "strong")
+            for name in ("random", "best_constant", "strong", "knn", "quality_only")
         },
         "learning_curve": [
             {
@@ -234,6 +239,80 @@ def _router() -> dict[str, Any]:
                 (800, 0.641, 0.09, 0.861),
                 (2125, 0.713, 0.063, 0.884),
             )
+        ],
+        "calibration": _calibration(),
+        "transfer": _transfer(),
+        "hedging": [_hedging_point(step / 5) for step in range(21)],
+        "novelty": {
+            "by_split": {"parallel": 0.0104, "routed": 0.0735, "heldout": 0.0117},
+            "by_task": dict(zip(TASKS, (0.012, 0.008, 0.271, 0.0), strict=True)),
+        },
+    }
+
+
+def _calibration() -> dict[str, Any]:
+    claims = [0.505 + step * 0.033 for step in range(15)]
+    return {
+        "ece": estimate(0.062, 0.017),
+        "noise": 0.021,
+        "temperature": 1.64,
+        "scaled_ece": {"value": 0.024, "low": 0.0, "high": 0.041, "num": 375},
+        "scaled_noise": 0.02,
+        "table": [
+            {"confidence": claim, "accuracy": claim - 0.28 * (claim - 0.5), "num": 245.0}
+            for claim in claims
+        ],
+    }
+
+
+def _transfer() -> dict[str, Any]:
+    fitted_on = {"all": TASKS, **{task: [task] for task in TASKS}}
+    for task in TASKS:
+        fitted_on[f"without {task}"] = [other for other in TASKS if other != task]
+    return {
+        "tasks": TASKS,
+        "fits": {
+            name: {
+                task: _ranking((0.72 if task in known else 0.31) - 0.03 * place)
+                for place, task in enumerate(TASKS)
+            }
+            for name, known in fitted_on.items()
+        },
+    }
+
+
+def _ranking(hit: float) -> dict[str, Any]:
+    return {
+        "hit_at_1": estimate(hit, 0.09, 94),
+        "regret": estimate(0.22 * (1 - hit), 0.03, 94),
+        "pairwise_accuracy": estimate(0.5 + hit / 2, 0.02, 94),
+    }
+
+
+def _hedging_point(extra: float) -> dict[str, Any]:
+    gained = 0.934 - 0.871
+    return {
+        "extra": extra,
+        "reward": 0.934 - gained * (1 - extra / 4) ** 3,
+        "random": 0.934 - gained * (1 - extra / 4) ** 1.4,
+    }
+
+
+def _constraints() -> dict[str, Any]:
+    return {
+        "limits": {"max_tokens": 120_000, "max_dollars": 4.0, "capacity of weak-generalist": 4000},
+        "used": {"max_tokens": 119_984, "max_dollars": 2.31, "capacity of weak-generalist": 4000},
+        "value": 7012.4,
+        "bound": 7012.9,
+        "gap": 0.5,
+        "unconstrained_value": 7388.1,
+        "pareto": [
+            {
+                "cost": 62_000 + 12_000 * step,
+                "reward": 7388.1 - 2.35 * (10 - step) ** 3,
+                "unit": "tokens",
+            }
+            for step in range(11)
         ],
     }
 

@@ -42,6 +42,8 @@ def test_body_shows_teachers_results_and_recipe(content: dict[str, Any]) -> None
     text = card(content, data_files="tables/examples/*.parquet", num_examples=9437).translate(PLAIN)
     assert "| weak-generalist | 38 % | unknown |" in text
     assert "| PerSyn | 0.98 | 0.87 (0.85-0.89) | 0.79 (0.75-0.82) |" in text
+    assert "| best by quality alone † |" in text
+    assert "| oracle † |" in text
     assert 'data_files="tables/examples/*.parquet"' in text
     recipe = text.rsplit("```yaml\n", 1)[1].split("```")[0]
     assert yaml.safe_load(recipe) == content["run"]["recipe"]

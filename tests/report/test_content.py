@@ -7,13 +7,14 @@ from persyn_ray.errors import DataError
 from persyn_ray.report.content import complete, to_json
 
 
-def test_the_twelve_sections_are_always_there() -> None:
+def test_the_thirteen_sections_are_always_there() -> None:
     assert list(complete({})) == [
         "run",
         "prompts",
         "allocation",
         "reward",
         "router",
+        "constraints",
         "alpha_sweep",
         "student",
         "examples",
@@ -38,6 +39,20 @@ def test_what_is_missing_becomes_null_or_empty() -> None:
     assert router["regret"] is None
     assert router["references"] == {}
     assert router["loss_curve"] == []
+    assert router["calibration"] is None
+    assert router["hedging"] == []
+
+
+def test_what_is_known_of_a_part_is_kept_and_the_rest_is_null() -> None:
+    fits = {"all": {"math": {"regret": {"value": 0.1}}}}
+    router = complete({"router": {"transfer": {"tasks": ["math"], "fits": fits}}})["router"]
+    assert router is not None
+    assert router["transfer"] is not None
+    assert router["transfer"]["fits"]["all"]["math"] == {
+        "hit_at_1": None,
+        "regret": {"value": 0.1, "low": None, "high": None, "num": None},
+        "pairwise_accuracy": None,
+    }
 
 
 def test_numbers_that_are_none_become_null(content: dict[str, Any]) -> None:
@@ -62,6 +77,8 @@ def test_the_content_given_is_not_changed(content: dict[str, Any]) -> None:
         ("routre", {}, "routre"),
         ("router", {"hit@1": 0.5}, r"report\.router.*hit@1"),
         ("router", {"hit_at_1": 0.5}, r"report\.router\.hit_at_1"),
+        ("router", {"calibration": {"ece": 0.1}}, r"report\.router\.calibration\.ece"),
+        ("constraints", {"pareto": [{"price": 1}]}, r"report\.constraints\.pareto\[0\]"),
         ("router", {"loss_curve": {"step": 1}}, r"report\.router\.loss_curve"),
         ("run", {"alpha": "0.4"}, r"report\.run\.alpha"),
         (

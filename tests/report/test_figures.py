@@ -11,7 +11,16 @@ from persyn_ray.report.figures import draw
 
 FIGURES = {
     "student": {"student"},
-    "router": {"routed", "hits", "learning_curve", "loss"},
+    "router": {
+        "routed",
+        "hits",
+        "learning_curve",
+        "loss",
+        "reliability",
+        "transfer",
+        "hedging",
+    },
+    "constraints": {"front"},
     "allocation": {"allocation", "tasks"},
     "reward": {"reward"},
     "alpha_sweep": {"alpha"},
@@ -71,6 +80,13 @@ def test_unmeasured_values_leave_a_gap_not_a_zero(content: dict[str, Any]) -> No
     assert "random teacher" not in figures["student"]
     assert "random teacher" not in figures["routed"]
     assert "max-specialist" in figures["reward"]
+
+
+def test_names_of_methods_are_not_cut() -> None:
+    methods = {method: {"reward": {"value": 0.5}} for method in ("family_strong", "quality_only")}
+    svg = draw(complete({"router": {"references": methods}}))["routed"]
+    assert "strong teacher of its family" in svg
+    assert "best by quality alone" in svg
 
 
 def test_long_names_keep_what_tells_them_apart() -> None:

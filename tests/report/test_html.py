@@ -31,6 +31,19 @@ TEXT_OUTSIDE = """() => [...document.querySelectorAll('figure svg')].flatMap(svg
 })"""
 
 
+PARTS = {
+    "references",
+    "learning_curve",
+    "loss_curve",
+    "by_task",
+    "calibration",
+    "transfer",
+    "hedging",
+    "novelty",
+}
+"""Of sections that are there without them."""
+
+
 class Text(HTMLParser):
     """Visible text of the table with a given id."""
 
@@ -70,8 +83,7 @@ def test_every_headline_number_is_in_the_table(content: dict[str, Any], rendered
 
 def test_an_empty_run_is_honest_about_every_section() -> None:
     page = render({})
-    shown_when_empty = set(NOT_MEASURED) - {"references", "learning_curve", "loss_curve", "by_task"}
-    for name in shown_when_empty:
+    for name in set(NOT_MEASURED) - PARTS:
         assert f"Not measured in this run: {NOT_MEASURED[name]}" in page
     assert "<svg" not in page
 
@@ -81,9 +93,47 @@ def test_parts_of_a_section_may_be_missing(content: dict[str, Any]) -> None:
     page = render(
         {"router": router, "allocation": {"teachers": ["a", "b"]}, "student": {"num_problems": 3}}
     )
-    for name in ("references", "learning_curve", "loss_curve", "by_task", "student"):
+    for name in PARTS | {"student"}:
         assert NOT_MEASURED[name] in page
     assert numbers.interval(router["hit_at_1"]) in page
+
+
+def test_what_selects_among_all_responses_is_told_apart(rendered: str) -> None:
+    cells = table(rendered, "headline")
+    told = [cells[place - 1] for place, cell in enumerate(cells) if cell == "needs all responses"]
+    assert told == ["best by quality alone", "oracle"]
+
+
+def test_router_figures_have_their_numbers_beside_them(rendered: str) -> None:
+    spaced = rendered.replace("\N{NO-BREAK SPACE}", " ")
+    assert "The claims are too bold." in spaced
+    assert "The temperature that fits best is 1.64" in spaced
+    assert "7.3 % of the routed prompts are unlike the parallel set" in spaced
+    assert "<td>reverse</td><td>27 %</td>" in spaced
+    for fit in ("all tasks", "without add", "max alone"):
+        assert spaced.count(f"<tr><td>{fit}</td>") == 3
+
+
+def test_limits_are_shown_with_their_use(rendered: str) -> None:
+    spaced = rendered.replace("\N{NO-BREAK SPACE}", " ")
+    assert '<td>tokens</td><td>120 k</td><td>120 k<span class="low">used up</span></td>' in spaced
+    assert "<td>dollars</td><td>4</td><td>2.31</td>" in spaced
+    assert "The limits cost 5.1 % of the predicted reward." in spaced
+
+
+def test_limits_that_change_nothing_are_said_to(content: dict[str, Any]) -> None:
+    constraints = content["constraints"]
+    constraints.update(value=constraints["unconstrained_value"], gap=0.0, pareto=[])
+    page = render({"constraints": constraints})
+    assert "No limit binds" in page
+    assert "no limit is on a summed cost" in page
+
+
+def test_calibration_within_chance_is_no_complaint(content: dict[str, Any]) -> None:
+    content["router"]["calibration"]["ece"].update(value=0.02, low=0.0)
+    page = render({"router": {"calibration": content["router"]["calibration"]}})
+    assert "no more than chance gives" in page
+    assert "The claims are too" not in page
 
 
 def test_no_dead_letters_is_said(content: dict[str, Any]) -> None:
@@ -133,7 +183,7 @@ def test_the_whole_page_in_a_browser(rendered: str, tmp_path: Path, browser: Any
     page.goto(path.as_uri())
     assert requests == [path.as_uri()]
     assert complaints == []
-    assert len(page.query_selector_all("figure svg")) == 11
+    assert len(page.query_selector_all("figure svg")) == 15
     for width in (1200, 420):
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,9 +1,18 @@
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from persyn_ray.config import SELECTING, Method
 from persyn_ray.report.content import complete
-from persyn_ray.report.summary import headline, ordered, paragraph, verdict
+from persyn_ray.report.summary import (
+    LABELS,
+    SIMPLER,
+    headline,
+    ordered,
+    paragraph,
+    selects,
+    verdict,
+)
 
 PLAIN = str.maketrans({"\N{EN DASH}": "-", "\N{MINUS SIGN}": "-", "\N{NO-BREAK SPACE}": " "})
 
@@ -62,6 +71,19 @@ def test_losing_to_the_oracle_is_no_refutation(content: dict[str, Any]) -> None:
     assert "speaks against" not in text(content)
 
 
+def test_losing_to_what_selects_is_no_refutation_and_to_a_probe_it_is(
+    content: dict[str, Any],
+) -> None:
+    student = content["student"]
+    lost = {"value": -0.05, "low": -0.08, "high": -0.02}
+    for method, refuted in (("quality_only", False), ("hedged", False), ("linear_probe", True)):
+        student["methods"][method] = student["methods"]["oracle"]
+        student["differences"][method] = lost
+        assert ("speaks against" in text(content)) == refuted
+    assert "is lower than with a linear probe (-0.05" in text(content)
+    assert "selection by quality alone (-0.05" in text(content)
+
+
 def test_separate_intervals_must_not_overlap_for_a_claim(content: dict[str, Any]) -> None:
     content["student"]["differences"] = {}
     content["student"]["methods"]["best_constant"].update(value=0.74, low=0.70, high=0.775)
@@ -103,13 +125,21 @@ def test_an_empty_run_says_so() -> None:
 
 
 def test_methods_keep_one_order() -> None:
-    assert ordered({"persyn", "zeta", "before", "oracle", "random"}) == [
+    assert ordered({"persyn", "zeta", "before", "oracle", "random", "quality_only"}) == [
         "before",
         "random",
         "persyn",
+        "quality_only",
         "oracle",
         "zeta",
     ]
+
+
+def test_every_method_of_a_recipe_has_a_label() -> None:
+    methods = get_args(Method)
+    assert set(methods) | {"before", "persyn", "hedged"} == set(LABELS)
+    assert {method for method in methods if selects(method)} == set(SELECTING)
+    assert set(SIMPLER) == set(methods) - set(SELECTING)
 
 
 def test_the_headline_meets_methods_by_name(content: dict[str, Any]) -> None:

@@ -37,3 +37,15 @@ def test_the_table_has_every_method_and_number(content: dict[str, Any]) -> None:
 
 def test_without_results_only_the_sentence_is_printed() -> None:
     assert printed({}).strip() == "Nothing was measured in this run."
+
+
+def test_a_line_parts_what_selects_among_all_responses(content: dict[str, Any]) -> None:
+    lines = printed(content).splitlines()
+    (line,) = [place for place, line in enumerate(lines) if line.startswith(" PerSyn ")]
+    assert set(lines[line + 1].strip()) == set("─┼")
+    assert lines[line + 2].startswith(" best by quality alone")
+    assert "selected among the responses of all teachers" in printed(content)
+    for name in ("quality_only", "oracle"):
+        del content["router"]["references"][name]
+    del content["student"]["methods"]["oracle"]
+    assert "selected among" not in printed(content)

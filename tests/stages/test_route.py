@@ -4,13 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from persyn_ray.config import Router as RouterSettings
 from persyn_ray.errors import ConfigError, PoolMismatchError
+from persyn_ray.method.novelty import Novelty
 from persyn_ray.models.load import load_tokenizer
-from persyn_ray.models.router import build_router, save_router
-from persyn_ray.stages.route import Route
+from persyn_ray.models.router import build_router, load_router, router_logits, save_router
+from persyn_ray.models.router_features import prompt_features
+from persyn_ray.stages.embed import Embed
+from persyn_ray.stages.route import NOVELTY_FILE, Route
 from persyn_ray.teachers import Teacher
 
 Prompts = Callable[..., pa.Table]
@@ -34,7 +39,8 @@ def teachers(*names: str, **engines: dict[str, Any]) -> tuple[Teacher, ...]:
 def test_every_prompt_has_a_logit_for_each_teacher(router: Path, prompts: Prompts) -> None:
     asked = prompts(("Add 1 and 2.", None), ("Sort this.", None), ("Go", None))
     route = Route(router, teachers("a", "b"), 128)
-    table = route(asked)
+    table, novelty = route(asked)
+    assert novelty is None
     assert table.schema.metadata == {b"teachers": b"a\x1fb"}
     assert [len(row) for row in table["logits"].to_pylist()] == [2, 2, 2]
     assert table["candidates"].to_pylist() == [[True, True]] * 3
@@ -49,8 +55,27 @@ def test_a_teacher_whose_context_is_too_short_is_no_candidate(
 ) -> None:
     tiny = {"kind": "transformers", "model": {"name": tiny_context}}
     route = Route(router, teachers("a", "b", b=tiny), 128)
-    table = route(prompts(("Hi", None), ("x" * 200, None)))
+    table, _ = route(prompts(("Hi", None), ("x" * 200, None)))
     assert table["candidates"].to_pylist() == [[True, True], [True, False]]
+
+
+def test_a_retired_teacher_keeps_its_logit_and_takes_nothing(
+    router: Path, prompts: Prompts
+) -> None:
+    asked = prompts(("Add 1 and 2.", None), ("Go", None))
+    gone = {"kind": "transformers", "model": {"name": "a-folder-that-is-gone"}}
+    all_work, one_left = teachers("a", "b"), teachers("a", "b", b=gone)
+    retired = (one_left[0], one_left[1].model_copy(update={"retired": True}))
+    before, after = (Route(router, pool, 128)(asked)[0] for pool in (all_work, retired))
+    assert after["logits"] == before["logits"]
+    assert after["candidates"].to_pylist() == [[True, False]] * 2
+    assert before["candidates"].to_pylist() == [[True, True]] * 2
+
+
+def test_somebody_has_to_be_left(router: Path) -> None:
+    retired = [t.model_copy(update={"retired": True}) for t in teachers("a", "b")]
+    with pytest.raises(ConfigError, match="Every teacher is retired"):
+        Route(router, tuple(retired), 128)
 
 
 @pytest.mark.parametrize("names", [("b", "a"), ("a", "b", "c"), ("a",)])
@@ -64,3 +89,38 @@ def test_a_router_made_for_another_pool_or_order_is_refused(
 def test_a_folder_without_a_router_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no router"):
         Route(tmp_path, teachers("a"), 128)
+
+
+def test_a_router_with_its_parallel_set_tells_prompts_that_are_unlike_it(
+    router: Path, prompts: Prompts
+) -> None:
+    alike = [f"Add {number} and {number + 1}." for number in range(40)]
+    model, tokenizer = load_router(router)
+    talks = [[{"role": "user", "content": text}] for text in alike]
+    features_PD = prompt_features(model, tokenizer, talks).numpy()
+    fitted = Novelty.fit(features_PD)
+    fitted.save(router / NOVELTY_FILE)
+    asked = prompts((alike[3], None), ("?!" * 30, None))
+    logits, novelty = Route(router, teachers("a", "b"), 128)(asked)
+    assert novelty is not None
+    assert novelty["prompt_id"].to_pylist() == logits["prompt_id"].to_pylist()
+    assert novelty["is_novel"].to_pylist() == [False, True]
+    np.testing.assert_allclose(
+        novelty["distance"].to_numpy()[:1], fitted.distance(features_PD[3:4]), atol=1e-5
+    )
+    expected_PM = router_logits(model, tokenizer, [[{"role": "user", "content": alike[3]}]])
+    np.testing.assert_allclose(logits["logits"].to_pylist()[:1], expected_PM, atol=1e-5)
+
+
+def test_embeddings_are_those_of_the_backbone_before_any_fit(
+    random_llama: str, prompts: Prompts
+) -> None:
+    settings = RouterSettings.model_validate({"backbone": {"name": random_llama}})
+    asked = prompts(("Add 1 and 2.", None), ("Go", None))
+    table = Embed(settings, ("a", "b"))(asked)
+    again = Embed(settings.model_copy(update={"seed": 7}), ("a",))(asked)
+    assert table.equals(again)
+    rows = np.array(table["embedding"].to_pylist())
+    assert rows.shape[0] == 2
+    assert np.isfinite(rows).all()
+    assert not np.allclose(rows[0], rows[1])

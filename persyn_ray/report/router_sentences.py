@@ -1,0 +1,74 @@
+"""What a user should know of the router beyond its ranking: calibration and novelty in words."""
+
+from persyn_ray.report.content import Calibration, Novelty, Report
+from persyn_ray.report.numbers import estimate, number, percent
+
+MUCH_NOVELTY = 0.05
+"""Of the routed prompts; about 0.01 is flagged where they are like the parallel set."""
+SPLITS = {
+    "routed": "of the routed prompts",
+    "heldout": "of the held-out prompts",
+    "parallel": "of the parallel set itself",
+}
+
+
+def router_sentences(report: Report) -> list[str]:
+    """Sentences for the summary: only where the router should not simply be believed."""
+    router = report["router"]
+    if router is None:
+        return []
+    return [*_calibration(router["calibration"]), *_novelty(router["novelty"])]
+
+
+def is_off(calibration: Calibration) -> bool:
+    """Whether the claims miss by more than chance gives: the interval is then above zero."""
+    ece, noise = calibration["ece"], calibration["noise"]
+    if ece is None or ece["value"] is None or noise is None:
+        return False
+    return bool(ece["low"]) and ece["value"] > noise
+
+
+def boldness(calibration: Calibration) -> str:
+    """What the temperature says of claims that miss."""
+    temperature = calibration["temperature"]
+    if temperature is None or temperature == 1:
+        return "off"
+    return "too bold" if temperature > 1 else "too timid"
+
+
+def novelty_sentence(novelty: Novelty) -> str:
+    """The share of novel prompts in each split that was looked at."""
+    known = [
+        (percent(novelty["by_split"][split]), name)
+        for split, name in SPLITS.items()
+        if novelty["by_split"].get(split) is not None
+    ]
+    if not known:
+        return "No split was looked at."
+    (first, name), *others = known
+    rest = "".join(f", {share} {of}" for share, of in others)
+    return f"{first} {name} are unlike the parallel set{rest}."
+
+
+def _calibration(calibration: Calibration | None) -> list[str]:
+    if calibration is None or not is_off(calibration):
+        return []
+    scaled = calibration["scaled_ece"]
+    after = ""
+    if scaled and scaled["value"] is not None:
+        after = f"; scaled by a temperature, they miss by {estimate(scaled)}"
+    return [
+        f"The router's claims that one teacher beats another are {boldness(calibration)}: they "
+        f"miss by {estimate(calibration['ece'])} on average, where chance alone gives "
+        f"{number(calibration['noise'])}{after}."
+    ]
+
+
+def _novelty(novelty: Novelty | None) -> list[str]:
+    share = novelty["by_split"].get("routed") if novelty else None
+    if share is None or share <= MUCH_NOVELTY:
+        return []
+    return [
+        f"{percent(share)} of the routed prompts are unlike the parallel set; there the router "
+        "chooses by what it learned elsewhere."
+    ]

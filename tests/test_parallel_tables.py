@@ -1,0 +1,245 @@
+"""Importers of public tables, on small files of the published shapes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from persyn_ray import parallel_writing
+from persyn_ray.cli import app
+from persyn_ray.config import Prompts, Responses
+from persyn_ray.engines.base import Message, Request
+from persyn_ray.engines.recorded import RecordedEngine
+from persyn_ray.errors import ConfigError, DataError
+from persyn_ray.parallel_tables import ZOO_SCORES, import_parallel, import_zoo
+from persyn_ray.parallel_writing import Imported
+from persyn_ray.pool import TeacherPool
+from persyn_ray.prompts import load_prompts
+from persyn_ray.scoring import Recorded
+from persyn_ray.stages.generate import Generate
+from persyn_ray.stages.quality import Quality
+from persyn_ray.teachers import Teacher
+
+SKYWORK = ZOO_SCORES[0]
+Row = dict[str, Any]
+
+
+def zoo_cell(text: str | None, *scores: float | None) -> Row:
+    return {"content": text, **dict(zip(ZOO_SCORES, scores, strict=True))}
+
+
+ZOO: list[Row] = [
+    {
+        "uuid": "a",
+        "instruction": " What is 1+1?\n",
+        "gemma-2-2b-it": zoo_cell("2", 3.5, -1.0, 0.1),
+        "Meta-Llama-3.1-405B-Instruct": zoo_cell("It is 2.", 7.25, 2.0, 0.2),
+    },
+    {
+        "uuid": "b",
+        "instruction": "Say \u00e9.",
+        "gemma-2-2b-it": zoo_cell("\u00e9", None, float("nan"), 0.1),
+        "Meta-Llama-3.1-405B-Instruct": zoo_cell(None, None, None, None),
+    },
+    {
+        "uuid": "c",
+        "instruction": "What is 1+1?",  # again, with other answers
+        "gemma-2-2b-it": zoo_cell("two", 1.0, 1.0, 1.0),
+        "Meta-Llama-3.1-405B-Instruct": zoo_cell("II", 1.0, 1.0, 1.0),
+    },
+]
+LONG: list[Row] = [
+    {"problem": "1+1?", "answer": 2, "model": "org/r1", "response": "<think>hm</think>2"},
+    {"problem": "2+2?", "answer": 4, "model": "qwen-7b", "response": "5"},
+    {"problem": "1+1?", "answer": 2, "model": "qwen-7b", "response": "2"},
+    {"problem": "2+2?", "answer": 4, "model": "org/r1", "response": None},
+    {"problem": "1+1?", "answer": 2, "model": "qwen-7b", "response": "3"},
+]
+WIDE: list[Row] = [
+    {"prompt": "1+1?", "answer": "2", "org/r1": "<think>hm</think>2", "qwen-7b": "2"},
+    {"prompt": "2+2?", "answer": "4", "org/r1": None, "qwen-7b": "5"},
+]
+
+
+def write(folder: Path, rows: list[Row], ending: str, name: str = "table") -> str:
+    path = folder / f"{name}.{ending}"
+    if ending == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def rows_in(out: Path, teacher: str) -> list[Row]:
+    return pq.read_table(out / "responses" / f"{teacher}.parquet").to_pylist()
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_the_zoo_becomes_prompts_responses_and_scores(tmp_path: Path, ending: str) -> None:
+    out = tmp_path / "zoo"
+    found = import_zoo([write(tmp_path, ZOO, ending)], out)
+    counts = {"gemma-2-2b-it": 2, "Meta-Llama-3.1-405B-Instruct": 1}
+    assert found == Imported(2, counts, num_duplicates=2, num_unreadable=0)
+    assert pq.read_table(out / "prompts.parquet").to_pylist() == [
+        {"question": " What is 1+1?\n"},
+        {"question": "Say \u00e9."},
+    ]
+    unknown = {SKYWORK: None, ZOO_SCORES[1]: None, ZOO_SCORES[2]: 0.1}
+    assert rows_in(out, "gemma-2-2b-it")[1] == {
+        "question": "Say \u00e9.",
+        "teacher": "gemma-2-2b-it",
+        "response": "\u00e9",
+        **unknown,
+    }
+    (large,) = rows_in(out, "Meta-Llama-3.1-405B-Instruct")
+    assert [large[name] for name in ZOO_SCORES] == [7.25, 2.0, 0.2]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"table.{ending}", "zoo"]
+
+
+def test_a_run_reads_an_imported_zoo_and_needs_no_reward_model(tmp_path: Path) -> None:
+    out = tmp_path / "zoo"
+    import_zoo([write(tmp_path, ZOO, "parquet")], out)
+    section = Prompts(path=str(out / "prompts.parquet"), column="question")  # pyright: ignore
+    loaded = load_prompts(section).table
+    prompts = loaded.append_column("split", pa.array(["parallel"] * 2, pa.string()))
+    names = ["gemma-2-2b-it", "Meta-Llama-3.1-405B-Instruct"]
+    asked = [
+        Generate(
+            Teacher.model_validate(
+                {
+                    "name": name,
+                    "engine": {"kind": "recorded", "path": f"{out}/responses/{name}.parquet"},
+                }
+            ),
+            TeacherPool(tuple(names)),
+        )(prompts)
+        for name in names
+    ]
+    how = Recorded(kind="recorded", path=f"{out}/responses/*.parquet", score_column=SKYWORK)
+    found = Quality(how, Responses())(prompts, pa.concat_tables(asked)).to_pylist()
+    assert [(row["quality"], row["outcome"]) for row in found] == [
+        (3.5, "scored"),
+        (None, "not_recorded"),
+        (7.25, "scored"),
+        (None, "no_response"),
+    ]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_long_and_wide_tables_say_the_same(tmp_path: Path, ending: str) -> None:
+    long = import_parallel([write(tmp_path, LONG, ending, "long")], tmp_path / "a")
+    wide = import_parallel(
+        [write(tmp_path, WIDE, ending, "wide")], tmp_path / "b", teachers=("org/r1", "qwen-7b")
+    )
+    assert (long.num_prompts, long.num_responses) == (2, {"org/r1": 1, "qwen-7b": 2})
+    assert (wide.num_prompts, wide.num_responses) == (2, {"org/r1": 1, "qwen-7b": 2})
+    assert (long.num_duplicates, wide.num_duplicates) == (1, 0)
+    for name in ("org-r1", "qwen-7b"):
+        by_prompt = [
+            {row["question"]: row for row in rows_in(tmp_path / out, name)} for out in "ab"
+        ]
+        assert by_prompt[0] == by_prompt[1]
+    for out in "ab":
+        prompts = pq.read_table(tmp_path / out / "prompts.parquet").to_pylist()
+        assert prompts == [
+            {"question": "1+1?", "answer": "2"},
+            {"question": "2+2?", "answer": "4"},
+        ]
+    engine = RecordedEngine(str(tmp_path / "a" / "responses" / "org-r1.parquet"), "org/r1")
+    asked = [Request("p", [Message(role="user", content=text)]) for text in ("1+1?", "2+2?")]
+    assert [one.text for one in engine.generate(asked)] == ["<think>hm</think>2", None]
+
+
+def test_columns_are_named_where_they_are_not_the_usual_ones(tmp_path: Path) -> None:
+    rows = [{"text": "1+1?", "prompt": "x", "question": "y", "who": "ada", "said": "2"}]
+    path = write(tmp_path, rows, "parquet")
+    names = {"prompt_column": "text", "teacher_column": "who", "response_column": "said"}
+    found = import_parallel([path], tmp_path / "out", **names)
+    assert found.num_responses == {"ada": 1}
+    assert pq.read_schema(tmp_path / "out" / "prompts.parquet").names == ["question"]
+    for left_out, complaint in (
+        ("prompt_column", r"\['prompt', 'question'\] to choose from.*--prompt-column"),
+        ("teacher_column", r"none of \['teacher', 'model'\].*--teacher-column"),
+    ):
+        fewer = {name: column for name, column in names.items() if name != left_out}
+        with pytest.raises(ConfigError, match=complaint):
+            import_parallel([path], tmp_path / "other", **fewer)
+    with pytest.raises(ConfigError, match=r"no column 'key'.*--answer-column"):
+        import_parallel([path], tmp_path / "other", **names, answer_column="key")
+    with pytest.raises(ConfigError, match="the one or the other"):
+        import_parallel([path], tmp_path / "other", **names, teachers=("said",))
+    with pytest.raises(ConfigError, match=r"no column \['nobody'\]"):
+        import_parallel([path], tmp_path / "other", prompt_column="text", teachers=("nobody",))
+
+
+def test_every_file_has_the_columns_of_the_first(tmp_path: Path) -> None:
+    whole = write(tmp_path, LONG, "jsonl", "whole")
+    rest = [{key: value for key, value in LONG[1].items() if key != "answer"}]
+    with pytest.raises(ConfigError, match=r"rest\.jsonl has no column \['answer'\]"):
+        import_parallel([whole, write(tmp_path, rest, "jsonl", "rest")], tmp_path / "out")
+
+
+def test_rows_without_a_prompt_are_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
+    path = Path(write(tmp_path, LONG, "jsonl"))
+    lines = [
+        '{"problem": "3+3?"',  # damaged
+        json.dumps(LONG[0] | {"problem": " "}),
+        json.dumps(LONG[0] | {"model": None}),
+        json.dumps(LONG[0] | {"problem": "half \ud800"}),
+    ]
+    path.write_text(path.read_text() + "\n".join(lines) + "\n")
+    found = import_parallel([str(path)], tmp_path / "out")
+    assert (found.num_prompts, found.num_unreadable) == (2, 4)
+
+
+def test_what_is_not_as_published_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    text = [{"uuid": "a", "instruction": "1+1?", "gemma": json.dumps(zoo_cell("2", 1, 1, 1))}]
+    with pytest.raises(DataError, match="holds no response"):
+        import_zoo([write(tmp_path, text, "parquet")], out)
+    scored = [{"instruction": "1+1?", "gemma": zoo_cell("2", 1, 1, 1) | {SKYWORK: "good"}}]
+    with pytest.raises(DataError, match=r"row 1: a score .* found 'good'"):
+        import_zoo([write(tmp_path, scored, "jsonl")], out)
+    with pytest.raises(DataError, match="row 1: a text is expected, found list"):
+        import_parallel([write(tmp_path, [LONG[0] | {"response": ["2"]}], "jsonl")], out)
+    with pytest.raises(ConfigError, match=r"no column \['instruction'\]"):
+        import_zoo([write(tmp_path, LONG, "jsonl")], out)
+    clash = [LONG[0], LONG[0] | {"model": "org-r1"}]
+    with pytest.raises(DataError, match=r"org-r1\.parquet"):
+        import_parallel([write(tmp_path, clash, "jsonl")], out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["table.jsonl", "table.parquet"]
+    out.mkdir()
+    with pytest.raises(ConfigError, match="is there already"):
+        import_zoo([write(tmp_path, ZOO, "jsonl")], out)
+
+
+def test_many_rows_go_through_a_small_buffer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel_writing, "BUFFERED", 3)
+    rows = [LONG[0] | {"problem": f"{n}+1?", "answer": n + 1} for n in range(10)]
+    paths = [
+        write(tmp_path, rows[:4], "jsonl", "one"),
+        write(tmp_path, rows[4:], "jsonl", "two"),
+    ]
+    assert import_parallel(paths, tmp_path / "out").num_responses == {"org/r1": 10}
+    assert [row["question"] for row in rows_in(tmp_path / "out", "org-r1")] == [
+        row["problem"] for row in rows
+    ]
+
+
+def test_both_commands_write_and_count(tmp_path: Path) -> None:
+    zoo, long = write(tmp_path, ZOO, "parquet"), write(tmp_path, LONG, "jsonl")
+    for arguments in (
+        ["import-zoo", zoo, str(tmp_path / "a")],
+        ["import-parallel", long, str(tmp_path / "b"), "--answer-column", "answer"],
+        ["import-parallel", zoo, str(tmp_path / "c"), "--teacher", "uuid"],
+    ):
+        result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        assert "Wrote 2 prompts" in " ".join(result.output.split())
+    assert len(list(tmp_path.glob("?/responses/*.parquet"))) == 5

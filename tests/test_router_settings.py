@@ -1,0 +1,40 @@
+"""The `router` section: settings that would have no effect together are refused."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from persyn_ray.config import Router
+
+BACKBONE = {"backbone": {"name": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"lora": {}, "freeze_backbone": True}, "set one of them"),
+        ({"extend": "runs/x/router", "learning_curve": [9]}, r"remove \['learning_curve'\]"),
+        ({"extend": "runs/x/router", "transfer": True, "lora": {}}, r"remove \['transfer', 'lora'"),
+        ({"loss": "hinge"}, "bradley_terry"),
+        ({"lora": {"rank": 0}}, "rank"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Router.model_validate(BACKBONE | changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"loss": "plackett_luce", "lora": {"rank": 4}},
+        {"extend": "runs/x/router", "freeze_backbone": True},
+        {"learning_curve": [9], "transfer": True, "freeze_backbone": True},
+    ],
+)
+def test_what_goes_together_is_kept(changes: dict[str, Any]) -> None:
+    router = Router.model_validate(BACKBONE | changes)
+    assert Router.model_validate(router.model_dump(mode="json")) == router
+    assert router.loss == changes.get("loss", "bradley_terry")
