@@ -186,7 +186,8 @@ def _transfer(recipe: Recipe, facts: Content, heldout: Rewards, able_PM: Any) ->
     task_P = np.array([task or "" for task in fits["heldout_tasks"]])
     tasks = sorted(set(task_P.tolist()) - {""})
     found: Content = {}
-    for fit in fits["fits"]:
+    whole = {"fitted_on": None, "heldout_logits": facts["heldout_logits"][str(facts["num_fit"])]}
+    for fit in [whole, *fits["fits"]]:
         logits_PM = np.where(able_PM, np.array(fit["heldout_logits"]), np.nan)
         found[_fit_name(fit["fitted_on"], tasks)] = {
             task: _ranking(logits_PM[task_P == task], _subset(heldout, task_P == task), recipe)
@@ -195,11 +196,13 @@ def _transfer(recipe: Recipe, facts: Content, heldout: Rewards, able_PM: Any) ->
     return {"tasks": tasks, "fits": found}
 
 
-def _fit_name(fitted_on: list[str], tasks: list[str]) -> str:
-    """A task alone, or all but one."""
+def _fit_name(fitted_on: list[str] | None, tasks: list[str]) -> str:
+    """The report's name of a fit: the task that it is of, or the one that it is without."""
+    if fitted_on is None:
+        return "all"
     if len(fitted_on) == 1:
-        return f"{fitted_on[0]} alone"
-    return f"all but {', '.join(sorted(set(tasks) - set(fitted_on)))}"
+        return fitted_on[0]
+    return f"without {', '.join(sorted(set(tasks) - set(fitted_on)))}"
 
 
 def _hedging(recipe: Recipe, logits_PM: Any, measured: Rewards) -> list[Content]:
