@@ -42,17 +42,17 @@ EXPERIMENTS = {
     "alpha_by_difficulty": ablations.alpha_by_difficulty,
     "parallel_size": ablations.parallel_size,
     "weak_quality": ablations.weak_quality,
-    "second_student": pools.second_student,
     "extreme_scale": pools.extreme_scale,
     "newcomer": pools.newcomer,
     "hedging": pools.hedging,
+    "second_student": pools.second_student,
 }
 GOALS = {"max_p_value": 0.05, "oracle_fraction": 0.98, "num_seeds": 10}
 
 
 def main() -> None:
     """Carry out the experiments and print the result as one JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--cache", type=Path, default=ROOT / "runs" / "evidence")
     parser.add_argument("--only", nargs="*", help="names of experiments")

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from persyn_ray.assignment import Assignment
 from persyn_ray.errors import ConfigError
 from persyn_ray.pool import TeacherPool
 from persyn_ray.scoring import Check, Scoring, needs_reference
@@ -298,6 +299,7 @@ class Recipe(Section):
     router: Router
     finetune: Finetune = Finetune()  # pyright: ignore[reportCallIssue]
     evaluate: Evaluate = Evaluate()  # pyright: ignore[reportCallIssue]
+    assignment: Assignment = Assignment()  # pyright: ignore[reportCallIssue]
     compare: Compare = Compare()  # pyright: ignore[reportCallIssue]
     resources: Resources = Resources()  # pyright: ignore[reportCallIssue]
     hardware: Hardware = Hardware()  # pyright: ignore[reportCallIssue]
@@ -316,6 +318,8 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
         self.compare.require_teachers(self.pool.names)
+        self.assignment.require_teachers(tuple(t.name for t in self.teachers if not t.retired))
+        self._require_costs()
         per_pass = self.finetune.micro_batch_size * self.resources.finetune.workers
         if self.finetune.batch_size % per_pass:
             raise ValueError(
@@ -333,6 +337,20 @@ class Recipe(Section):
                 "compare.heldout needs held-out prompts: set prompts.num_heldout or evaluate.path"
             )
         return self
+
+    def _require_costs(self) -> None:
+        """Refuse limits on what nothing in the recipe can tell."""
+        limits, hardware = self.assignment, self.hardware
+        has_rate = hardware.nodes > 0 and hardware.gpu_hour_dollars is not None
+        if limits.max_dollars is not None and not (
+            has_rate or any(teacher.price for teacher in self.teachers)
+        ):
+            raise ValueError(
+                "assignment.max_dollars needs what a teacher costs: teachers.N.price, or "
+                "hardware.nodes and hardware.gpu_hour_dollars"
+            )
+        if limits.max_gpu_seconds is not None and not hardware.nodes:
+            raise ValueError("assignment.max_gpu_seconds needs hardware (hardware.nodes is 0)")
 
 
 def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:

@@ -188,6 +188,11 @@ class Run:
     def assignment(self, method: str) -> Folder:
         return self.root / "tables" / "assignment" / method
 
+    @property
+    def within_limits(self) -> Folder:
+        """PerSyn's first choice within the limits of `assignment`, where there are any."""
+        return self.root / "tables" / "within_limits"
+
     def examples(self, method: str) -> Folder:
         return self.root / "tables" / "examples" / method
 

@@ -18,7 +18,7 @@ from persyn_ray.method.pricing import Problem, usual_sizes
 from persyn_ray.method.relaxation import Relaxed, moves_of
 
 NEAREST = (32, 256, 2048)  # the next one only when no assignment was found among the former
-MOST_NODES = 500
+MOST_NODES = 100
 MOST_TRIES = 8
 WHOLE = 1e-6  # a part this near to 0 or 1 is not split
 

@@ -206,10 +206,12 @@ def _best(
 def _why_not(ordered: Ordered, constraints: Constraints, view: View) -> ConfigError:
     """One limit that floors and capacities leave no room for, or all that clash."""
     num_limits, problem = len(constraints.limits), ordered.plain
-    for limit, costs in zip(constraints.limits, problem.costs_C, strict=True):
-        cheapest = relax(ordered.cheapest(costs))
-        if cheapest.is_within and -cheapest.view.bound > limit.most:
-            return too_dear(limit, -cheapest.view.bound)
+    for side, limit in enumerate(constraints.limits):
+        counts_only = ordered.cheapest(side)
+        cheapest = relax(counts_only)
+        whole_P = make_whole(counts_only, cheapest) if cheapest.is_within else None
+        if whole_P is not None and -cheapest.view.bound > limit.most:
+            return too_dear(limit, fsum(problem.cost_of(side, whole_P, slice(None))))
     # Prices of what cannot be kept grow without end beside the others.
     weight_K = np.abs(view.prices_K) * usual_sizes(problem)
     at_fault_K = np.where(weight_K >= MATTERS * weight_K.max(), view.prices_K, 0.0)

@@ -32,13 +32,13 @@ class Ordered:
         """The problem in which equal rewards differ."""
         return self._nudged(self.plain)
 
-    def cheapest(self, costs: Costs) -> Problem:
-        """The problem of least cost within floors and capacities; costs in the order of draws."""
-        able_MP = np.isfinite(self.plain.rewards_MP)
-        num_limits = len(self.plain.costs_C)
+    def cheapest(self, side: int) -> Problem:
+        """The problem of least cost, of one limit's kind, within floors and capacities alone."""
+        able_MP, num_limits = np.isfinite(self.plain.rewards_MP), len(self.plain.costs_C)
+        costs = self.plain.costs_C[side].astype(np.float64)
         return self._nudged(
             Problem(
-                rewards_MP=np.where(able_MP, -costs.astype(np.float64), -np.inf),
+                rewards_MP=np.where(able_MP, -costs, -np.inf),
                 costs_C=(),
                 low_K=self.plain.low_K[num_limits:],
                 high_K=self.plain.high_K[num_limits:],

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from persyn_ray.method.arrays import Floats, Integers
+from persyn_ray.method.arrays import Booleans, Floats, Integers
 
 CHUNK = 4096  # prompts; 19 teachers in float64 stay within 1 MiB of cache
 
@@ -40,6 +40,11 @@ class Problem:
     def num_prompts(self) -> int:
         """P."""
         return self.rewards_MP.shape[1]
+
+    def has_high_K(self) -> Booleans:
+        """Which sides have an upper limit: all costs, and counts below P; shape (K,)."""
+        is_cost_K = np.arange(len(self.high_K)) < len(self.costs_C)
+        return is_cost_K | (self.high_K < self.num_prompts)
 
     def cost_of(self, side: int, teacher_B: Integers, prompts: Integers | slice) -> Floats:
         """What these teachers take of a summed cost on these prompts, shape (B,)."""

@@ -8,8 +8,8 @@ L is made of planes and bends only where a prompt's two best teachers are level.
 the clear prompts are fixed, the exact program of the `OPEN` prompts nearest to level is solved by
 HiGHS (in units of their leads, so that it stays well scaled), and all prompts are looked at again
 at its prices. If what was left out does not better L there, the solution is the best for all
-prompts; else the next round starts there, within a radius that shrinks when the program promised
-too much. First prices come from a small sample, then from ever larger ones.
+prompts; else the next round starts there. When the program promised too much, prices may move less
+and more prompts are open. First prices come from a small sample, then from ever larger ones.
 
 A vertex of the program splits at most one prompt for each side that binds: it has one part above 0
 for each prompt and for each such side. Nothing here makes split prompts whole.
@@ -25,8 +25,8 @@ from persyn_ray.errors import StepError
 from persyn_ray.method.arrays import Floats, Integers
 from persyn_ray.method.pricing import Problem, View, least_and_range, look, usual_sizes
 
-SMALL = 50_000  # pairs that are solved at once, and size of the first sample
-OPEN = 16_384  # prompts that one program decides: half a second
+SMALL = 20_000  # pairs that are solved at once, and size of the first sample
+OPEN, MOST_OPEN = 8192, 65_536  # prompts that one program decides: a tenth of a second and up
 GROWTH = 8  # from one sample to the next
 MOST_STEPS, SAMPLE_STEPS = 50, 8
 CLOSE = 1e-6  # of one prompt's range of rewards, over all prompts
@@ -144,7 +144,7 @@ def _descend(problem: Problem, prices_K: Floats, most_steps: int) -> Relaxed:
             best = min(view, centre, key=lambda one: one.bound)
             return Relaxed(best, centre.teacher_P, moves, step.part_Q, is_within)
         if centre.bound - view.bound < (centre.bound - step.model) / 8:
-            radius, num_open = radius / 4, 2 * num_open
+            radius, num_open = radius / 4, min(2 * num_open, MOST_OPEN)
         elif step.is_at_edge:
             radius *= 4
         centre = min(view, centre, key=lambda one: one.bound)
@@ -169,8 +169,9 @@ def _solve(
 ) -> _Step:
     """The moves' exact program, in units of `width` and of the sides' usual sizes.
 
-    Variables: the parts moved (Q), what all use beyond the present (K), and how much more or less
-    than that they really use (K each). The latter costs `radius`: prices move no further.
+    Variables: the parts moved (Q), what the sides may use beyond the present (K), and how much more
+    or less than that is used (K each). The latter cost what a price may yet rise and fall by, and
+    so keep it within that.
     """
     from scipy import optimize, sparse  # pyright: ignore[reportMissingTypeStubs]
 
@@ -179,36 +180,37 @@ def _solve(
     prices_K = view.prices_K * sizes_K / width
     # A price far beyond the edge acts as one a little beyond it; its true size would spoil scaling.
     held_K = np.clip(prices_K, -2 * edge, 2 * edge)
-    one_KK = stack.eye_array(num_sides)
-    scaled_KQ = moves.change_KQ * (1 / sizes_K)[:, None]
-    sides = stack.hstack([scaled_KQ, -one_KK, -one_KK, one_KK], format="csr")
+    # What has no upper limit never has a price above 0, and what has no lower one, none below.
+    rise_K = np.where(problem.has_high_K(), edge, np.clip(-prices_K, 0.0, edge))
+    fall_K = np.where(problem.low_K > 0, edge, np.clip(prices_K, 0.0, edge))
     low_K, high_K = (
         (limit_K - view.used_K) / sizes_K for limit_K in (problem.low_K, problem.high_K)
     )
-    zeros = np.zeros(2 * num_sides)
-    bounds = (
-        np.concatenate([np.zeros(num_moves), low_K, zeros]),
-        np.concatenate([np.ones(num_moves), high_K, zeros + np.inf]),
-    )
-    once = moves.at_most_once(sides.shape[1])
+    one_KK = stack.eye_array(num_sides)
+    change_KQ = moves.change_KQ * (1 / sizes_K)[:, None]
+    sides = stack.hstack([change_KQ, -one_KK, -one_KK, one_KK], format="csr")
+    zeros, once = np.zeros(2 * num_sides), moves.at_most_once(sides.shape[1])
+    lowest = np.concatenate([np.zeros(num_moves), low_K, zeros])
+    highest = np.concatenate([np.ones(num_moves), high_K, zeros + np.inf])
     found = cast(Callable[..., Any], optimize.linprog)(  # pyright: ignore[reportUnknownMemberType]
-        np.concatenate([moves.loss_Q / width, -held_K, zeros + edge]),
+        np.concatenate([moves.loss_Q / width, -held_K, rise_K, fall_K]),
         A_ub=once,
         b_ub=np.ones(once.shape[0]),
         A_eq=sides,
         b_eq=np.zeros(num_sides),
-        bounds=np.column_stack(bounds),
+        bounds=np.column_stack([lowest, highest]),
         method="highs-ds",
         options=TOLERANCES,
     )
     if found.x is None:
         raise StepError(f"The solver gave up on an assignment within limits: {found.message}")
-    part_Q, beyond_K, missed = np.split(found.x, [num_moves, num_moves + num_sides])
-    shift_K = -np.asarray(found.eqlin.marginals)
+    part_Q, may_use_K, _ = np.split(found.x, [num_moves, num_moves + num_sides])
+    shift_K = np.clip(-np.asarray(found.eqlin.marginals), -fall_K, rise_K)
+    used_K = change_KQ @ part_Q
     return _Step(
         part_Q=part_Q,
-        prices_K=view.prices_K + shift_K * width / sizes_K,
-        model=view.reward + width * float((prices_K - held_K) @ beyond_K - found.fun),
-        missed=float(missed.sum()),
+        prices_K=(prices_K + shift_K) * width / sizes_K,
+        model=view.reward + width * float((prices_K - held_K) @ may_use_K - found.fun),
+        missed=float(np.maximum(np.maximum(low_K - used_K, used_K - high_K), 0.0).sum()),
         is_at_edge=bool(np.abs(shift_K).max() >= edge * (1 - 1e-6)),
     )

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from persyn_ray.config import Recipe
 from persyn_ray.errors import DataError
 from persyn_ray.layout import PERSYN, Run
-from persyn_ray.method.allocation import assign, tie_breaks
+from persyn_ray.method.allocation import tie_breaks
 from persyn_ray.method.preferences import count_preferences
+from persyn_ray.pipeline import constraining
 from persyn_ray.pipeline.methods import (
     Booleans,
     Choices,
@@ -25,6 +26,7 @@ from persyn_ray.pipeline.methods import (
     Teachers,
     method_teachers,
     parallel_of,
+    persyn_teachers,
 )
 from persyn_ray.pool import TeacherPool
 from persyn_ray.schemas import ASSIGNMENT, DEAD_LETTERS, conform
@@ -58,17 +60,24 @@ def _choices(recipe: Recipe, run: Run, shard: str) -> Choices:
     """What every method chooses from in one shard."""
     logits = run.logits.read_table(shard)
     has_rewards = run.rewards.exists(shard)
+    prompt_ids = tuple(logits["prompt_id"].to_pylist())
     return Choices(
-        tuple(logits["prompt_id"].to_pylist()),
+        prompt_ids,
         column_PM(logits, "logits"),
         column_PM(logits, "candidates").astype(bool),
         load_rewards(run, [shard], len(recipe.pool)) if has_rewards else None,
         load_embeddings(run, [shard]),
+        constraining.within_limits(recipe, run, shard, prompt_ids),
     )
 
 
 def write_assignments(recipe: Recipe, run: Run, methods: tuple[str, ...]) -> dict[str, Any]:
-    """ASSIGNMENT of every method for the parallel and routed prompts, one shard at a time."""
+    """ASSIGNMENT of every method for the parallel and routed prompts, one shard at a time.
+
+    Raises:
+        ConfigError: the limits of `assignment` cannot be kept.
+    """
+    constraints = constraining.write_within_limits(recipe, run)
     pool, parallel = recipe.pool, parallel_of(recipe, run)
     shares = {method: np.zeros(len(pool), dtype=np.int64) for method in methods}
     rows = unassigned = 0
@@ -85,7 +94,8 @@ def write_assignments(recipe: Recipe, run: Run, methods: tuple[str, ...]) -> dic
         method: dict(zip(pool.names, map(int, count), strict=True))
         for method, count in shares.items()
     }
-    return {"rows": rows, "errors": unassigned, "assigned": counted}
+    counts = {"rows": rows, "errors": unassigned, "assigned": counted}
+    return counts if constraints is None else counts | {"constraints": constraints}
 
 
 def reassign(recipe: Recipe, run: Run, methods: tuple[str, ...]) -> int:
@@ -145,7 +155,7 @@ def num_reassigned(recipe: Recipe, run: Run, method: str) -> int:
 
 def asked_by_persyn(recipe: Recipe, run: Run, shard: str) -> dict[str, list[str]]:
     """Prompts that each teacher is asked when PerSyn works alone: ASSIGNMENT, and before it those
-    that the router preferred and that gave no complete response.
+    that were preferred to it and gave no complete response.
     """
     choices, names = _choices(recipe, run, shard), recipe.pool.names
     teacher_of = _teacher_of(run.assignment(PERSYN).read_table(shard))
@@ -153,7 +163,7 @@ def asked_by_persyn(recipe: Recipe, run: Run, shard: str) -> dict[str, list[str]
     left_PM = choices.candidates_PM.copy()
     breaks_PM = tie_breaks(choices.prompt_ids, names, recipe.prompts.seed)
     for _ in names:
-        teacher_P, _ = assign(choices.logits_PM, breaks_PM, left_PM)
+        teacher_P, _ = persyn_teachers(replace(choices, candidates_PM=left_PM), breaks_PM)
         for p in np.flatnonzero(teacher_P >= 0):
             prompt_id, name = choices.prompt_ids[p], names[teacher_P[p]]
             asked[name].append(prompt_id)

@@ -19,7 +19,9 @@ from persyn_ray.pipeline.choices import assigned_methods, collected_splits
 from persyn_ray.pipeline.fitting import longest
 from persyn_ray.pipeline.methods import Choices, method_teachers, parallel_of
 from persyn_ray.records import read_record
+from persyn_ray.schemas import LEARNABILITY
 from persyn_ray.stages.collect import assigned
+from persyn_ray.stages.store import existing
 from persyn_ray.stages.tables import shards_of
 from persyn_ray.teachers import Teacher, VllmEngine
 
@@ -95,6 +97,20 @@ def expected_length(teacher: Teacher, stored: Stored, prompt_tokens: float) -> L
         prompt, response = float(np.mean(stored.num_prompt_tokens)), np.mean(stored.num_tokens)
         return Length(prompt or prompt_tokens, float(response), False)
     return Length(prompt_tokens, float(most_tokens(teacher)), True)
+
+
+def mean_student_tokens(recipe: Recipe, run: Run) -> dict[str, float | None]:
+    """Mean response length on the parallel set, in the student's tokens; after step score."""
+    means: dict[str, float | None] = {}
+    for teacher in recipe.teachers:
+        folder = run.learnability(recipe, teacher)
+        counts: list[int] = []
+        for shard in shards_of(run, "parallel"):
+            prompt_ids = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"]
+            table = rows.among(existing(folder, shard, LEARNABILITY), "prompt_id", prompt_ids)
+            counts += [count for count in table["num_tokens"].to_pylist() if count]
+        means[teacher.name] = float(np.mean(counts)) if counts else None
+    return means
 
 
 def most_tokens(teacher: Teacher) -> int:

@@ -16,12 +16,14 @@ from persyn_ray.method.allocation import tie_breaks
 from persyn_ray.method.intervals import bootstrap_difference, bootstrap_mean, wilson
 from persyn_ray.method.preferences import count_preferences
 from persyn_ray.pipeline.choices import assigned_methods, students
+from persyn_ray.pipeline.constraining import gather_constraints
 from persyn_ray.pipeline.costs import dead_letters, tokens
 from persyn_ray.pipeline.estimates import estimate
+from persyn_ray.pipeline.expecting import mean_student_tokens
 from persyn_ray.pipeline.explaining import state
 from persyn_ray.pipeline.forecast import forecast_against_actual
 from persyn_ray.pipeline.gathering_router import gather_router
-from persyn_ray.schemas import LEARNABILITY, RESPONSES
+from persyn_ray.schemas import RESPONSES
 from persyn_ray.stages.store import existing
 from persyn_ray.stages.tables import (
     Rewards,
@@ -49,6 +51,7 @@ def gather(recipe: Recipe, run: Run, versions: dict[str, str]) -> Content:
         if records["route"] is not None:
             content["allocation"] = _allocation(recipe, run, parallel, records["route"].counts)
             content["router"] = gather_router(recipe, run)
+            content["constraints"] = gather_constraints(records["route"], records["synthesize"])
     if records["synthesize"] is not None:
         content["examples"] = {"methods": records["synthesize"].counts.get("examples", {})}
         content["tokens"] = tokens(recipe, run)
@@ -108,7 +111,7 @@ def _mean_known(values: Any) -> float | None:
 
 def _reward(recipe: Recipe, run: Run, parallel: Rewards) -> Content:
     seed, counts = recipe.prompts.seed, count_preferences(parallel.rewards_PM)
-    lengths, endings = _mean_tokens(recipe, run), _endings(recipe, run)
+    lengths, endings = mean_student_tokens(recipe, run), _endings(recipe, run)
     teachers = {
         name: {
             "mean_reward": estimate(bootstrap_mean(parallel.rewards_PM[:, m], seed)),
@@ -128,20 +131,6 @@ def _reward(recipe: Recipe, run: Run, parallel: Rewards) -> Content:
         "num_prompts_without_pairs": counts.num_prompts_without_pairs,
     }
     return {"measured_on": "parallel set", "teachers": teachers, "preferences": preferences}
-
-
-def _mean_tokens(recipe: Recipe, run: Run) -> dict[str, float | None]:
-    """Mean response length on the parallel set, in the student's tokens."""
-    means: dict[str, float | None] = {}
-    for teacher in recipe.teachers:
-        folder = run.learnability(recipe, teacher)
-        counts: list[int] = []
-        for shard in shards_of(run, "parallel"):
-            prompt_ids = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"]
-            table = rows.among(existing(folder, shard, LEARNABILITY), "prompt_id", prompt_ids)
-            counts += [count for count in table["num_tokens"].to_pylist() if count]
-        means[teacher.name] = float(np.mean(counts)) if counts else None
-    return means
 
 
 def _endings(recipe: Recipe, run: Run) -> dict[str, Counter[str]]:

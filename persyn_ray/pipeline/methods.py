@@ -51,6 +51,8 @@ class Choices:
     signals: Rewards | None = None
     """The true ones, which methods that select need."""
     embeddings_PD: Floats | None = None
+    within_P: Teachers | None = None
+    """PerSyn's first choice within limits, where there are any."""
 
 
 def parallel_of(recipe: Recipe, run: Run) -> Parallel:
@@ -77,7 +79,9 @@ def method_teachers(
     none_P = np.full(len(ids), np.nan)
     if method == "random":
         return baselines.random_assignment(ids, names, seed, able_PM), none_P
-    if method == PERSYN or method in SELECTING or method in EMBEDDED:
+    if method == PERSYN:
+        return persyn_teachers(choices, breaks_PM)
+    if method in SELECTING or method in EMBEDDED:
         return assign(_scores(method, recipe, choices, parallel), breaks_PM, able_PM)
     fallback_M = means(parallel.signals.rewards_PM)
     if method == "mix":
@@ -86,6 +90,22 @@ def method_teachers(
     else:
         wanted_P = np.full(len(ids), _constant(method, recipe, parallel), dtype=np.int64)
     return baselines.served(wanted_P, able_PM, fallback_M, breaks_PM), none_P
+
+
+def persyn_teachers(choices: Choices, breaks_PM: Floats) -> tuple[Teachers, Floats]:
+    """The greatest logit; within limits what they allow, and where that is no candidate any more
+    the greatest logit of the rest. Then the margin is below 0 where limits moved a prompt.
+    """
+    logits_PM, able_PM = choices.logits_PM, choices.candidates_PM
+    free_P, margin_P = assign(logits_PM, breaks_PM, able_PM)
+    if choices.within_P is None:
+        return free_P, margin_P
+    moved = np.flatnonzero((choices.within_P >= 0) & (choices.within_P != free_P))
+    moved = moved[able_PM[moved, choices.within_P[moved]]]
+    teacher_P = free_P.copy()
+    teacher_P[moved] = choices.within_P[moved]
+    margin_P[moved] = logits_PM[moved, teacher_P[moved]] - logits_PM[moved, free_P[moved]]
+    return teacher_P, margin_P
 
 
 def strong_teacher(recipe: Recipe, parallel: Parallel) -> int:
@@ -106,8 +126,6 @@ def weak_teacher(recipe: Recipe, parallel: Parallel) -> int:
 
 def _scores(method: str, recipe: Recipe, choices: Choices, parallel: Parallel) -> Floats:
     """What a method goes by, a value for each prompt and teacher."""
-    if method == PERSYN:
-        return choices.logits_PM
     if method in SELECTING:
         if choices.signals is None:
             raise DataError(f"Method {method} needs every teacher's reward on these prompts.")

@@ -21,7 +21,7 @@ from persyn_ray.layout import (
     seen_by_student,
     teacher_identity,
 )
-from persyn_ray.pipeline import assigning, collecting, loading, scoring, writing
+from persyn_ray.pipeline import assigning, collecting, constraining, loading, scoring, writing
 from persyn_ray.pipeline.choices import assigned_methods, collected_splits, students
 from persyn_ray.pipeline.forecast import write_forecast
 from persyn_ray.pipeline.progress import follow, watch_training
@@ -138,6 +138,7 @@ def _synthesize(context: Context) -> dict[str, Any]:
         # Each round takes at least one teacher out of a prompt's candidates, so this ends.
         while assigning.reassign(recipe, run, methods):
             counts = _added(counts, _ask(context, "synthesize", shards, methods))
+        counts |= constraining.after_reassigning(run)
     counts["examples"] = {method: writing.write_examples(recipe, run, method) for method in methods}
     return counts
 
@@ -251,7 +252,8 @@ STEPS: tuple[Step, ...] = (
         ("router",),
         lambda r: {
             "compare": _dump(r.compare),
-            "teachers": {t.name: _dump(t, "retired") for t in r.teachers},
+            "teachers": {t.name: _dump(t, "retired", *constraining.priced(r)) for t in r.teachers},
+            **constraining.settings(r),
         },
         _route,
         lambda run: [
@@ -259,6 +261,7 @@ STEPS: tuple[Step, ...] = (
             run.embeddings,
             run.novelty,
             run.assignment(""),
+            run.within_limits,
             run.dead_letters("route"),
         ],
     ),

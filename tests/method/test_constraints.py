@@ -177,10 +177,10 @@ def test_more_of_anything_never_lowers_the_value(seed):
     least, most = costs_PM.min(axis=1).sum(), costs_PM.max(axis=1).sum()
     by_limit = [
         within(rewards_PM, [costs_PM], [float(limit)], capacity_M=[9, 9, 9]).value
-        for limit in np.linspace((least + most) / 2, most, 5).round()
+        for limit in np.linspace((least + most) / 2, most, 3).round()
     ]
-    by_capacity = [within(rewards_PM, capacity_M=[7 + more] * 3).value for more in range(5)]
-    by_floor = [within(rewards_PM, floor_M=[6 - less] * 3).value for less in range(5)]
+    by_capacity = [within(rewards_PM, capacity_M=[7 + more] * 3).value for more in (0, 1, 4)]
+    by_floor = [within(rewards_PM, floor_M=[6 - less] * 3).value for less in (0, 1, 4)]
     for values in (by_limit, by_capacity, by_floor):
         assert all(after >= before - 20 * NUDGE for before, after in pairwise(values))
 
@@ -216,7 +216,7 @@ def test_without_constraints_it_is_the_plain_assignment():
 
 
 @pytest.mark.parametrize("rewards", ["distinct", "tied"])
-@pytest.mark.parametrize("num_prompts", [200, 12_000])
+@pytest.mark.parametrize("num_prompts", [60, 4100])
 def test_the_order_of_prompts_and_teachers_changes_nothing(rewards, num_prompts):
     rng = np.random.default_rng(1)
     shape = (num_prompts, 5)
@@ -246,16 +246,16 @@ def test_the_order_of_prompts_and_teachers_changes_nothing(rewards, num_prompts)
 
 def test_equal_teachers_share_evenly():
     # Three of equal reward and cost, one better and dear: who goes without the dear one is drawn.
-    rewards_PM = np.tile([0.0, 0.0, 0.0, 1.0], (6000, 1))
-    result = within(rewards_PM, [[[1.0, 1.0, 1.0, 5.0]]], [6000.0 + 4 * 1500])
-    np.testing.assert_allclose(shares(result.teacher_P, 4), 0.25, atol=0.02)
-    assert result.gap <= 6000 * NUDGE
+    rewards_PM = np.tile([0.0, 0.0, 0.0, 1.0], (5100, 1))
+    result = within(rewards_PM, [[[1.0, 1.0, 1.0, 5.0]]], [5100.0 + 4 * 1275])
+    np.testing.assert_allclose(shares(result.teacher_P, 4), 0.25, atol=0.03)
+    assert result.gap <= 5100 * NUDGE
 
 
 def planted(num_prompts, num_teachers=6, seed=3):
     """Skill differs by task; longer-winded and better teachers cost more."""
     rng = np.random.default_rng(seed)
-    skill_KM = rng.normal(np.linspace(0, 0.3, num_teachers), 0.15, (8, num_teachers))
+    skill_KM = rng.normal(np.linspace(0.5, 0.8, num_teachers), 0.15, (8, num_teachers))
     rewards_PM = skill_KM[rng.integers(0, 8, num_prompts)]
     rewards_PM += 0.1 * rng.standard_normal((num_prompts, num_teachers))
     tokens_PM = rng.lognormal(5, 0.5, (num_prompts, 1)) * rng.uniform(0.7, 1.5, num_teachers)
@@ -263,11 +263,11 @@ def planted(num_prompts, num_teachers=6, seed=3):
 
 
 def test_many_prompts_meet_every_kind_of_limit_with_hardly_a_gap():
-    num_prompts = 30_000
+    num_prompts = 9000
     rewards_PM, tokens_PM, price_M = planted(num_prompts)
     costs = [tokens_PM, tokens_PM * price_M.astype(np.float32), price_M[None]]
-    limits = [0.98 * float(tokens_PM.mean()) * num_prompts, 2e7 * 0.3, 1.2 * num_prompts]
-    capacity_M, floor_M = np.full(6, 9000), prompts_of_share(np.full(6, 0.06), num_prompts)
+    limits = [0.98 * float(tokens_PM.mean()) * num_prompts, 2e6 * 0.9, 1.2 * num_prompts]
+    capacity_M, floor_M = np.full(6, 2700), prompts_of_share(np.full(6, 0.06), num_prompts)
     result = within(rewards_PM, costs, limits, capacity_M, floor_M)
     able_PM = np.ones_like(rewards_PM, dtype=bool)
     check_limits(result, rewards_PM, costs, limits, capacity_M, floor_M, able_PM)
@@ -285,7 +285,7 @@ def test_many_prompts_meet_every_kind_of_limit_with_hardly_a_gap():
 
 
 def test_a_price_is_what_one_more_unit_brings():
-    rewards_PM, tokens_PM, _ = planted(20_000, seed=4)
+    rewards_PM, tokens_PM, _ = planted(3600, seed=4)
     limit = float(tokens_PM.min(axis=1).sum()) * 1.1
     less, more = (within(rewards_PM, [tokens_PM], [limit * part]) for part in (1, 1.001))
     gained = (more.value - less.value) / (0.001 * limit)
@@ -295,7 +295,7 @@ def test_a_price_is_what_one_more_unit_brings():
 
 
 def test_the_cheapest_total_itself_is_enough():
-    # A tenth has no exact float: 30 of them are not 3, and the limit must be neither missed nor cut.
+    # A tenth is no exact float, nor are 30 of them 3: the limit must be neither missed nor cut.
     rewards_PM = np.tile([0.0, 1.0], (30, 1))
     exact = Fraction(0.1) * 30
     enough = float(exact) if Fraction(float(exact)) >= exact else np.nextafter(float(exact), 9)
@@ -305,12 +305,12 @@ def test_the_cheapest_total_itself_is_enough():
 
 
 def test_the_cheapest_total_itself_is_enough_for_many():
-    rewards_PM, tokens_PM, _ = planted(20_000)
+    rewards_PM, tokens_PM, _ = planted(3600)
     limit = float(tokens_PM.min(axis=1).astype(float).sum())
     result = within(rewards_PM, [tokens_PM], [limit])
     assert result.used_C[0] == limit
     cheapest_PM = tokens_PM == tokens_PM.min(axis=1, keepdims=True)
-    assert cheapest_PM[np.arange(20_000), result.teacher_P].all()
+    assert cheapest_PM[np.arange(3600), result.teacher_P].all()
 
 
 def test_costs_may_be_given_by_pair_by_teacher_or_by_prompt():
@@ -376,18 +376,18 @@ def test_impossible_limits_are_named(given_limits, message):
 
 
 def test_capacities_that_clash_over_candidates_are_named():
-    # Ten prompts can only go to t0 and t1, which take nine; t2 has room to spare.
-    able_PM = np.ones((20, 3), dtype=bool)
-    able_PM[:10, 2] = False
+    # Ten prompts can only go to t0 and t1, which take nine; t2 and t3 have room to spare.
+    able_PM = np.ones((20, 4), dtype=bool)
+    able_PM[:10, 2:] = False
     with pytest.raises(ConfigError, match=r"together: assignment.capacity .prompts of t0 5, t1 4."):
-        within(np.random.default_rng(0).random((20, 3)), capacity_M=[5, 4, 20], able_PM=able_PM)
+        within(np.random.default_rng(0).random((20, 4)), capacity_M=[5, 4, 9, 9], able_PM=able_PM)
 
 
 def test_impossible_limits_are_found_among_many_prompts():
-    rewards_PM, tokens_PM, _ = planted(20_000)
+    rewards_PM, tokens_PM, _ = planted(3600)
     least = float(tokens_PM.min(axis=1).astype(float).sum())
-    with pytest.raises(ConfigError, match="within capacities and floors takes .* above"):
-        within(rewards_PM, [tokens_PM], [1.02 * least], capacity_M=np.full(6, 3400))
+    with pytest.raises(ConfigError, match=r"within capacities and floors takes .* above"):
+        within(rewards_PM, [tokens_PM], [1.02 * least], capacity_M=np.full(6, 610))
 
 
 def test_unknown_costs_and_foreign_shapes_are_refused():
@@ -395,7 +395,7 @@ def test_unknown_costs_and_foreign_shapes_are_refused():
     costs_PM = np.ones((4, 2))
     for bad in (np.nan, -1.0, np.inf):
         costs_PM[3, 1] = bad
-        with pytest.raises(DataError, match="assignment.max_0 needs the tokens .* for t1"):
+        with pytest.raises(DataError, match=r"assignment.max_0 needs the tokens .* for t1"):
             within(rewards_PM, [costs_PM], [9.0])
         able_PM = np.ones((4, 2), dtype=bool)
         able_PM[3, 1] = False
@@ -408,12 +408,12 @@ def test_unknown_costs_and_foreign_shapes_are_refused():
 
 def test_shares_become_counts_without_a_hair_too_many():
     np.testing.assert_array_equal(prompts_of_share([0.1, 0.15, 0, 1], 30), [3, 5, 0, 30])
-    with pytest.raises(ConfigError, match="min_share is 1.2"):
+    with pytest.raises(ConfigError, match=r"min_share is 1\.2"):
         prompts_of_share([0.5, 1.2], 30)
 
 
 def test_the_front_runs_from_the_cheapest_to_the_best():
-    rewards_PM, tokens_PM, price_M = planted(3000)
+    rewards_PM, tokens_PM, price_M = planted(500)
     costs_PM = tokens_PM * price_M
     points = pareto_front(rewards_PM, costs_PM, 6, draws_for(rewards_PM))
     assert points[0].cost == pytest.approx(costs_PM.min(axis=1).sum())
@@ -421,7 +421,7 @@ def test_the_front_runs_from_the_cheapest_to_the_best():
     limits = np.linspace(points[0].cost, points[-1].cost, 6)
     for point, limit in zip(points, limits, strict=True):
         assert point.cost <= limit * (1 + 1e-12)
-        assert 0 <= point.gap <= 1e-4 * point.reward
+        assert 0 <= point.gap <= 1e-3 * point.reward
         assert point.shares_M.sum() == pytest.approx(1)
     alone = within(rewards_PM, [costs_PM], [limits[2]])
     assert points[2].reward == pytest.approx(alone.value, abs=alone.gap + points[2].gap)
