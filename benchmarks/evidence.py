@@ -45,7 +45,6 @@ EXPERIMENTS = {
     "extreme_scale": pools.extreme_scale,
     "newcomer": pools.newcomer,
     "hedging": pools.hedging,
-    "second_student": pools.second_student,
 }
 GOALS = {"max_p_value": 0.05, "oracle_fraction": 0.98, "num_seeds": 10}
 
@@ -71,12 +70,14 @@ def main() -> None:
             print(f"evidence: {name}", file=sys.stderr, flush=True)
             found[name] = experiment(lab)
             (cache / f"{name}.json").write_text(json.dumps(found[name], indent=2))
-    publish(
-        result(found, sizes, time.monotonic() - started), arguments.quick or bool(arguments.only)
-    )
+    num_students = len(list((cache / "students").glob("*.json")))
+    done = result(found, sizes, num_students, time.monotonic() - started)
+    publish(done, arguments.quick or bool(arguments.only))
 
 
-def result(found: dict[str, Any], sizes: tuple[int, ...], seconds: float) -> dict[str, Any]:
+def result(
+    found: dict[str, Any], sizes: tuple[int, ...], num_students: int, seconds: float
+) -> dict[str, Any]:
     """The result with its headline figures first."""
     packages = ("torch", "transformers", "deepspeed", "numpy")
     names = ("num_seeds", "block", "num_parallel", "num_heldout")
@@ -91,7 +92,8 @@ def result(found: dict[str, Any], sizes: tuple[int, ...], seconds: float) -> dic
         "config": {"recipe": str(RECIPE.relative_to(ROOT)), "overrides": list(OVERRIDES)},
         "hardware": {"cpus": os.cpu_count(), "machine": platform.machine()},
         "versions": {name: version(name) for name in packages},
-        "seconds": round(seconds, 1),
+        "num_students": num_students,
+        "seconds_of_last_start": round(seconds, 1),
     }
 
 

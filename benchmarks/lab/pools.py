@@ -1,6 +1,6 @@
-"""Other students and other pools: is a router personal, what of extreme sizes, teachers that come.
+"""Other pools: teachers of extreme sizes, teachers that join, second teachers on unsure prompts.
 
-Axes: P prompts, M teachers, N students or pools.
+Axes: P prompts, M teachers, N teachers that join, each on every seed.
 """
 
 from dataclasses import asdict, replace
@@ -19,37 +19,11 @@ from persyn_ray.method.comparison import paired_difference
 from persyn_ray.method.hedging import hedging_curve
 from persyn_ray.stages.tables import rewards_of
 
-STEPS = "package:persyn_ray/lab/assets/student-steps"
 TINY = tuple(
     ModelSpec(f"tiny-{task}", (Course((task,), "named"),), hidden=24, layers=1, steps=4000)
     for task in ("max", "rev")
 )
 """Teachers of about 8,000 weights, a hundredth of the strong one's."""
-
-
-def second_student(lab: Lab) -> dict[str, Any]:
-    """Two students, each tuned on the data routed for either: is the best data a student's own?
-
-    The second one has read long working where the first has read bare answers.
-    """
-    other = _with_pool(lab, "steps", f"student.name={STEPS}")
-    seeds = few(lab)
-    chosen = {
-        "routed for student": chosen_by(lab, seeds, (PERSYN,))[PERSYN],
-        "routed for student-steps": chosen_by(other, seeds, (PERSYN,))[PERSYN],
-        "best constant for student-steps": chosen_by(other, seeds, ("best_constant",))[
-            "best_constant"
-        ],
-    }
-    agree = [float(np.mean(a == b)) for a, b in zip(*list(chosen.values())[:2], strict=True)]
-    found: dict[str, Any] = {"same_teacher": rounded(agree), "accuracy": {}, "own_minus_other": {}}
-    for name, world in (("student", lab), ("student-steps", other)):
-        correct = accuracies(world, chosen, seeds)
-        found["accuracy"][name] = {data: estimate(rows) for data, rows in correct.items()}
-        own, foreign = f"routed for {name}", {"student": "student-steps"}.get(name, "student")
-        difference = paired_difference(correct[own], correct[f"routed for {foreign}"], seed=0)
-        found["own_minus_other"][name] = rounded(asdict(difference))
-    return found
 
 
 def extreme_scale(lab: Lab) -> dict[str, Any]:
@@ -159,7 +133,7 @@ def _train_tiny(lab: Lab, spec: ModelSpec) -> int:
 
 
 def _with_pool(lab: Lab, name: str, *more: str) -> Lab:
-    """The lab's first blocks and held-out problems with another student or pool."""
+    """The lab's first blocks and held-out problems with another pool."""
     overrides, folder = (*lab.overrides, *more), lab.cache / name
     prompts = lab.bank.prompts[: len(few(lab)) * lab.block]
     return replace(

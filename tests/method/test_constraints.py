@@ -5,7 +5,7 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 
@@ -152,6 +152,7 @@ def test_the_gap_is_within_what_the_docstring_proves(problem):
     assert within(*problem).value >= proven - NUDGE * len(rewards_PM)
 
 
+@settings(max_examples=8)
 @given(st.integers(0, 10**6))
 def test_one_limit_alone_loses_at_most_one_prompts_range(seed):
     rng = np.random.default_rng(seed)
@@ -161,6 +162,7 @@ def test_one_limit_alone_loses_at_most_one_prompts_range(seed):
     assert 0 <= result.gap <= np.ptp(rewards_PM, axis=1).max()
 
 
+@settings(max_examples=8)
 @given(st.integers(0, 10**6))
 def test_capacities_and_floors_alone_lose_nothing(seed):
     rng = np.random.default_rng(seed)
@@ -170,6 +172,7 @@ def test_capacities_and_floors_alone_lose_nothing(seed):
     assert result.counts_M.sum() == 60
 
 
+@settings(max_examples=8)
 @given(st.integers(0, 10**6))
 def test_more_of_anything_never_lowers_the_value(seed):
     rng = np.random.default_rng(seed)
@@ -430,6 +433,7 @@ def test_the_front_runs_from_the_cheapest_to_the_best():
     assert (np.diff(rises) < 0).all()  # the next unit of cost brings less
 
 
+@settings(max_examples=8)
 @given(st.integers(0, 10**6))
 def test_no_assignment_dominates_a_point_of_the_front(seed):
     rng = np.random.default_rng(seed)
