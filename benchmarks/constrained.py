@@ -4,9 +4,9 @@
     python benchmarks/constrained.py --quick   # fewer prompts, nothing written
 
 Synthetic: rewards of a planted mixture (each prompt has a task, each teacher a skill for each
-task), token counts of long and short prompts and of wordy and terse teachers. Five kinds of limit at
-once: tokens, money, GPU-seconds, capacities, floors. Every part runs in a process of its own, whose
-peak memory counts Python, the libraries and the inputs too. Seconds are of the assignment alone.
+task), token counts of long and short prompts and of wordy and terse teachers. Five kinds of limit
+at once: tokens, money, GPU-seconds, capacities, floors. Every part runs in a process of its own,
+whose peak memory counts Python, the libraries and the inputs too. Seconds are of the assignment.
 
 - million: the whole problem; every limit is checked again here, in exact sums.
 - naive: the textbook linear program over all pairs of fewer prompts, given to the same solver at
@@ -40,24 +40,25 @@ GOALS = {"seconds": 60.0, "peak_gib": 4.0}
 SIZES = {"million": (1_000_000, 50_000), "naive": (20_000, 1000), "front": (100_000, 5000)}
 NUM_POINTS = 11
 # Of the way from the cheapest assignment to the unlimited one.
-PARTS = {"tokens": 0.8, "money": 0.3, "gpu_seconds": 0.35}
-MOST_SHARE, LEAST_SHARE = 0.12, 0.01
+PARTS = {"tokens": 0.5, "money": 0.3, "gpu_seconds": 0.35}
+MOST_SHARE, LEAST_SHARE = 0.1, 0.01
 TEACHERS = tuple(f"teacher {number}" for number in range(NUM_TEACHERS))
 
 
 def planted(num_prompts: int) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
     """Rewards, costs of each kind and draws of all pairs, shape (P, M) each."""
     rng = np.random.default_rng(SEED)
-    shape = (num_prompts, NUM_TEACHERS)
+    # The teachers first: they are the same at every number of prompts.
     skill_KM = rng.normal(np.linspace(0.3, 0.7, NUM_TEACHERS), 0.15, (NUM_TASKS, NUM_TEACHERS))
-    rewards_PM = skill_KM.astype(np.float32)[rng.integers(0, NUM_TASKS, num_prompts)]
-    rewards_PM += np.float32(0.1) * rng.standard_normal(shape, dtype=np.float32)
-    wordiness_M = np.exp(rng.normal(0, 0.3, NUM_TEACHERS))
-    tokens_PM = np.exp(np.float32(0.3) * rng.standard_normal(shape, dtype=np.float32))
-    tokens_PM *= rng.lognormal(5.5, 0.7, (num_prompts, 1)).astype(np.float32)
-    tokens_PM = np.rint(tokens_PM * wordiness_M.astype(np.float32))
+    wordiness_M = np.exp(rng.normal(0, 0.3, NUM_TEACHERS)).astype(np.float32)
     price_M = np.geomspace(0.05e-6, 5e-6, NUM_TEACHERS).astype(np.float32)
     second_M = rng.permutation(np.geomspace(1e-4, 2e-2, NUM_TEACHERS)).astype(np.float32)
+    shape = (num_prompts, NUM_TEACHERS)
+    rewards_PM = skill_KM.astype(np.float32)[rng.integers(0, NUM_TASKS, num_prompts)]
+    rewards_PM += np.float32(0.1) * rng.standard_normal(shape, dtype=np.float32)
+    tokens_PM = np.exp(np.float32(0.3) * rng.standard_normal(shape, dtype=np.float32))
+    tokens_PM *= rng.lognormal(5.5, 0.7, (num_prompts, 1)).astype(np.float32)
+    tokens_PM = np.rint(tokens_PM * wordiness_M)
     costs = {"tokens": tokens_PM, "money": tokens_PM * price_M, "gpu_seconds": tokens_PM * second_M}
     prompts = [str(number) for number in range(num_prompts)]
     return rewards_PM, costs, tie_breaks(prompts, TEACHERS, SEED)
@@ -165,7 +166,7 @@ def textbook(rewards_PM: np.ndarray, constraints: Constraints) -> float:
         b_ub=np.concatenate([most_C * scale_C, constraints.capacity_M, -constraints.floor_M]),
         A_eq=once,
         b_eq=np.ones(num_prompts),
-        method="highs",
+        method="highs-ipm",  # five times as fast here as its simplex, at 3,000 prompts
     )
     return -float(found.fun)
 
@@ -228,7 +229,7 @@ def main() -> None:
             "least_share": LEAST_SHARE,
             "threads": "one: neither numpy nor the solver uses more here",
             "peak_gib": "of the process: Python, libraries, inputs and the assignment",
-            "naive": "scipy's linprog (HiGHS, its own choice of method) on all pairs at once",
+            "naive": "scipy's linprog (HiGHS, interior point and crossover) on all pairs at once",
             "quick": options.quick,
         },
     }
