@@ -216,6 +216,49 @@ def schema() -> None:
     typer.echo(json.dumps(Recipe.model_json_schema(), indent=2))
 
 
+@app.command()
+def serve(
+    source: Annotated[str, typer.Argument(help="A run folder, or a folder with a fitted router.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="serving.key=value, in place of the recipe's.")
+    ] = None,
+    settings: Annotated[
+        Path | None, typer.Option(help="YAML file with settings of `serving`.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    plain_proxy: Annotated[
+        bool, typer.Option(help="Ray Serve's own proxy in place of HAProxy.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option(help="Show the replicas' logs.")] = False,
+) -> None:
+    """Serve a run's router: who should answer this prompt? With a page to try it."""
+    from persyn_ray.endpoint.source import read_settings, settings_of, with_a_key
+    from persyn_ray.runtime.endpoint import Address, start, wait
+
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING)
+    given = read_settings(settings) if settings is not None else {}
+    router, chosen = settings_of(source, given, tuple(overrides or ()))
+    chosen, key = with_a_key(chosen)
+    address = Address(host, port)
+    start(router, chosen, address, plain_proxy, verbose)
+    console.print(f"\nRouter {router}\nserves at [link={address.url}]{address.url}[/link]")
+    if key is not None:
+        console.print(f"API key made for this time: {key}", highlight=False, soft_wrap=True)
+    wait()
+
+
+@app.command()
+def key(name: Annotated[str, typer.Argument(help="Whose key it is.")]) -> None:
+    """Make an API key for the endpoint: the key itself, and the line that lets it in."""
+    from persyn_ray.endpoint.keys import new_key
+
+    made, digest = new_key()
+    typer.echo(f"{made}\n{name}:{digest}")
+    note = "The first line is for the client and shown only now; the second for serving.keys_file."
+    Console(stderr=True).print(note)
+
+
 @app.command("import-gsm8k")
 def import_gsm8k(
     solutions: Annotated[Path, typer.Argument(help="example_model_solutions.jsonl")],

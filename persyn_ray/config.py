@@ -16,6 +16,7 @@ from persyn_ray.errors import ConfigError
 from persyn_ray.pool import TeacherPool
 from persyn_ray.scoring import Check, Scoring, needs_reference
 from persyn_ray.sections import Model, Section, Student
+from persyn_ray.serving import Serving
 from persyn_ray.teachers import Teacher
 
 BASELINES = ("random", "best_constant", "strong", "oracle")
@@ -301,6 +302,7 @@ class Recipe(Section):
     evaluate: Evaluate = Evaluate()  # pyright: ignore[reportCallIssue]
     assignment: Assignment = Assignment()  # pyright: ignore[reportCallIssue]
     compare: Compare = Compare()  # pyright: ignore[reportCallIssue]
+    serving: Serving = Serving()  # pyright: ignore[reportCallIssue]
     resources: Resources = Resources()  # pyright: ignore[reportCallIssue]
     hardware: Hardware = Hardware()  # pyright: ignore[reportCallIssue]
 
@@ -369,7 +371,7 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping of sections, found {type(data).__name__}.")
     for override in overrides:
-        data = _apply(data, override)
+        data = change(data, override)
     return parse_recipe(data, str(path))
 
 
@@ -389,7 +391,12 @@ def _complaint(item: Any) -> str:
     return f"  {key}: {item['msg']}{given if len(given) < 200 else ''}"
 
 
-def _apply(data: dict[str, Any], override: str) -> dict[str, Any]:
+def change(data: dict[str, Any], override: str) -> dict[str, Any]:
+    """A copy of a mapping with one override applied.
+
+    Raises:
+        ConfigError: it is no `section.key=value`, or does not fit what is there.
+    """
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"Override {override!r} must read section.key=value.")

@@ -35,25 +35,30 @@ def session(verbose: bool = False) -> Iterator[Cluster]:
     """
     started = not ray.is_initialized()
     if started:
-        if not verbose:
-            # Ray's C++ side warns of restarts in ways that say nothing about the run.
-            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        address = os.environ.get("RAY_ADDRESS")
-        if not address:
-            # Nobody preempts this machine, and the watcher's process costs seconds of a core.
-            os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        ray.init(
-            address=address or "local",
-            include_dashboard=None if address else False,
-            log_to_driver=verbose,
-            logging_level=logging.INFO if verbose else logging.ERROR,
-            runtime_env={"env_vars": worker_environment()},
-        )
+        connect(verbose)
     try:
         yield describe()
     finally:
         if started:
             ray.shutdown()
+
+
+def connect(verbose: bool = False) -> None:
+    """Connect to the cluster at RAY_ADDRESS, or start a Ray of this machine."""
+    if not verbose:
+        # Ray's C++ side warns of restarts in ways that say nothing about the run.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        # Nobody preempts this machine, and the watcher's process costs seconds of a core.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    ray.init(
+        address=address or "local",
+        include_dashboard=None if address else False,
+        log_to_driver=verbose,
+        logging_level=logging.INFO if verbose else logging.ERROR,
+        runtime_env={"env_vars": worker_environment()},
+    )
 
 
 def worker_environment() -> dict[str, str]:

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import TrainerCallback
 
 from persyn_ray.config import Recipe
@@ -84,23 +85,30 @@ def fit_routers(recipe: Recipe, watch: Watch | None = None, is_first: bool = Tru
             facts |= transfer
         if is_first:
             folder = Path(scratch) / "router"
-            extra = {"num_fit": facts["num_fit"], "max_length": recipe.router.max_length}
+            max_length = recipe.router.max_length
+            features_PD = prompt_features(
+                router, tokenizer, data.conversations, TOKENS_PER_BATCH, max_length
+            )
+            prior = _prior(router, features_PD)
+            extra = {"num_fit": facts["num_fit"], "max_length": max_length, "prior": prior}
             save_router(router, tokenizer, folder, extra)
-            _save_novelty(router, tokenizer, data, recipe.router.max_length, folder)
+            _save_novelty(features_PD, folder)
             run_of(recipe).router.upload(folder)
             run_of(recipe).router.write_json("fit.json", facts)
         return facts["num_fit"]
 
 
-def _save_novelty(
-    router: Router, tokenizer: Any, data: ParallelSet, max_length: int, folder: Path
-) -> None:
+def _prior(router: Router, features_PD: Tensor) -> dict[str, float]:
+    """The share of the parallel set that the router gives each teacher."""
+    first_P = feature_logits(router.head, features_PD).argmax(axis=1)
+    shares_M = np.bincount(first_P, minlength=len(router.config.teachers)) / len(first_P)
+    return dict(zip(router.config.teachers, shares_M.tolist(), strict=True))
+
+
+def _save_novelty(features_PD: Tensor, folder: Path) -> None:
     """Leave beside a router what tells prompts unlike those of its parallel set."""
-    if len(data.prompt_ids) <= NEIGHBOURS:
+    if len(features_PD) <= NEIGHBOURS:
         return
-    features_PD = prompt_features(
-        router, tokenizer, data.conversations, TOKENS_PER_BATCH, max_length
-    )
     Novelty.fit(features_PD.float().numpy(), NEIGHBOURS).save(folder / NOVELTY_FILE)
 
 

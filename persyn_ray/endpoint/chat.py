@@ -1,0 +1,98 @@
+"""Chats on their way to the assigned teacher's own endpoint, and its answer on the way back.
+
+An answer is passed on as it comes, streams included. What a client could take for ours is not: a
+key that the teacher refuses is our mistake (502), and its breakdown is not ours (502).
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+from starlette.background import BackgroundTask
+from starlette.responses import Response, StreamingResponse
+
+from persyn_ray.endpoint.refusal import Refusal
+from persyn_ray.endpoint.routing import Service
+from persyn_ray.engines.openai_account import Account
+from persyn_ray.errors import ConfigError
+from persyn_ray.serving import Upstream
+
+CONNECT_SECONDS = 5.0
+PASSED = ("content-type", "retry-after", "x-request-id")
+"""Headers of the teacher's answer that go on to the client."""
+
+
+class Forwarder:
+    """Connections to the teachers' endpoints."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._client: httpx.AsyncClient | None = None
+
+    @property
+    def upstreams(self) -> Mapping[str, Upstream]:
+        """Teachers that can answer chats now."""
+        state = self.service.state
+        if state is None:
+            return {}
+        return {n: up for n, up in state.upstreams.items() if n not in state.policy.masked}
+
+    async def forward(
+        self, upstream: Upstream, teacher: str, body: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> Response:
+        """The teacher's answer to a chat.
+
+        Raises:
+            Refusal: 502 when it is out of reach or refuses us, 504 when it is too slow.
+        """
+        account = Account(teacher, upstream)
+        ours = upstream.extra_body | {"model": upstream.model}
+        content = {k: v for k, v in body.items() if k != "persyn"} | ours
+        request = httpx.Request(
+            "POST",
+            account.url("chat/completions"),
+            content=json.dumps(content),  # ASCII: halves of characters pass as they came
+            headers={"Content-Type": "application/json"},
+            extensions=_limits(upstream),
+        )
+        try:
+            reply = await self._connected().send(account.sign(request), stream=True)
+        except ConfigError as error:
+            raise Refusal(502, f"Teacher {teacher!r} cannot be asked: {error}") from error
+        except httpx.TimeoutException as error:
+            raise Refusal(504, f"Teacher {teacher!r} did not answer in time.") from error
+        except httpx.HTTPError as error:
+            raise Refusal(502, f"Teacher {teacher!r} is out of reach.") from error
+        if reply.status_code in (401, 403) or reply.status_code == 500:
+            await reply.aclose()
+            raise Refusal(
+                502,
+                f"Teacher {teacher!r} answered with {reply.status_code}; see serving.upstreams.",
+            )
+        passed = {name: reply.headers[name] for name in PASSED if name in reply.headers}
+        return StreamingResponse(
+            # Breaks off where the teacher does: half an answer must not look whole.
+            reply.aiter_bytes(),
+            reply.status_code,
+            passed | dict(headers),
+            background=BackgroundTask(reply.aclose),
+        )
+
+    def _connected(self) -> httpx.AsyncClient:
+        if self._client is None:  # in the loop that will use it
+            # As many as the replica works on at once; each answer may take minutes.
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+            self._client = httpx.AsyncClient(limits=limits, follow_redirects=False)
+        return self._client
+
+    async def close(self) -> None:
+        """End all connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+
+def _limits(upstream: Upstream) -> dict[str, dict[str, float]]:
+    seconds = upstream.timeout_seconds
+    times = {"connect": CONNECT_SECONDS, "read": seconds, "write": seconds, "pool": CONNECT_SECONDS}
+    return {"timeout": times}

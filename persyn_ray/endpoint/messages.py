@@ -1,0 +1,162 @@
+"""What the endpoint reads and writes, as its OpenAPI document shows it."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from persyn_ray.endpoint.refusal import Refusal
+from persyn_ray.models.chat import Message
+
+READ_AS = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+"""The router reads these roles; results of tools are left out."""
+
+Name = Annotated[str, Field(max_length=256)]
+
+
+class Strict(BaseModel):
+    """Strict about its keys, so that a typing error is seen."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class Part(BaseModel):
+    """A part of a message; only text is read."""
+
+    type: str = "text"
+    text: str | None = None
+
+
+class Turn(BaseModel):
+    """One message of a conversation, in OpenAI's form; what else it holds is not read."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[Part] | None = None
+
+    @property
+    def text(self) -> str:
+        """Its text parts, one below the other."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content or [] if part.text)
+
+
+Conversation = Annotated[list[Turn], Field(min_length=1, max_length=1024)]
+
+
+class Wish(Strict):
+    """What a request may say about the choice."""
+
+    allowed: list[Name] | None = Field(default=None, max_length=1024)
+    """Only these teachers may be chosen."""
+    excluded: list[Name] = Field(default=[], max_length=1024)
+    """These may not."""
+    price_weight: float = Field(default=0.0, ge=0, le=1e9, allow_inf_nan=False)
+    """Logits that a dollar per million response tokens takes off a teacher's score."""
+
+
+class RouteRequest(Wish):
+    """Prompts to find teachers for: exactly one of `prompt`, `messages` and `prompts`."""
+
+    prompt: str | None = None
+    messages: Conversation | None = None
+    prompts: Annotated[list[str | Conversation], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_three(self) -> Self:
+        given = [n for n in ("prompt", "messages", "prompts") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"give exactly one of prompt, messages and prompts (given: {given or 'none'})"
+            )
+        return self
+
+    @property
+    def conversations(self) -> list[list[Message]]:
+        """Each prompt as a conversation."""
+        if self.prompts is not None:
+            return [conversation(prompt) for prompt in self.prompts]
+        return [conversation(self.prompt if self.messages is None else self.messages)]
+
+
+def conversation(prompt: str | list[Turn] | None) -> list[Message]:
+    """A prompt as the router reads it.
+
+    Raises:
+        Refusal: 422 for a conversation in which nothing is said.
+    """
+    if prompt is None or isinstance(prompt, str):
+        return [{"role": "user", "content": prompt or ""}]
+    turns: list[Message] = [
+        {"role": READ_AS[turn.role], "content": turn.text}
+        for turn in prompt
+        if turn.role in READ_AS
+    ]
+    if not turns:
+        raise Refusal(422, f"A conversation has no message of {sorted(READ_AS)}: nothing to read.")
+    return turns
+
+
+class ChatRequest(BaseModel):
+    """OpenAI's chat completion; all but `persyn` goes on to the teacher as it is."""
+
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+
+    model: Name
+    """`persyn`, or a teacher's name to ask it without routing."""
+    messages: Conversation
+    stream: bool = False
+    persyn: Wish = Wish()
+    """What may be chosen; not sent on."""
+
+
+class Route(BaseModel):
+    """Who should answer a prompt."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    teacher: str
+    runner_up: str | None
+    margin: float | None
+    """Score of the teacher minus that of the runner-up."""
+    scores: dict[str, float]
+    """The router's logits minus `price_weight` times the price, of all teachers."""
+    probabilities: dict[str, float] | None
+    """Softmax of the scores over the candidates: the chance to be the best of them, by Luce's
+    choice axiom. Null for a router that was fitted by regression."""
+    is_novel: bool | None
+    """Whether the prompt is unlike all that the router was fitted on; null if it cannot tell."""
+    distance: float | None
+    """Cosine distance to the parallel set, 0 to 2."""
+    fallback: Literal["late", "failed"] | None
+    """Why the router had no part in it: the teacher is drawn by the prior shares then."""
+
+
+class RouterName(BaseModel):
+    """Which router answered."""
+
+    version: str
+    loss: str
+
+
+class RouteAnswer(BaseModel):
+    """Routes in the order of the prompts."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    router: RouterName
+    teachers: list[str]
+    candidates: list[str]
+    """Those that could be chosen."""
+    routes: list[Route]
+
+
+class Status(BaseModel):
+    """The endpoint's state, over all replicas."""
+
+    router: dict[str, Any]
+    teachers: list[str]
+    candidates: list[str]
+    shares: dict[str, float]
+    """Of the prompts since the start; empty before the first."""
+    num_routed: int
+    replicas: int

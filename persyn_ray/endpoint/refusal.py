@@ -1,0 +1,33 @@
+"""What the endpoint says no with, in the form that OpenAI's clients read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+TYPES = {
+    400: "invalid_json",
+    401: "authentication",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    422: "invalid_request",
+    429: "too_many_requests",
+    500: "internal",
+    501: "not_configured",
+    502: "upstream",
+    503: "not_ready",
+    504: "timeout",
+}
+
+
+class Refusal(Exception):
+    """A request that gets no answer, with the status and the words to say so."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.headers = status, message, dict(headers or {})
+
+
+def error_body(status: int, message: str) -> dict[str, Any]:
+    """`{"error": {"message", "type", "code"}}`."""
+    kind = TYPES.get(status, "invalid_request")
+    return {"error": {"message": message, "type": kind, "code": status}}

@@ -1,0 +1,170 @@
+"""From a request's prompts to routes: read, wait for the router or not, choose, count."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from persyn_ray.endpoint.choosing import Policy, choose, fall_back, keys
+from persyn_ray.endpoint.counting import Counts, Family
+from persyn_ray.endpoint.messages import Route, Wish
+from persyn_ray.endpoint.model import RouterModel, Rows, Scores
+from persyn_ray.endpoint.refusal import Refusal
+from persyn_ray.errors import ConfigError
+from persyn_ray.models.chat import Message
+from persyn_ray.serving import Serving, Upstream
+
+
+@dataclass(frozen=True)
+class State:
+    """A router and what is said about its teachers. Replaced as a whole: a request that has begun
+    ends with what it began with.
+    """
+
+    model: RouterModel
+    policy: Policy
+    upstreams: dict[str, Upstream]
+
+
+class Service(Protocol):
+    """What stands behind the endpoint's addresses."""
+
+    settings: Serving
+    counts: Counts
+    state: State | None
+    """None until the first router is loaded."""
+    problem: str | None
+    """Why the latest change of the settings failed; the old ones hold."""
+    waiting_tokens: int
+    """Of prompts that the router has not answered yet."""
+
+    async def read(self, model: RouterModel, conversations: Sequence[list[Message]]) -> Rows:
+        """`RouterModel.read`, off the event loop."""
+        ...
+
+    async def score(self, model: RouterModel, rows: Rows) -> Scores | None:
+        """Scores of up to `tokens_per_batch` tokens, in a pass with other requests' prompts; None
+        where the router fails on them."""
+        ...
+
+    async def everywhere(self) -> tuple[list[Family], int]:
+        """Counters of all replicas together, and how many replicas count."""
+        ...
+
+
+def new_state(model: RouterModel, settings: Serving) -> State:
+    """A router with the settings about its teachers.
+
+    Raises:
+        ConfigError: a setting names a teacher that the router does not know, or masks all.
+    """
+    for field in ("masked", "prices", "prior", "upstreams"):
+        for name in getattr(settings, field):
+            if name not in model.teachers:
+                raise ConfigError(
+                    f"serving.{field} names {name!r}; the router's teachers are "
+                    f"{list(model.teachers)}."
+                )
+    if set(settings.masked) == set(model.teachers):
+        raise ConfigError("serving.masked leaves no teacher.")
+    prior = settings.prior or model.prior
+    policy = Policy(model.teachers, frozenset(settings.masked), settings.prices, prior)
+    return State(model, policy, settings.upstreams)
+
+
+def ready(service: Service) -> State:
+    """The router in service.
+
+    Raises:
+        Refusal: 503 before the first one is loaded.
+    """
+    if service.state is None:
+        raise Refusal(503, "The router is not loaded yet.", {"Retry-After": "1"})
+    return service.state
+
+
+async def find_routes(
+    service: Service,
+    conversations: Sequence[list[Message]],
+    wish: Wish,
+    among: Sequence[str] | None = None,
+) -> tuple[State, list[str], list[Route]]:
+    """The state that answered, who could be chosen, and a route for each prompt.
+
+    Raises:
+        Refusal: 422 for a request that cannot be met, 429 when too much is waiting, 503.
+    """
+    state, settings = ready(service), service.settings
+    if len(conversations) > settings.max_prompts:
+        raise Refusal(
+            422, f"{len(conversations)} prompts; serving.max_prompts is {settings.max_prompts}."
+        )
+    policy = state.policy
+    candidates_M = policy.candidates(wish, among)
+    policy.scores(np.zeros((0, len(policy.teachers))), wish)  # unknown prices, before any work
+    rows = await service.read(state.model, conversations)
+    scores = await _scores_in_time(service, state.model, rows)
+    if isinstance(scores, str):
+        routes = fall_back(policy, keys(rows), candidates_M, scores)
+        service.counts.fallback(scores, len(routes))
+    else:
+        scores_PM = policy.scores(scores.logits_PM, wish)
+        is_ranked = state.model.loss != "regression"
+        routes = choose(policy, keys(rows), scores_PM, candidates_M, scores.distances, is_ranked)
+    for teacher, num in Counter(route.teacher for route in routes).items():
+        service.counts.routed(teacher, num)
+    names = [name for name, able in zip(policy.teachers, candidates_M, strict=True) if able]
+    return state, names, routes
+
+
+async def _scores_in_time(
+    service: Service, model: RouterModel, rows: Rows
+) -> Scores | Literal["late", "failed"]:
+    """The router's answer, or why there is none."""
+    num_tokens = sum(map(len, rows))
+    waiting, limit = service.waiting_tokens, service.settings.max_waiting_tokens
+    if waiting and waiting + num_tokens > limit:
+        raise Refusal(
+            429,
+            f"{waiting} prompt tokens are waiting for the router; serving.max_waiting_tokens is "
+            f"{limit}.",
+            {"Retry-After": "1"},
+        )
+    service.waiting_tokens += num_tokens
+    try:
+        async with asyncio.timeout(service.settings.answer_within_s):
+            parts = [
+                service.score(model, rows[start:stop])
+                for start, stop in spans(rows, service.settings.tokens_per_batch)
+            ]
+            scores = await asyncio.gather(*parts)
+    except TimeoutError:
+        return "late"
+    finally:
+        service.waiting_tokens -= num_tokens
+    known = [part for part in scores if part is not None]
+    return _joined(known) if len(known) == len(scores) else "failed"
+
+
+def spans(rows: Rows, tokens: int) -> Iterator[tuple[int, int]]:
+    """Stretches of prompts with no more than so many tokens, or of one prompt."""
+    start, sum_tokens = 0, 0
+    for place, row in enumerate(rows):
+        if place > start and sum_tokens + len(row) > tokens:
+            yield start, place
+            start, sum_tokens = place, 0
+        sum_tokens += len(row)
+    yield start, len(rows)
+
+
+def _joined(parts: list[Scores]) -> Scores:
+    if len(parts) == 1:
+        return parts[0]
+    distances = [part.distances for part in parts if part.distances is not None]
+    return Scores(
+        np.concatenate([part.logits_PM for part in parts]),
+        [one for part in distances for one in part] if distances else None,
+    )

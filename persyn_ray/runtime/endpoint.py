@@ -1,0 +1,79 @@
+"""`persyn serve`: start the endpoint on this machine's Ray or on a cluster."""
+
+import os
+import threading
+from dataclasses import dataclass
+
+from persyn_ray.errors import ConfigError
+from persyn_ray.serving import Serving
+
+APPLICATION = "persyn"
+FAST_INGRESS = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the endpoint listens."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+
+    @property
+    def url(self) -> str:
+        """For a browser on this machine."""
+        host = "127.0.0.1" if self.host == "0.0.0.0" else self.host
+        return f"http://{host}:{self.port}"
+
+
+def start(
+    router: str,
+    settings: Serving,
+    address: Address,
+    plain_proxy: bool = False,
+    verbose: bool = False,
+) -> None:
+    """Deploy the endpoint and return when it answers; the Ray that is connected or started here
+    stays up until the process ends.
+
+    On a cluster (RAY_ADDRESS) the endpoint goes on after this process, and its nodes' environment
+    decides about the ingress.
+
+    Raises:
+        ConfigError: the cluster cannot hold the replicas.
+    """
+    if not plain_proxy:
+        # Before Ray Serve is imported, which reads them once.
+        for name, value in FAST_INGRESS.items():
+            os.environ.setdefault(name, value)
+    from ray import serve
+
+    from persyn_ray.runtime.serving import bound
+    from persyn_ray.runtime.session import connect, describe
+
+    connect(verbose)
+    _require_room(settings, describe().cpus, describe().gpus)
+    serve.start(
+        proxy_location="HeadOnly" if _is_local() else "EveryNode",
+        http_options={"host": address.host, "port": address.port},
+    )
+    serve.run(bound(router, settings), name=APPLICATION, route_prefix="/")
+
+
+def wait(is_local: bool | None = None) -> None:
+    """Stay until Ctrl-C, where the endpoint would end with this process."""
+    if _is_local() if is_local is None else is_local:
+        threading.Event().wait()
+
+
+def _is_local() -> bool:
+    return not os.environ.get("RAY_ADDRESS")
+
+
+def _require_room(settings: Serving, cpus: float, gpus: float) -> None:
+    num = max(1, settings.min_replicas)
+    for what, needed, there in (("cpus", settings.cpus, cpus), ("gpus", settings.gpus, gpus)):
+        if needed * num > there:
+            raise ConfigError(
+                f"{num} replicas with serving.{what} {needed:g} need {needed * num:g}; the cluster "
+                f"has {there:g}. Lower serving.{what} or serving.min_replicas."
+            )

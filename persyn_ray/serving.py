@@ -1,0 +1,100 @@
+"""The `serving` section: the router's endpoint. Never part of a run's identity.
+
+`persyn serve` reads it from a run's recipe, from a YAML file, and from the command line.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from persyn_ray.sections import Section
+from persyn_ray.teachers import OpenAIEngine
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Upstream(OpenAIEngine):
+    """Where a teacher answers chats: an OpenAI-compatible address."""
+
+    kind: Any = "openai"
+
+
+class Serving(Section):
+    """The router's endpoint on Ray Serve."""
+
+    # Who may ask, and how much
+    keys: dict[str, Digest] = Field(default={})
+    """SHA-256 of each API key, by its owner's name; `persyn key NAME` makes both."""
+    keys_env: str = "PERSYN_API_KEYS"
+    """Environment variable of the replicas with further ones, as `NAME:SHA256,NAME:SHA256`."""
+    keys_file: str | None = None
+    """File of the replicas (a mounted secret) with further ones, one `NAME:SHA256` a line."""
+    requests_per_second: float = Field(default=100.0, gt=0)
+    """Of one key, over all replicas."""
+    burst: int = Field(default=200, ge=1)
+    """Requests that a key may send at once after a pause, over all replicas."""
+    max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
+    """Larger bodies are refused while they arrive (413)."""
+    max_prompts: int = Field(default=1024, ge=1)
+    """Prompts of one request (422)."""
+    max_prompt_tokens: int = Field(default=8192, ge=1)
+    """Of one prompt, counted by the router's tokenizer (422). The router itself reads the last
+    `router.max_length` of them."""
+    request_timeout_s: float = Field(default=30.0, gt=0)
+    """Until a response begins (504)."""
+    chat_timeout_s: float = Field(default=600.0, gt=0)
+    """The same for forwarded chats, which take a teacher's time."""
+    log_prompts: bool = False
+    """Write prompts into the replicas' logs."""
+
+    # Load
+    max_ongoing_requests: int = Field(default=256, ge=1)
+    """Requests that a replica works on at once; others get 429 with Retry-After."""
+    max_waiting_tokens: int = Field(default=2**20, ge=1)
+    """Prompt tokens that wait for the router in a replica; more get 429 with Retry-After."""
+    tokens_per_batch: int = Field(default=16384, ge=1)
+    """Prompt tokens in one pass of the router."""
+    batch_wait_s: float = Field(default=0.002, ge=0)
+    """How long a pass waits for company while the router is idle."""
+    answer_within_s: float | None = Field(default=5.0, gt=0)
+    """The router's time for an answer; then a teacher is drawn by the prior shares, and the
+    answer says so. Null waits for the router."""
+    min_replicas: int = Field(default=1, ge=0)
+    max_replicas: int = Field(default=1, ge=1)
+    target_ongoing_requests: float = Field(default=32.0, gt=0)
+    """Requests in progress per replica that autoscaling aims at."""
+    cpus: float = Field(default=1.0, ge=0)
+    """Logical CPUs of a replica, and its torch threads."""
+    gpus: float = Field(default=0.0, ge=0)
+    """GPUs of a replica."""
+
+    # Whom to choose
+    masked: tuple[str, ...] = ()
+    """Teachers that get no prompt; those retired in the recipe come on top."""
+    prices: dict[str, Annotated[float, Field(ge=0)]] = Field(default={})
+    """Dollars per million response tokens, for requests with a `price_weight`; the recipe's
+    `price.response` by default."""
+    prior: dict[str, Annotated[float, Field(ge=0)]] = Field(default={})
+    """Shares of the teachers when the router cannot answer; by default those that the router
+    gave the parallel set."""
+    upstreams: dict[str, Upstream] = Field(default={})
+    """Where teachers answer chats; the recipe's teachers of kind openai by default."""
+
+    @field_validator("upstreams", mode="before")
+    @classmethod
+    def _of_one_kind(cls, upstreams: Any) -> Any:
+        if not isinstance(upstreams, dict):
+            return upstreams
+        return {
+            k: {"kind": "openai"} | v if isinstance(v, dict) else v for k, v in upstreams.items()
+        }
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Serving":
+        if self.max_replicas < self.min_replicas:
+            raise ValueError(
+                f"max_replicas {self.max_replicas} is less than min_replicas {self.min_replicas}"
+            )
+        if self.prior and not sum(self.prior.values()):
+            raise ValueError("prior must give some teacher a share above 0")
+        return self

@@ -1,0 +1,71 @@
+"""The endpoint over a router in this process, without Ray, and how to ask it."""
+
+import asyncio
+import hashlib
+import json
+from typing import Any
+
+import httpx
+
+from persyn_ray.endpoint.app import build_app
+from persyn_ray.endpoint.counting import Counts
+from persyn_ray.endpoint.guard import Guard
+from persyn_ray.endpoint.keys import Keys
+from persyn_ray.endpoint.model import RouterModel
+from persyn_ray.endpoint.rates import Rates
+from persyn_ray.endpoint.routing import new_state
+from persyn_ray.endpoint.source import parse_serving
+
+KEY = "pk-of-the-tests"
+TEACHERS = ("ada", "bert", "cleo")
+
+
+class LocalService:
+    """The endpoint's service, each request by itself."""
+
+    def __init__(self, model: RouterModel | None, **given: Any) -> None:
+        digest = hashlib.sha256(KEY.encode()).hexdigest()
+        self.settings = parse_serving({"keys": {"tests": digest}} | given, "the tests")
+        self.counts = Counts()
+        self.state = None if model is None else new_state(model, self.settings)
+        self.problem = None
+        self.waiting_tokens = 0
+        self.delay = 0.0
+        self.fails = False
+
+    async def read(self, model: RouterModel, conversations: Any) -> Any:
+        return model.read(conversations, self.settings.max_prompt_tokens)
+
+    async def score(self, model: RouterModel, rows: Any) -> Any:
+        await asyncio.sleep(self.delay)
+        return None if self.fails else model.score(rows, self.settings.tokens_per_batch)
+
+    async def everywhere(self) -> Any:
+        return self.counts.snapshot(), 1
+
+    def transport(self) -> httpx.ASGITransport:
+        keys, rates = Keys.of(self.settings, {}), Rates(1e9, 10**9)
+        guard = Guard(build_app(self), self.settings, keys, rates, self.counts)
+        return httpx.ASGITransport(guard, raise_app_exceptions=True)
+
+
+def ask(
+    service: LocalService, method: str, path: str, body: Any = None, key: str | None = KEY
+) -> httpx.Response:
+    """One request; a body of bytes goes as it is."""
+
+    async def send() -> httpx.Response:
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        given = {} if body is None else {"content": content(body)}
+        async with httpx.AsyncClient(transport=service.transport(), base_url="http://test") as c:
+            return await c.request(
+                method, path, headers=headers, **(given if body is not None else {})
+            )
+
+    return asyncio.run(send())
+
+
+def content(body: Any) -> bytes:
+    return body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -1,0 +1,40 @@
+"""A fitted router on disk, and the endpoint over it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from persyn_ray.endpoint.model import RouterModel
+
+from .asking import TEACHERS, LocalService
+
+MakeService = Callable[..., LocalService]
+
+
+@pytest.fixture(scope="session")
+def router_folder(random_llama: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from persyn_ray.method.novelty import Novelty
+    from persyn_ray.models.load import load_tokenizer
+    from persyn_ray.models.router import build_router, save_router
+    from persyn_ray.models.router_features import prompt_features
+
+    folder = tmp_path_factory.mktemp("fitted") / "router"
+    router, tokenizer = build_router(random_llama, TEACHERS, seed=3), load_tokenizer(random_llama)
+    router.head.weight.data *= 100.0  # so that prompts differ
+    prior = {"ada": 0.5, "bert": 0.3, "cleo": 0.2}
+    save_router(router, tokenizer, folder, {"max_length": 64, "prior": prior})
+    seen = [[{"role": "user", "content": f"What is {n} plus {n + 1}?"}] for n in range(20)]
+    Novelty.fit(prompt_features(router, tokenizer, seen).numpy()).save(folder / "novelty.npz")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(router_folder: Path) -> RouterModel:
+    return RouterModel(str(router_folder))
+
+
+@pytest.fixture
+def make_service(model: RouterModel) -> MakeService:
+    """A service over the router; settings by name."""
+    return lambda **given: LocalService(model, **given)
