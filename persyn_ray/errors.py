@@ -6,7 +6,8 @@ PersynError
  ├── PoolMismatchError (ValueError)   something was made for another ordered set of teachers
  ├── DriftError (RuntimeError)        a finished step was made with other settings
  ├── StepError (RuntimeError)         a step could not be carried out
- └── EngineDead (RuntimeError)        a teacher's engine has died; its process must be replaced
+ ├── EngineDead (RuntimeError)        a teacher's engine has died; its process must be replaced
+ └── RouterError                      the router's endpoint gives no answer (persyn_ray.client)
 
 All are picklable, because workers raise them across processes. A message says what is wrong, with
 which value, what would be right, and which setting changes it.

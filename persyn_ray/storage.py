@@ -2,12 +2,13 @@
 seen.
 
 A file is written under a temporary name and renamed. Object stores make a file visible only when it
-is complete, so there the rename is just a copy.
+is complete and cannot rename, so there it is written at once.
 """
 
 import json
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,9 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from persyn_ray.errors import ConfigError
+
+OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
+CLIENTS = ("botocore", "aiobotocore", "gcsfs", "google")  # their errors are no OSErrors
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,19 @@ class Folder:
 
     @cached_property
     def _opened(self) -> tuple[fsspec.AbstractFileSystem, str]:
-        return fsspec.core.url_to_fs(self.address)
+        try:
+            # Other processes write here too, so nothing is ever taken from a remembered listing.
+            return fsspec.core.url_to_fs(self.address, use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            raise ConfigError(
+                f"Cannot open {self.address}: {error}. s3:// needs `pip install persyn-ray[s3]`, "
+                "gs:// needs persyn-ray[gcs]."
+            ) from error
+
+    @property
+    def _is_object_store(self) -> bool:
+        protocol = self._opened[0].protocol
+        return bool(OBJECT_STORES & {protocol, *protocol})
 
     @property
     def is_local(self) -> bool:
@@ -61,16 +77,17 @@ class Folder:
     def exists(self, name: str = "") -> bool:
         """Whether a file or folder of this name is there now."""
         fs, root = self._opened
-        fs.invalidate_cache()
-        return fs.exists(self.path(name) if name else root)
+        with _explained(self.address):
+            return fs.exists(self.path(name) if name else root)
 
     def names(self, suffix: str = "") -> list[str]:
         """Names directly in this folder, sorted, without temporary files; none if missing."""
         fs, root = self._opened
-        fs.invalidate_cache()
-        if not fs.isdir(root):
-            return []
-        found = (str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(root, detail=False))
+        with _explained(self.address):
+            if not fs.isdir(root):
+                return []
+            entries = fs.ls(root, detail=False)
+        found = (str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries)
         return sorted(
             name for name in found if name.endswith(suffix) and not name.startswith(".tmp-")
         )
@@ -83,19 +100,26 @@ class Folder:
             fs.rm(target, recursive=True)
 
     def write_bytes(self, name: str, data: bytes) -> None:
-        """Write a file under a temporary name, then rename it."""
-        fs, root = self._opened
-        temporary = f"{root.rstrip('/')}/.tmp-{uuid.uuid4().hex}"
+        """Write a file so that its name shows all of it or what was there before."""
         try:
-            fs.makedirs(self.path(name).rsplit("/", 1)[0], exist_ok=True)
-            fs.makedirs(root, exist_ok=True)
-            with fs.open(temporary, "wb") as file:
-                file.write(data)  # pyright: ignore[reportArgumentType]
-            fs.mv(temporary, self.path(name))
+            with _explained(self.address):
+                if self._is_object_store:
+                    self._opened[0].pipe_file(self.path(name), data)
+                else:
+                    self._write_and_rename(name, data)
         except OSError as error:
             raise ConfigError(
                 f"Cannot write to {self.address}: {error}. Set `run` to a writable place."
             ) from error
+
+    def _write_and_rename(self, name: str, data: bytes) -> None:
+        fs, root = self._opened
+        temporary = f"{root.rstrip('/')}/.tmp-{uuid.uuid4().hex}"
+        fs.makedirs(self.path(name).rsplit("/", 1)[0], exist_ok=True)
+        fs.makedirs(root, exist_ok=True)
+        with fs.open(temporary, "wb") as file:
+            file.write(data)  # pyright: ignore[reportArgumentType]
+        fs.mv(temporary, self.path(name))
 
     def write_text(self, name: str, text: str) -> None:
         """Write UTF-8 text; see `write_bytes`."""
@@ -114,8 +138,9 @@ class Folder:
     def read_bytes(self, name: str) -> bytes:
         """A file's content."""
         fs, _ = self._opened
-        with fs.open(self.path(name), "rb") as file:
-            return file.read()  # pyright: ignore[reportReturnType]
+        with _explained(self.address):
+            # In one request: an opened file fails when it is replaced before it is read.
+            return fs.cat_file(self.path(name))  # pyright: ignore[reportReturnType]
 
     def read_text(self, name: str) -> str:
         """A file's content as UTF-8 text."""
@@ -144,7 +169,8 @@ class Folder:
         """Replace this folder by a copy of a local folder."""
         fs, root = self._opened
         self.remove()
-        fs.makedirs(root.rsplit("/", 1)[0], exist_ok=True)
+        if not self._is_object_store:  # there this would make a missing bucket
+            fs.makedirs(root.rsplit("/", 1)[0], exist_ok=True)
         fs.put(f"{source}/", f"{root}/", recursive=True)
 
     def download(self, target: Path) -> Path:
@@ -154,6 +180,22 @@ class Folder:
             return self.local_path
         fs.get(f"{root}/", f"{target}/", recursive=True)
         return target
+
+
+@contextmanager
+def _explained(address: str) -> Iterator[None]:
+    """Turn what an object store's client raises (no credentials, no connection) into a sentence."""
+    try:
+        yield
+    except Exception as error:
+        is_refused = isinstance(error, PermissionError) and "://" in address
+        if not is_refused and not type(error).__module__.startswith(CLIENTS):
+            raise
+        raise ConfigError(
+            f"Cannot use {address}: {error}. Check the address and what its client reads: "
+            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL, or "
+            "GOOGLE_APPLICATION_CREDENTIALS."
+        ) from error
 
 
 def shard_name(index: int) -> str:

@@ -45,12 +45,14 @@ def start(
         # Before Ray Serve is imported, which reads them once.
         for name, value in FAST_INGRESS.items():
             os.environ.setdefault(name, value)
+    import ray
     from ray import serve
 
     from persyn_ray.runtime.serving import bound
     from persyn_ray.runtime.session import connect, describe
 
-    connect(verbose)
+    if not ray.is_initialized():
+        connect(verbose)
     _require_room(settings, describe().cpus, describe().gpus)
     serve.start(
         proxy_location="HeadOnly" if _is_local() else "EveryNode",

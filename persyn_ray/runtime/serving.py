@@ -21,6 +21,7 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from persyn_ray import __version__
 from persyn_ray.endpoint.app import build_app
 from persyn_ray.endpoint.counting import Counts, Family
 from persyn_ray.endpoint.guard import Guard
@@ -31,6 +32,7 @@ from persyn_ray.endpoint.routing import State, new_state
 from persyn_ray.endpoint.source import parse_serving, settings_of
 from persyn_ray.errors import PersynError
 from persyn_ray.models.chat import Message
+from persyn_ray.records import fingerprint
 from persyn_ray.runtime.session import worker_environment
 from persyn_ray.runtime.tally import Tally
 from persyn_ray.serving import Serving
@@ -214,6 +216,10 @@ def bound(address: str, settings: Serving) -> Application:
     )
     router = serve.deployment(RouterReplica).options(
         name="Router",
+        # Deployed again with the same fixed settings, replicas are kept and reconfigured. Serve
+        # gives this to its own configuration files alone.
+        version=fingerprint(fixed | {"package": __version__}),
+        _internal=True,
         user_config=policy,
         max_ongoing_requests=settings.max_ongoing_requests + SPARE_REQUESTS,
         max_queued_requests=settings.max_ongoing_requests,

@@ -83,11 +83,12 @@ def describe() -> Cluster:
 
 
 def check_fits(recipe: Recipe, cluster: Cluster) -> None:
-    """Refuse a recipe with a step that the cluster cannot hold.
+    """Refuse a recipe with a step that the cluster cannot hold, or a run that would be lost.
 
     Raises:
         ConfigError: with what is needed, what there is, and the settings that change it.
     """
+    _check_place(recipe.run)
     resources = recipe.resources
     for name in type(resources).model_fields:
         step: StepResources | TrainResources | bool = getattr(resources, name)
@@ -108,3 +109,13 @@ def check_fits(recipe: Recipe, cluster: Cluster) -> None:
                     f"the cluster has {total:g} (largest node {largest:g}). "
                     f"Lower {key}.{word} or {key}.{unit.lower()}, or use a larger cluster."
                 )
+
+
+def _check_place(run: str) -> None:
+    """A job with `--working-dir` works in a copy that Ray deletes, on one node."""
+    if "/working_dir_files/" in os.getcwd() and "://" not in run and not os.path.isabs(run):
+        raise ConfigError(
+            f"`run` is {run!r}, which lies in the copy of the working folder that Ray made for "
+            "this job and deletes after it. Name a place that all nodes share: run=/shared/NAME "
+            "or run=s3://bucket/NAME; cluster/submit.sh makes a relative one absolute."
+        )

@@ -22,6 +22,7 @@ from persyn_ray.errors import StepError
 from persyn_ray.layout import parts_of, run_of
 from persyn_ray.schemas import LEARNABILITY, QUALITY, RESPONSES
 from persyn_ray.scoring import Judge, Part, Recorded, RewardModel
+from persyn_ray.sections import Student
 from persyn_ray.stages.collect import Collect
 from persyn_ray.stages.judging import UNAVAILABLE
 from persyn_ray.stages.store import existing
@@ -226,6 +227,7 @@ class EvaluateShard:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe, self.run = recipe, run_of(recipe)
         self.stage: Evaluate | None = None
+        self.scratch: TemporaryDirectory[str] | None = None
 
     def __call__(self, unit: Unit) -> Progress:
         shard, student = unit["shard"], unit["student"]
@@ -235,12 +237,20 @@ class EvaluateShard:
         if self.stage is None or self.stage.student != student:
             from persyn_ray.stages.evaluate import Evaluate
 
-            model = self.run.student_model(self.recipe, student)
+            model = self._within_reach(self.run.student_model(self.recipe, student))
             self.stage = Evaluate(student, model, self.recipe.evaluate, check_of(self.recipe))
         problems = self.run.prompts.read_table(shard).slice(0, int(unit["rows"]))
         table = self.stage(problems)
         folder.write_table(shard, table)
         return Progress(table.num_rows, self.stage.num_tokens)
+
+    def _within_reach(self, student: Student) -> Student:
+        """The student with its files on this machine, as long as it is the one at work."""
+        if "://" not in student.name:
+            return student
+        self.scratch = TemporaryDirectory()  # the one before goes with its student
+        folder = Folder(student.name).download(Path(self.scratch.name))
+        return student.model_copy(update={"name": str(folder)})
 
 
 def checks_and_models(recipe: Recipe) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
