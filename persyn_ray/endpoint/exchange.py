@@ -35,8 +35,23 @@ DISCONNECT: Message = {"type": "http.disconnect"}
 class Exchange:
     """A request in progress."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, settings: Serving) -> None:
-        """Read the headers; nothing is received or sent yet."""
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        settings: Serving,
+        seconds: float | None = None,
+        is_named: bool = True,
+    ) -> None:
+        """Read the headers; nothing is received or sent yet.
+
+        Args:
+            seconds: Until an answer has to begin, by default serving.request_timeout_s.
+            is_named: Whether the answer gets `x-request-id` here; Ray Serve adds it by itself.
+        """
+        self._seconds = settings.request_timeout_s if seconds is None else seconds
+        self._is_named = is_named
         self.method: str = scope["method"]
         self._given: list[Header] = [(k.lower(), v) for k, v in scope.get("headers") or ()]
         self.request_id = self._request_id()
@@ -57,7 +72,7 @@ class Exchange:
     async def run(self, app: ASGIApp, scope: Scope) -> None:
         """Let the app answer; it has ended, one way or another, when this returns."""
         loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(self._settings.request_timeout_s, self._stop, "late")
+        self._deadline = loop.call_later(self._seconds, self._stop, "late")
         pump = asyncio.create_task(self._pump())
         work = asyncio.create_task(self._work(app, scope))
         try:
@@ -179,7 +194,7 @@ class Exchange:
         """A connection whose answer has begun is ended by the server when this returns."""
         if self.status is not None or end == "gone":
             return
-        await self.refuse(too_large(self._settings) if end == "large" else _late(self._settings))
+        await self.refuse(too_large(self._settings) if end == "large" else _late(self._seconds))
 
     async def _linger(self) -> None:
         with suppress(TimeoutError):
@@ -197,10 +212,11 @@ class Exchange:
     def _marked(self, headers: Iterable[Header]) -> list[Header]:
         """Headers with those that every answer has, and without any that open it to other sites."""
         ours = {
-            b"x-request-id": self.request_id.encode(),
             b"x-content-type-options": b"nosniff",
             b"cache-control": b"no-store",
         }
+        if self._is_named:
+            ours[b"x-request-id"] = self.request_id.encode()
         kept = [
             (key, value)
             for key, value in headers
@@ -216,9 +232,9 @@ def too_large(settings: Serving) -> Refusal:
     )
 
 
-def _late(settings: Serving) -> Refusal:
+def _late(seconds: float) -> Refusal:
     return Refusal(
         504,
-        "The request did not arrive, or its answer did not begin, within "
-        f"serving.request_timeout_s, {settings.request_timeout_s:g} s.",
+        f"The request did not arrive, or its answer did not begin, within {seconds:g} s "
+        "(serving.request_timeout_s; serving.chat_timeout_s for chats).",
     )

@@ -20,7 +20,8 @@ from persyn_ray.serving import Serving
 logger = logging.getLogger(__name__)
 
 OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs", "/docs/oauth2-redirect"})
-POSTED = frozenset({"/v1/route", "/v1/chat/completions"})
+CHAT = "/v1/chat/completions"
+POSTED = frozenset({"/v1/route", CHAT})
 DOCUMENTATION = "/docs/static/"  # what the page /docs loads, below the app's root
 KNOWN = OPEN | POSTED | {"/v1/models", "/v1/status", "/metrics"}
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -41,10 +42,18 @@ class Guard:
     in the request's state."""
 
     def __init__(
-        self, app: ASGIApp, settings: Serving, keys: Keys, rates: Rates, counts: Counts
+        self,
+        app: ASGIApp,
+        settings: Serving,
+        keys: Keys,
+        rates: Rates,
+        counts: Counts,
+        names_answers: bool = True,
     ) -> None:
+        """`names_answers`: whether answers get `x-request-id` here; Ray Serve adds it by itself."""
         self._app, self._settings = app, settings
         self._keys, self._rates, self._counts = keys, rates, counts
+        self._names_answers = names_answers
         self._num_ongoing = 0
 
     @property
@@ -64,7 +73,9 @@ class Guard:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         path = known_path(scope)
-        exchange = Exchange(scope, receive, send, self._settings)
+        exchange = Exchange(
+            scope, receive, send, self._settings, self._seconds(path), self._names_answers
+        )
         owner = None
         try:
             is_open = (path in OPEN or path == DOCUMENTATION) and exchange.method in ("GET", "HEAD")
@@ -80,6 +91,10 @@ class Guard:
             await exchange.refuse(refusal)
         finally:
             self._report(exchange, path, owner, time.perf_counter() - began)
+
+    def _seconds(self, path: str) -> float:
+        settings = self._settings
+        return settings.chat_timeout_s if path == CHAT else settings.request_timeout_s
 
     async def _run(self, scope: Scope, exchange: Exchange, is_counted: bool) -> None:
         self._num_ongoing += is_counted

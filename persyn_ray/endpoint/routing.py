@@ -1,6 +1,8 @@
 """From a request's prompts to routes: read, wait for the router or not, choose, count."""
 
 import asyncio
+import json
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from persyn_ray.endpoint.refusal import Refusal
 from persyn_ray.errors import ConfigError
 from persyn_ray.models.chat import Message
 from persyn_ray.serving import Serving, Upstream
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,8 @@ async def find_routes(
     policy = state.policy
     candidates_M = policy.candidates(wish, among)
     policy.scores(np.zeros((0, len(policy.teachers))), wish)  # unknown prices, before any work
+    if settings.log_prompts:
+        logger.info("prompts: %s", json.dumps(conversations))
     rows = await service.read(state.model, conversations)
     scores = await _scores_in_time(service, state.model, rows)
     if isinstance(scores, str):

@@ -77,12 +77,14 @@ class RouterReplica:
         self._scorer = ThreadPoolExecutor(1, "scorer")  # and passes stand in line
         self._began: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        _log_with_serve()
         torch.set_num_threads(max(1, int(self.settings.cpus)))
         self._batched.set_max_batch_size(self.settings.tokens_per_batch)  # pyright: ignore
         self._batched.set_batch_wait_timeout_s(self.settings.batch_wait_s)  # pyright: ignore
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        return Guard(build_app(self), self.settings, self.keys, self.rates, self.counts)
+        app = build_app(self)
+        return Guard(app, self.settings, self.keys, self.rates, self.counts, names_answers=False)
 
     async def reconfigure(self, policy: dict[str, Any]) -> None:
         """Take another router or other settings of `POLICY`.
@@ -191,6 +193,13 @@ class RouterReplica:
 
 WARMING: list[list[Message]] = [[{"role": "user", "content": "Warm up."}]]
 HUNG_SECONDS = 300.0
+
+
+def _log_with_serve() -> None:
+    """The endpoint's lines into Serve's log of the replica."""
+    ours = logging.getLogger("persyn_ray.endpoint")
+    ours.handlers = logging.getLogger("ray.serve").handlers
+    ours.setLevel(logging.INFO)
 
 
 def application(args: dict[str, Any]) -> Application:

@@ -94,7 +94,7 @@ def test_an_answer_that_does_not_begin_in_time_is_a_504_and_the_app_is_stopped(
         assert server.status == 504
         problem = json.loads(server.content)["error"]
         assert problem["code"] == 504
-        assert "serving.request_timeout_s, 30 s" in problem["message"]
+        assert "30 s (serving.request_timeout_s" in problem["message"]
         assert (counts.statuses, guard.num_ongoing, stopped) == ([504], 0, [TIMEOUT])
 
     stopped: list[float] = []
