@@ -134,3 +134,17 @@ def test_an_interrupted_command_says_how_to_go_on(capsys: pytest.CaptureFixture[
         guarded(partial(interrupted, []))
     assert ended.value.code == 130
     assert "goes on where this one stopped" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_key_is_let_in_by_its_second_line() -> None:
+    from persyn_ray.endpoint.keys import Keys
+    from persyn_ray.serving import Serving
+
+    key, line = CliRunner().invoke(app, ["key", "anna"]).stdout.splitlines()[:2]
+    settings = Serving()  # pyright: ignore[reportCallIssue]
+    assert Keys.of(settings, {"PERSYN_API_KEYS": line}).owner(key) == "anna"
+
+
+def test_nothing_is_served_without_a_router(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no router"):
+        persyn("serve", tmp_path)
