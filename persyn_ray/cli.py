@@ -225,7 +225,10 @@ def serve(
     settings: Annotated[
         Path | None, typer.Option(help="YAML file with settings of `serving`.")
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address to listen on; 127.0.0.1 here, 0.0.0.0 (all) on a cluster."),
+    ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     plain_proxy: Annotated[
         bool, typer.Option(help="Ray Serve's own proxy in place of HAProxy.")
@@ -234,13 +237,14 @@ def serve(
 ) -> None:
     """Serve a run's router: who should answer this prompt? With a page to try it."""
     from persyn_ray.endpoint.source import read_settings, settings_of, with_a_key
-    from persyn_ray.runtime.endpoint import Address, start, wait
+    from persyn_ray.runtime.endpoint import Address, is_local, start, wait
 
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING)
     given = read_settings(settings) if settings is not None else {}
     router, chosen = settings_of(source, given, tuple(overrides or ()))
-    chosen, key = with_a_key(chosen)
-    address = Address(host, port)
+    # A cluster's replicas have keys of their own environment, and keep those they have.
+    chosen, key = with_a_key(chosen) if is_local() else (chosen, None)
+    address = Address(host or ("127.0.0.1" if is_local() else "0.0.0.0"), port)
     start(router, chosen, address, plain_proxy, verbose)
     console.print(f"\nRouter {router}\nserves at [link={address.url}]{address.url}[/link]")
     if key is not None:

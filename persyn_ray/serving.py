@@ -10,6 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from persyn_ray.sections import Section
 from persyn_ray.teachers import OpenAIEngine
 
+Owner = Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,64}$")]
+Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -23,7 +25,7 @@ class Serving(Section):
     """The router's endpoint on Ray Serve."""
 
     # Who may ask, and how much
-    keys: dict[str, Digest] = Field(default={})
+    keys: dict[Owner, Digest] = Field(default={})
     """SHA-256 of each API key, by its owner's name; `persyn key NAME` makes both."""
     keys_env: str = "PERSYN_API_KEYS"
     """Environment variable of the replicas with further ones, as `NAME:SHA256,NAME:SHA256`."""
@@ -38,8 +40,8 @@ class Serving(Section):
     max_prompts: int = Field(default=1024, ge=1)
     """Prompts of one request (422)."""
     max_prompt_tokens: int = Field(default=8192, ge=1)
-    """Of one prompt, counted by the router's tokenizer (422). The router itself reads the last
-    `router.max_length` of them."""
+    """Of one prompt, counted by the router's tokenizer, and no more than 16 characters for each
+    (422). The router itself reads the last `router.max_length` tokens."""
     request_timeout_s: float = Field(default=30.0, gt=0)
     """Until a response begins (504)."""
     chat_timeout_s: float = Field(default=600.0, gt=0)
@@ -50,14 +52,16 @@ class Serving(Section):
     # Load
     max_ongoing_requests: int = Field(default=256, ge=1)
     """Requests that a replica works on at once; others get 429 with Retry-After."""
-    max_waiting_tokens: int = Field(default=2**20, ge=1)
-    """Prompt tokens that wait for the router in a replica; more get 429 with Retry-After."""
+    max_waiting_tokens: int = Field(default=2**18, ge=1)
+    """Prompt tokens (four characters each) that wait in a replica to be read and answered; more
+    get 429 with Retry-After. A single request may be larger."""
     tokens_per_batch: int = Field(default=16384, ge=1)
     """Prompt tokens in one pass of the router."""
     batch_wait_s: float = Field(default=0.002, ge=0)
-    """How long a pass waits for company while the router is idle."""
+    """How long a pass waits for company while the router is idle. What comes while it works makes
+    up the next pass."""
     answer_within_s: float | None = Field(default=5.0, gt=0)
-    """The router's time for an answer; then a teacher is drawn by the prior shares, and the
+    """The router's time to read and answer; then a teacher is drawn by the prior shares, and the
     answer says so. Null waits for the router."""
     min_replicas: int = Field(default=1, ge=0)
     max_replicas: int = Field(default=1, ge=1)
@@ -71,10 +75,10 @@ class Serving(Section):
     # Whom to choose
     masked: tuple[str, ...] = ()
     """Teachers that get no prompt; those retired in the recipe come on top."""
-    prices: dict[str, Annotated[float, Field(ge=0)]] = Field(default={})
+    prices: dict[str, Number] = Field(default={})
     """Dollars per million response tokens, for requests with a `price_weight`; the recipe's
     `price.response` by default."""
-    prior: dict[str, Annotated[float, Field(ge=0)]] = Field(default={})
+    prior: dict[str, Number] = Field(default={})
     """Shares of the teachers when the router cannot answer; by default those that the router
     gave the parallel set."""
     upstreams: dict[str, Upstream] = Field(default={})

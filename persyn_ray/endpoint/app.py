@@ -1,5 +1,6 @@
 """The endpoint's addresses: a FastAPI application over a `Service`. The guard stands before it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -24,7 +25,7 @@ from persyn_ray.endpoint.messages import (
     conversation,
 )
 from persyn_ray.endpoint.refusal import TYPES, Refusal, error_body
-from persyn_ray.endpoint.routing import Service, find_routes, ready
+from persyn_ray.endpoint.routing import AT_ONCE, Service, find_routes, ready
 
 MODEL = "persyn"
 PAGE_POLICY = (
@@ -74,12 +75,12 @@ def _add_open(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz", tags=["state"], responses={503: REFUSALS[503]})
     async def readyz() -> JSONResponse:
-        """Whether a router is loaded; `error` says why a later change was not taken."""
+        """Whether a router is loaded, and whether a later change was refused."""
         state = service.state
         body = {
             "status": "loading" if state is None else "ready",
             "router": None if state is None else state.model.version,
-            "error": service.problem,
+            "error": service.problem and "A change was refused; /v1/status says why.",
         }
         return JSONResponse(body, 503 if state is None else 200)
 
@@ -88,6 +89,9 @@ def _add_routing(app: FastAPI, service: Service) -> None:
     @app.post("/v1/route", response_model=RouteAnswer, responses=REFUSALS, tags=["routing"])
     async def route(body: RouteRequest) -> Response:
         """Teachers for one prompt or many."""
+        if body.num_prompts > service.settings.max_prompts:
+            limit = service.settings.max_prompts
+            raise Refusal(422, f"{body.num_prompts} prompts; serving.max_prompts is {limit}.")
         state, candidates, routes = await find_routes(service, body.conversations, body)
         answer = RouteAnswer.model_construct(
             router=RouterName(version=state.model.version, loss=state.model.loss),
@@ -96,7 +100,11 @@ def _add_routing(app: FastAPI, service: Service) -> None:
             routes=routes,
         )
         headers = _told(state.model.version, routes[0])
-        return Response(answer.model_dump_json(), media_type="application/json", headers=headers)
+        # A thousand routes take longer to write than the loop should be away.
+        is_small = len(routes) <= AT_ONCE
+        write = answer.model_dump_json
+        text = write() if is_small else await asyncio.to_thread(write)
+        return Response(text, media_type="application/json", headers=headers)
 
     @app.get("/v1/status", response_model=Status, responses=REFUSALS, tags=["state"])
     async def status() -> Status:
@@ -113,6 +121,7 @@ def _add_routing(app: FastAPI, service: Service) -> None:
             shares={name: num / total for name, num in routed.items()} if total else {},
             num_routed=total,
             replicas=num_replicas,
+            problem=service.problem,
         )
 
     @app.get("/metrics", tags=["state"], responses=REFUSALS)
@@ -160,7 +169,7 @@ def _told(version: str, route: Route) -> dict[str, str]:
 
 
 def _add_handlers(app: FastAPI) -> None:
-    """All refusals in one form; none of them repeats what was sent."""
+    """All refusals in one form; none of them repeats a prompt."""
 
     @app.exception_handler(Refusal)
     async def refuse(_: Request, error: Refusal) -> JSONResponse:
@@ -180,6 +189,9 @@ def _add_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def explain(_: Request, error: RequestValidationError) -> JSONResponse:
         faults = error.errors()
+        if any(f["type"] == "model_attributes_type" and f["loc"] == ("body",) for f in faults):
+            text = "The body has to be a JSON object, sent with Content-Type: application/json."
+            return JSONResponse(error_body(422, text), 422)
         status = 400 if any(fault["type"] == "json_invalid" for fault in faults) else 422
         lines = [
             ".".join(str(part) for part in fault["loc"] if part != "body") + f": {fault['msg']}"

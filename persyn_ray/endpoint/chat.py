@@ -5,12 +5,13 @@ key that the teacher refuses is our mistake (502), and its breakdown is not ours
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
-from starlette.background import BackgroundTask
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from persyn_ray.endpoint.refusal import Refusal
 from persyn_ray.endpoint.routing import Service
@@ -18,9 +19,31 @@ from persyn_ray.engines.openai_account import Account
 from persyn_ray.errors import ConfigError
 from persyn_ray.serving import Upstream
 
+logger = logging.getLogger(__name__)
+
 CONNECT_SECONDS = 5.0
-PASSED = ("content-type", "retry-after", "x-request-id")
+PASSED = ("content-type", "retry-after")
 """Headers of the teacher's answer that go on to the client."""
+
+
+SPEAKS_TO_CLIENT = {400, 413, 422, 429, 503, 504}
+"""What a teacher may say about a client's request; all else is between it and us."""
+
+
+class Relay(StreamingResponse):
+    """A teacher's answer as it comes. It breaks off where the teacher does: half an answer must not
+    look whole; and the teacher is let go of whatever becomes of the client.
+    """
+
+    def __init__(self, reply: httpx.Response, headers: Mapping[str, str]) -> None:
+        super().__init__(reply.aiter_bytes(), reply.status_code, headers)
+        self.reply = reply
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self.reply.aclose()
 
 
 class Forwarder:
@@ -58,26 +81,20 @@ class Forwarder:
         )
         try:
             reply = await self._connected().send(account.sign(request), stream=True)
-        except ConfigError as error:
-            raise Refusal(502, f"Teacher {teacher!r} cannot be asked: {error}") from error
+        except ConfigError as error:  # names files and variables, which are not the client's
+            logger.error("%s", error)
+            raise Refusal(
+                502, f"Teacher {teacher!r} cannot be asked: its key is missing."
+            ) from error
         except httpx.TimeoutException as error:
             raise Refusal(504, f"Teacher {teacher!r} did not answer in time.") from error
         except httpx.HTTPError as error:
             raise Refusal(502, f"Teacher {teacher!r} is out of reach.") from error
-        if reply.status_code in (401, 403) or reply.status_code == 500:
+        if not (reply.is_success or reply.status_code in SPEAKS_TO_CLIENT):
             await reply.aclose()
-            raise Refusal(
-                502,
-                f"Teacher {teacher!r} answered with {reply.status_code}; see serving.upstreams.",
-            )
+            raise Refusal(502, f"Teacher {teacher!r} answered with {reply.status_code}.")
         passed = {name: reply.headers[name] for name in PASSED if name in reply.headers}
-        return StreamingResponse(
-            # Breaks off where the teacher does: half an answer must not look whole.
-            reply.aiter_bytes(),
-            reply.status_code,
-            passed | dict(headers),
-            background=BackgroundTask(reply.aclose),
-        )
+        return Relay(reply, passed | dict(headers))
 
     def _connected(self) -> httpx.AsyncClient:
         if self._client is None:  # in the loop that will use it

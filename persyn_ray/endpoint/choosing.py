@@ -10,6 +10,7 @@ prompt gets the same teacher again, from any replica.
 Axes: P prompts, M teachers, in pool order.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -21,6 +22,7 @@ from persyn_ray.endpoint.messages import Route, Wish
 from persyn_ray.endpoint.refusal import Refusal
 from persyn_ray.method.allocation import draws, tie_breaks
 from persyn_ray.method.arrays import Booleans, Floats
+from persyn_ray.models.chat import Message
 
 SEED = 0  # ties and fallbacks are drawn by it; nothing is gained by another one
 
@@ -71,7 +73,8 @@ class Policy:
         """
         if not wish.price_weight:
             return logits_PM
-        unknown = [n for n in self.teachers if n not in self.prices and n not in self.masked]
+        left_out = self.masked | set(wish.excluded)
+        unknown = [n for n in self.teachers if n not in self.prices and n not in left_out]
         if unknown:
             raise Refusal(
                 422,
@@ -91,10 +94,10 @@ class Policy:
         return shares_M / shares_M.sum()
 
 
-def keys(rows: Sequence[Sequence[int]]) -> list[str]:
-    """A name for each prompt, by its token ids alone."""
+def keys(conversations: Sequence[Sequence[Message]]) -> list[str]:
+    """A name for each prompt, by what is said in it."""
     return [
-        blake2b(np.asarray(row, np.int64).tobytes(), digest_size=12).hexdigest() for row in rows
+        blake2b(json.dumps(turns).encode(), digest_size=12).hexdigest() for turns in conversations
     ]
 
 

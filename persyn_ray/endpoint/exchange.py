@@ -52,6 +52,7 @@ class Exchange:
         """
         self._seconds = settings.request_timeout_s if seconds is None else seconds
         self._is_named = is_named
+        self.lingers = True  # over the rest of a refused body; strangers are not waited for
         self.method: str = scope["method"]
         self._given: list[Header] = [(k.lower(), v) for k, v in scope.get("headers") or ()]
         self.request_id = self._request_id()
@@ -102,8 +103,8 @@ class Exchange:
         body = {"type": "http.response.body", "body": b"" if self.method == "HEAD" else content}
         try:
             await self._server_send({**start, "headers": self._marked(headers)})
-            await self._server_send({**body, "more_body": is_cut})
-            if is_cut:
+            await self._server_send({**body, "more_body": is_cut and self.lingers})
+            if is_cut and self.lingers:
                 await self._linger()
                 await self._server_send({**body, "body": b"", "more_body": False})
         except Exception as error:

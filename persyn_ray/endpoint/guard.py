@@ -52,7 +52,8 @@ class Guard:
     ) -> None:
         """`names_answers`: whether answers get `x-request-id` here; Ray Serve adds it by itself."""
         self._app, self._settings = app, settings
-        self._keys, self._rates, self._counts = keys, rates, counts
+        self.keys = keys  # may be replaced
+        self._rates, self._counts = rates, counts
         self._names_answers = names_answers
         self._num_ongoing = 0
 
@@ -83,6 +84,7 @@ class Guard:
             if not is_open:
                 owner = self._owner(exchange)
                 self._admit(owner)
+            exchange.lingers = owner is not None
             self._admit_length(exchange)
             state = {**(scope.get("state") or {}), "owner": owner}
             state["request_id"] = exchange.request_id
@@ -111,7 +113,7 @@ class Guard:
                 given.add(key.strip())
         given.discard(b"")
         key = given.pop().decode("latin-1") if len(given) == 1 else ""
-        owner = self._keys.owner(key)
+        owner = self.keys.owner(key)
         if owner is None:
             problem = "Different keys came" if given else "No key came" if not key else "Wrong key"
             raise Refusal(

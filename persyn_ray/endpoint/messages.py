@@ -13,10 +13,29 @@ READ_AS = {"system": "system", "developer": "system", "user": "user", "assistant
 Name = Annotated[str, Field(max_length=256)]
 
 
+Names = Annotated[list[Name], Field(max_length=1024, fail_fast=True)]
+# A list ends at its first fault: a hundred thousand of them would take the replica minutes to tell.
+
+
+def _closed(schema: dict[str, Any]) -> None:
+    schema["additionalProperties"] = False
+
+
 class Strict(BaseModel):
     """Strict about its keys, so that a typing error is seen."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra=_closed)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, given: Any) -> Any:
+        """As `extra="forbid"`, without a complaint for each of very many keys."""
+        if isinstance(given, dict):
+            unknown = [key for key in given if key not in cls.model_fields]
+            if unknown:
+                shown = ", ".join(repr(str(key)[:40]) for key in unknown[:5])
+                raise ValueError(f"unknown fields: {shown}; known are {sorted(cls.model_fields)}")
+        return given
 
 
 class Part(BaseModel):
@@ -30,7 +49,7 @@ class Turn(BaseModel):
     """One message of a conversation, in OpenAI's form; what else it holds is not read."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[Part] | None = None
+    content: str | Annotated[list[Part], Field(fail_fast=True)] | None = None
 
     @property
     def text(self) -> str:
@@ -40,15 +59,15 @@ class Turn(BaseModel):
         return "\n".join(part.text for part in self.content or [] if part.text)
 
 
-Conversation = Annotated[list[Turn], Field(min_length=1, max_length=1024)]
+Conversation = Annotated[list[Turn], Field(min_length=1, max_length=1024, fail_fast=True)]
 
 
 class Wish(Strict):
     """What a request may say about the choice."""
 
-    allowed: list[Name] | None = Field(default=None, max_length=1024)
+    allowed: Names | None = None
     """Only these teachers may be chosen."""
-    excluded: list[Name] = Field(default=[], max_length=1024)
+    excluded: Names = []
     """These may not."""
     price_weight: float = Field(default=0.0, ge=0, le=1e9, allow_inf_nan=False)
     """Logits that a dollar per million response tokens takes off a teacher's score."""
@@ -59,7 +78,7 @@ class RouteRequest(Wish):
 
     prompt: str | None = None
     messages: Conversation | None = None
-    prompts: Annotated[list[str | Conversation], Field(min_length=1)] | None = None
+    prompts: Annotated[list[str | Conversation], Field(min_length=1, fail_fast=True)] | None = None
 
     @model_validator(mode="after")
     def _one_of_three(self) -> Self:
@@ -69,6 +88,11 @@ class RouteRequest(Wish):
                 f"give exactly one of prompt, messages and prompts (given: {given or 'none'})"
             )
         return self
+
+    @property
+    def num_prompts(self) -> int:
+        """How many prompts there are."""
+        return 1 if self.prompts is None else len(self.prompts)
 
     @property
     def conversations(self) -> list[list[Message]]:
@@ -160,3 +184,5 @@ class Status(BaseModel):
     """Of the prompts since the start; empty before the first."""
     num_routed: int
     replicas: int
+    problem: str | None
+    """Why the latest change of the settings was not taken by this replica; the old ones hold."""

@@ -32,6 +32,7 @@ from persyn_ray.stages.route import NOVELTY_FILE
 from persyn_ray.storage import Folder
 
 Rows = Sequence[Sequence[int]]
+CHARACTERS_PER_TOKEN = 16
 ENDLESS = 2**31
 """More tokens than any prompt has."""
 
@@ -85,21 +86,24 @@ class RouterModel:
             "tells_novelty": self.novelty is not None
         }
 
-    def read(self, conversations: Sequence[Sequence[Message]], max_tokens: int) -> Rows:
-        """Token ids of each prompt, as the router reads it.
+    def read(
+        self, conversations: Sequence[Sequence[Message]], max_tokens: int, first: int = 0
+    ) -> Rows:
+        """Token ids of each prompt, as the router reads it; `first` is the first one's number.
 
         Raises:
             Refusal: 422 for a prompt that is longer than max_tokens, or that the router cannot
                 read.
         """
+        _require_short(conversations, max_tokens, first)
         try:
             rows = encode_router_prompts(self._wide, conversations, ENDLESS)
             for number, row in enumerate(rows):
                 if len(row) > max_tokens:
                     raise Refusal(
                         422,
-                        f"Prompt {number} has {len(row)} tokens; serving.max_prompt_tokens is "
-                        f"{max_tokens}.",
+                        f"Prompt {first + number} has {len(row)} tokens; "
+                        f"serving.max_prompt_tokens is {max_tokens}.",
                     )
             limit = min(self.max_length, self.tokenizer.model_max_length)
             long = [number for number, row in enumerate(rows) if len(row) > limit]
@@ -125,6 +129,31 @@ class RouterModel:
             is_novel_P = distance_P > self.novelty.threshold
             distances = list(zip(distance_P.tolist(), is_novel_P.tolist(), strict=True))
         return Scores(finite_logits(logits_PM, self.router.dtype), distances)
+
+
+def teachers_of(address: str) -> tuple[str, ...]:
+    """A router's teachers, without loading it."""
+    return tuple(Folder.absolute(address).read_json("config.json")["teachers"])
+
+
+def content_of(address: str) -> str:
+    """Changes when a router is fitted again in the same place; reads only what is small."""
+    folder = Folder.absolute(address)
+    names = [name for name in ("config.json", "fit.json") if folder.exists(name)]
+    return hashlib.sha256(b"".join(folder.read_bytes(name) for name in names)).hexdigest()[:12]
+
+
+def _require_short(conversations: Sequence[Sequence[Message]], max_tokens: int, first: int) -> None:
+    """Refuse by characters what would take long to count in tokens."""
+    limit = CHARACTERS_PER_TOKEN * max_tokens
+    for number, turns in enumerate(conversations, first):
+        size = sum(len(turn["content"]) for turn in turns)
+        if size > limit or len(turns) > max_tokens:
+            raise Refusal(
+                422,
+                f"Prompt {number} has {size} characters; serving.max_prompt_tokens is "
+                f"{max_tokens}, of at most {CHARACTERS_PER_TOKEN} characters each.",
+            )
 
 
 def _local(address: str, scratch: Path) -> Path:

@@ -15,11 +15,16 @@ from persyn_ray.endpoint.counting import Counts, Family
 from persyn_ray.endpoint.messages import Route, Wish
 from persyn_ray.endpoint.model import RouterModel, Rows, Scores
 from persyn_ray.endpoint.refusal import Refusal
+from persyn_ray.engines.openai_account import Account
 from persyn_ray.errors import ConfigError
 from persyn_ray.models.chat import Message
 from persyn_ray.serving import Serving, Upstream
 
 logger = logging.getLogger(__name__)
+
+AT_ONCE = 64
+"""Prompts that are read or decided on in one go: milliseconds."""
+CHARACTERS_PER_TOKEN = 4  # for what waits and is not read yet
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,9 @@ class Service(Protocol):
     waiting_tokens: int
     """Of prompts that the router has not answered yet."""
 
-    async def read(self, model: RouterModel, conversations: Sequence[list[Message]]) -> Rows:
+    async def read(
+        self, model: RouterModel, conversations: Sequence[list[Message]], first: int
+    ) -> Rows:
         """`RouterModel.read`, off the event loop."""
         ...
 
@@ -55,7 +62,11 @@ class Service(Protocol):
         ...
 
     async def everywhere(self) -> tuple[list[Family], int]:
-        """Counters of all replicas together, and how many replicas count."""
+        """Counters of all replicas together, and how many replicas count.
+
+        Raises:
+            Refusal: 503 while they cannot be had.
+        """
         ...
 
 
@@ -63,20 +74,30 @@ def new_state(model: RouterModel, settings: Serving) -> State:
     """A router with the settings about its teachers.
 
     Raises:
-        ConfigError: a setting names a teacher that the router does not know, or masks all.
+        ConfigError: see `require_teachers`.
     """
-    for field in ("masked", "prices", "prior", "upstreams"):
-        for name in getattr(settings, field):
-            if name not in model.teachers:
-                raise ConfigError(
-                    f"serving.{field} names {name!r}; the router's teachers are "
-                    f"{list(model.teachers)}."
-                )
-    if set(settings.masked) == set(model.teachers):
-        raise ConfigError("serving.masked leaves no teacher.")
+    require_teachers(settings, model.teachers)
     prior = settings.prior or model.prior
     policy = Policy(model.teachers, frozenset(settings.masked), settings.prices, prior)
     return State(model, policy, settings.upstreams)
+
+
+def require_teachers(settings: Serving, teachers: Sequence[str]) -> None:
+    """Refuse settings that do not fit a router.
+
+    Raises:
+        ConfigError: one names a teacher that the router does not know, masks all, or is no address.
+    """
+    for field in ("masked", "prices", "prior", "upstreams"):
+        for name in getattr(settings, field):
+            if name not in teachers:
+                raise ConfigError(
+                    f"serving.{field} names {name!r}; the router's teachers are {list(teachers)}."
+                )
+    if set(settings.masked) == set(teachers):
+        raise ConfigError("serving.masked leaves no teacher.")
+    for name, upstream in settings.upstreams.items():
+        Account(name, upstream)  # raises where an address is none
 
 
 def ready(service: Service) -> State:
@@ -102,24 +123,25 @@ async def find_routes(
         Refusal: 422 for a request that cannot be met, 429 when too much is waiting, 503.
     """
     state, settings = ready(service), service.settings
-    if len(conversations) > settings.max_prompts:
-        raise Refusal(
-            422, f"{len(conversations)} prompts; serving.max_prompts is {settings.max_prompts}."
-        )
     policy = state.policy
     candidates_M = policy.candidates(wish, among)
     policy.scores(np.zeros((0, len(policy.teachers))), wish)  # unknown prices, before any work
     if settings.log_prompts:
         logger.info("prompts: %s", json.dumps(conversations))
-    rows = await service.read(state.model, conversations)
-    scores = await _scores_in_time(service, state.model, rows)
-    if isinstance(scores, str):
-        routes = fall_back(policy, keys(rows), candidates_M, scores)
-        service.counts.fallback(scores, len(routes))
-    else:
+    scores = await _scores_in_time(service, state.model, conversations)
+
+    def decide() -> list[Route]:
+        names = keys(conversations)
+        if isinstance(scores, str):
+            return fall_back(policy, names, candidates_M, scores)
         scores_PM = policy.scores(scores.logits_PM, wish)
         is_ranked = state.model.loss != "regression"
-        routes = choose(policy, keys(rows), scores_PM, candidates_M, scores.distances, is_ranked)
+        return choose(policy, names, scores_PM, candidates_M, scores.distances, is_ranked)
+
+    is_small = len(conversations) <= AT_ONCE
+    routes = decide() if is_small else await asyncio.to_thread(decide)
+    if isinstance(scores, str):
+        service.counts.fallback(scores, len(routes))
     for teacher, num in Counter(route.teacher for route in routes).items():
         service.counts.routed(teacher, num)
     names = [name for name, able in zip(policy.teachers, candidates_M, strict=True) if able]
@@ -127,21 +149,22 @@ async def find_routes(
 
 
 async def _scores_in_time(
-    service: Service, model: RouterModel, rows: Rows
+    service: Service, model: RouterModel, conversations: Sequence[list[Message]]
 ) -> Scores | Literal["late", "failed"]:
     """The router's answer, or why there is none."""
-    num_tokens = sum(map(len, rows))
+    num_tokens = _estimate(conversations)
     waiting, limit = service.waiting_tokens, service.settings.max_waiting_tokens
     if waiting and waiting + num_tokens > limit:
         raise Refusal(
             429,
-            f"{waiting} prompt tokens are waiting for the router; serving.max_waiting_tokens is "
-            f"{limit}.",
+            f"About {waiting} prompt tokens are waiting for the router; "
+            f"serving.max_waiting_tokens is {limit}.",
             {"Retry-After": "1"},
         )
     service.waiting_tokens += num_tokens
     try:
         async with asyncio.timeout(service.settings.answer_within_s):
+            rows = await _read(service, model, conversations)
             parts = [
                 service.score(model, rows[start:stop])
                 for start, stop in spans(rows, service.settings.tokens_per_batch)
@@ -153,6 +176,21 @@ async def _scores_in_time(
         service.waiting_tokens -= num_tokens
     known = [part for part in scores if part is not None]
     return _joined(known) if len(known) == len(scores) else "failed"
+
+
+def _estimate(conversations: Sequence[list[Message]]) -> int:
+    characters = sum(len(turn["content"]) for turns in conversations for turn in turns)
+    return characters // CHARACTERS_PER_TOKEN + len(conversations)
+
+
+async def _read(
+    service: Service, model: RouterModel, conversations: Sequence[list[Message]]
+) -> Rows:
+    """Read some prompts at a time: others come in between, and an end of patience ends it."""
+    rows: list[Sequence[int]] = []
+    for start in range(0, len(conversations), AT_ONCE):
+        rows += await service.read(model, conversations[start : start + AT_ONCE], start)
+    return rows
 
 
 def spans(rows: Rows, tokens: int) -> Iterator[tuple[int, int]]:

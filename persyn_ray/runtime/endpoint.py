@@ -4,10 +4,14 @@ import os
 import threading
 from dataclasses import dataclass
 
-from persyn_ray.errors import ConfigError
+from persyn_ray.errors import ConfigError, StepError
 from persyn_ray.serving import Serving
 
 APPLICATION = "persyn"
+INGRESS = {
+    # Keeps headers that Serve cannot read away from it.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "persyn_ray.runtime.ingress:middlewares",
+}
 FAST_INGRESS = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 
 
@@ -39,12 +43,12 @@ def start(
     decides about the ingress.
 
     Raises:
-        ConfigError: the cluster cannot hold the replicas.
+        ConfigError: the cluster cannot hold the replicas, or a setting does not fit the router.
+        StepError: no replica could be started.
     """
-    if not plain_proxy:
-        # Before Ray Serve is imported, which reads them once.
-        for name, value in FAST_INGRESS.items():
-            os.environ.setdefault(name, value)
+    # Before Ray Serve is imported, which reads them once.
+    for name, value in (INGRESS | ({} if plain_proxy else FAST_INGRESS)).items():
+        os.environ.setdefault(name, value)
     import ray
     from ray import serve
 
@@ -54,20 +58,25 @@ def start(
     if not ray.is_initialized():
         connect(verbose)
     _require_room(settings, describe().cpus, describe().gpus)
+    application = bound(router, settings)
     serve.start(
-        proxy_location="HeadOnly" if _is_local() else "EveryNode",
+        proxy_location="HeadOnly" if is_local() else "EveryNode",
         http_options={"host": address.host, "port": address.port},
     )
-    serve.run(bound(router, settings), name=APPLICATION, route_prefix="/")
+    try:
+        serve.run(application, name=APPLICATION, route_prefix="/")
+    except RuntimeError as error:
+        raise StepError(f"The endpoint did not start: {error}") from error
 
 
-def wait(is_local: bool | None = None) -> None:
+def wait() -> None:
     """Stay until Ctrl-C, where the endpoint would end with this process."""
-    if _is_local() if is_local is None else is_local:
+    if is_local():
         threading.Event().wait()
 
 
-def _is_local() -> bool:
+def is_local() -> bool:
+    """Whether Ray is started here, and not a cluster's."""
     return not os.environ.get("RAY_ADDRESS")
 
 

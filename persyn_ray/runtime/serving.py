@@ -23,12 +23,14 @@ from starlette.types import ASGIApp
 
 from persyn_ray import __version__
 from persyn_ray.endpoint.app import build_app
+from persyn_ray.endpoint.batching import Batcher
 from persyn_ray.endpoint.counting import Counts, Family
 from persyn_ray.endpoint.guard import Guard
 from persyn_ray.endpoint.keys import Keys
-from persyn_ray.endpoint.model import RouterModel, Rows, Scores
+from persyn_ray.endpoint.model import RouterModel, Rows, Scores, content_of, teachers_of
 from persyn_ray.endpoint.rates import Rates
-from persyn_ray.endpoint.routing import State, new_state
+from persyn_ray.endpoint.refusal import Refusal
+from persyn_ray.endpoint.routing import State, new_state, require_teachers
 from persyn_ray.endpoint.source import parse_serving, settings_of
 from persyn_ray.errors import PersynError
 from persyn_ray.models.chat import Message
@@ -39,9 +41,12 @@ from persyn_ray.serving import Serving
 
 logger = logging.getLogger("ray.serve")
 
-POLICY = {"masked", "prices", "prior", "upstreams"}
+POLICY = {"masked", "prices", "prior", "upstreams", "keys"}
 """Settings that may change without a new replica, beside the router itself."""
+SCALING = {"min_replicas", "max_replicas", "target_ongoing_requests"}
+"""Settings that Serve itself acts on; no replica reads them."""
 PUSH_SECONDS = 1.0
+KEYS_SECONDS = 10.0  # after which a changed file of keys is noticed
 SPARE_REQUESTS = 64
 """Requests beyond `max_ongoing_requests` that Serve lets through, so that the guard refuses them in
 its own words."""
@@ -54,9 +59,9 @@ class Pass(NamedTuple):
     rows: Rows
 
 
-def size_of(passes: list[Pass]) -> int:
-    """Tokens of several requests' prompts: what a batch is limited by."""
-    return sum(len(row) for one in passes for row in one.rows)
+def size_of(one: Pass) -> int:
+    """Tokens of a request's prompts: what a batch is limited by."""
+    return sum(map(len, one.rows))
 
 
 @serve.ingress()
@@ -65,13 +70,13 @@ class RouterReplica:
 
     def __init__(self, settings: dict[str, Any], tally: DeploymentHandle) -> None:
         self.settings = parse_serving(settings, "the endpoint")
-        self.keys = Keys.of(self.settings, os.environ)
         self.rates = Rates(self.settings.requests_per_second, self.settings.burst)
         self.counts = Counts()
         self.state: State | None = None
         self.problem: str | None = None
         self.waiting_tokens = 0
         self._tally = tally
+        self._source: tuple[str, str | None] = ("", None)
         self._name = serve.get_replica_context().replica_id.unique_id
         self._reader = ThreadPoolExecutor(1, "reader")  # a tokenizer serves one thread at a time
         self._scorer = ThreadPoolExecutor(1, "scorer")  # and passes stand in line
@@ -79,89 +84,133 @@ class RouterReplica:
         self._tasks: set[asyncio.Task[None]] = set()
         _log_with_serve()
         torch.set_num_threads(max(1, int(self.settings.cpus)))
-        self._batched.set_max_batch_size(self.settings.tokens_per_batch)  # pyright: ignore
-        self._batched.set_batch_wait_timeout_s(self.settings.batch_wait_s)  # pyright: ignore
+        limit, wait_s = self.settings.tokens_per_batch, self.settings.batch_wait_s
+        self._batched = Batcher(self._score_off_loop, size_of, limit, wait_s)
+        self._number = 0  # of the latest change
+        self._changing = asyncio.Lock()
+        self._guard = Guard(
+            build_app(self),
+            self.settings,
+            Keys.of(self.settings, os.environ),
+            self.rates,
+            self.counts,
+            names_answers=False,
+        )
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        app = build_app(self)
-        return Guard(app, self.settings, self.keys, self.rates, self.counts, names_answers=False)
+        return self._guard
 
     async def reconfigure(self, policy: dict[str, Any]) -> None:
         """Take another router or other settings of `POLICY`.
 
-        The first router is waited for. Later ones are loaded while the present one answers; one
-        that cannot be loaded is refused, said on /readyz, and the present one stays.
+        The first router is waited for. Later ones are loaded while the present one answers (Serve
+        sends nothing to a replica that is busy here); one that cannot be loaded is refused, said on
+        /v1/status, and the present one stays.
         """
+        self._number += 1
         if self.state is None:
-            await self._take(policy)
+            await self._take(policy, self._number)
             self._start(self._push())
+            self._start(self._watch_keys())
         else:
-            self._start(self._try(policy))
+            self._start(self._try(policy, self._number))
 
-    async def _take(self, policy: dict[str, Any]) -> None:
-        given = dict(policy)
-        address = given.pop("router")
-        changed = self.settings.model_dump(mode="json", exclude=POLICY) | given
-        settings = parse_serving(changed, "the endpoint")
-        model = self.state.model if self.state is not None else None
-        if model is None or model.address != address:
-            model = await asyncio.to_thread(RouterModel, address)
-            await self.score(model, await self.read(model, WARMING))
-        self.state, self.problem = new_state(model, settings), None
-        logger.info("Router %s from %s answers.", model.version, address)
+    async def _take(self, policy: dict[str, Any], number: int) -> None:
+        async with self._changing:
+            address, settings = await asyncio.to_thread(self._resolved, policy)
+            source = (address, policy.get("content"))
+            model = self.state.model if self.state is not None else None
+            if model is None or self._source != source:
+                model = await asyncio.to_thread(RouterModel, address)
+                await self.score(model, await self.read(model, WARMING, 0))
+            state = new_state(model, settings)
+            if number == self._number:  # and no later change has come meanwhile
+                self.settings, self._source = settings, source
+                self._guard.keys = Keys.of(settings, os.environ)
+                self.state, self.problem = state, None
+                logger.info("Router %s from %s answers.", model.version, address)
 
-    async def _try(self, policy: dict[str, Any]) -> None:
+    def _resolved(self, policy: dict[str, Any]) -> tuple[str, Serving]:
+        """The router's address and all settings: those of a run come from its recipe."""
+        given = {name: value for name, value in policy.items() if name in POLICY}
+        fixed = self.settings.model_dump(mode="json", exclude=POLICY)
+        return settings_of(policy["router"], fixed | given)
+
+    async def _try(self, policy: dict[str, Any], number: int) -> None:
         try:
-            await self._take(policy)
-        except (PersynError, OSError) as error:
-            self.problem = f"The present router stays: {error}"
+            await self._take(policy, number)
+        except Exception as error:  # whatever a folder holds, the present router goes on
+            self.problem = f"The present router stays: {type(error).__name__}: {error}"
             logger.error("%s", self.problem)
 
-    async def read(self, model: RouterModel, conversations: Sequence[list[Message]]) -> Rows:
+    async def _watch_keys(self) -> None:
+        """A key that is taken out of the file is let in no longer."""
+        while True:
+            await asyncio.sleep(KEYS_SECONDS)
+            try:
+                self._guard.keys = await asyncio.to_thread(Keys.of, self.settings, os.environ)
+            except PersynError as error:
+                self.problem = f"The present keys stay: {error}"
+                logger.error("%s", self.problem)
+
+    async def read(
+        self, model: RouterModel, conversations: Sequence[list[Message]], first: int
+    ) -> Rows:
         """Token ids of prompts; see `RouterModel.read`."""
         limit = self.settings.max_prompt_tokens
-        return await self._off_loop(self._reader, model.read, conversations, limit)
+        return await self._off_loop(self._reader, model.read, conversations, limit, first)
 
     async def score(self, model: RouterModel, rows: Rows) -> Scores | None:
         """Scores of up to `tokens_per_batch` tokens, in a pass with other requests' prompts."""
-        one = Pass(model, rows)
-        if size_of([one]) > self.settings.tokens_per_batch:  # a single prompt: it goes alone
-            return (await self._off_loop(self._scorer, self._score_all, [one]))[0]
-        return await self._batched(one)
+        return await self._batched(Pass(model, rows))
 
     async def everywhere(self) -> tuple[list[Family], int]:
-        """Counters of all replicas; this one's alone while the tally is out of reach."""
-        with contextlib.suppress(Exception):  # whatever Serve raises while the tally restarts
+        """Counters of all replicas, those of this one as they stand now.
+
+        Raises:
+            Refusal: 503 while the tally is out of reach: less than the sum would look like a
+                restart to Prometheus.
+        """
+        try:
             async with asyncio.timeout(2.0):
                 await self._tally.push.remote(self._name, self.counts.snapshot())
                 return await self._tally.everywhere.remote()
-        return self.counts.snapshot(), 1
+        except Exception as error:  # whatever Serve raises while the tally restarts
+            logger.warning("The tally is out of reach: %s", error)
+            raise Refusal(503, "The replicas' counts are out of reach.", RETRY) from error
 
     async def check_health(self) -> None:
         """Fails when a pass has hung, so that Serve replaces the replica."""
         if self._began is not None and time.monotonic() - self._began > HUNG_SECONDS:
             raise RuntimeError(f"A pass of the router takes over {HUNG_SECONDS:g} s.")
 
-    @serve.batch(batch_size_fn=size_of)
-    async def _batched(self, passes: list[Pass]) -> list[Scores | None]:
+    async def _score_off_loop(self, passes: list[Pass]) -> list[Scores | None]:
         return await self._off_loop(self._scorer, self._score_all, passes)
 
     def _score_all(self, passes: list[Pass]) -> list[Scores | None]:
         """One pass for all that began with the same router."""
         scores: dict[int, Scores | None] = {}
         self._began = time.monotonic()
-        for model in dict.fromkeys(one.model for one in passes):
-            places = [place for place, one in enumerate(passes) if one.model is model]
-            rows = [row for place in places for row in passes[place].rows]
-            found = self._score(model, rows)
-            start = 0
-            for place in places:
-                stop = start + len(passes[place].rows)
-                alone = self._score(model, passes[place].rows) if found is None else None
-                scores[place] = alone if found is None else found.part(start, stop)
-                start = stop
-        self._began = None
+        try:
+            for model in dict.fromkeys(one.model for one in passes):
+                places = [place for place, one in enumerate(passes) if one.model is model]
+                scores |= self._score_some(model, places, passes)
+        finally:
+            self._began = None
         return [scores[place] for place in range(len(passes))]
+
+    def _score_some(
+        self, model: RouterModel, places: list[int], passes: list[Pass]
+    ) -> dict[int, Scores | None]:
+        found = self._score(model, [row for place in places for row in passes[place].rows])
+        if found is None and len(places) > 1:  # each alone: one of them did it
+            return {place: self._score(model, passes[place].rows) for place in places}
+        scores, start = {}, 0
+        for place in places:
+            stop = start + len(passes[place].rows)
+            scores[place] = None if found is None else found.part(start, stop)
+            start = stop
+        return scores
 
     def _score(self, model: RouterModel, rows: Rows) -> Scores | None:
         began = time.perf_counter()
@@ -191,6 +240,7 @@ class RouterReplica:
         return await asyncio.get_running_loop().run_in_executor(pool, do, *given)
 
 
+RETRY = {"Retry-After": "1"}
 WARMING: list[list[Message]] = [[{"role": "user", "content": "Warm up."}]]
 HUNG_SECONDS = 300.0
 
@@ -218,10 +268,16 @@ def application(args: dict[str, Any]) -> Application:
 
 def bound(address: str, settings: Serving) -> Application:
     """The application with its settings."""
-    fixed = settings.model_dump(mode="json", exclude=POLICY)
-    policy = settings.model_dump(mode="json", include=POLICY) | {"router": address}
+    require_teachers(settings, teachers_of(address))
+    fixed = settings.model_dump(mode="json", exclude=POLICY | SCALING)
+    policy = settings.model_dump(mode="json", include=POLICY)
+    policy |= {"router": address, "content": content_of(address)}
     tally = serve.deployment(Tally).options(
-        num_replicas=1, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0}
+        version=__version__,  # as below
+        _internal=True,
+        num_replicas=1,
+        max_ongoing_requests=1000,
+        ray_actor_options={"num_cpus": 0},
     )
     router = serve.deployment(RouterReplica).options(
         name="Router",
@@ -231,9 +287,11 @@ def bound(address: str, settings: Serving) -> Application:
         _internal=True,
         user_config=policy,
         max_ongoing_requests=settings.max_ongoing_requests + SPARE_REQUESTS,
-        max_queued_requests=settings.max_ongoing_requests,
+        max_queued_requests=SPARE_REQUESTS,
         backpressure_config={"status_code": 429, "retry_after_s": 1},
         health_check_period_s=5,
+        # Until its last chat has ended, a replica that is no longer wanted goes on.
+        graceful_shutdown_timeout_s=settings.chat_timeout_s,
         ray_actor_options={
             "num_cpus": settings.cpus,
             "num_gpus": settings.gpus,

@@ -9,25 +9,29 @@ GONE_SECONDS = 600.0  # after which its counters are added to those of all that 
 
 
 class Tally:
-    """Sums the replicas' counters, and tells each how many there are."""
+    """Sums the replicas' counters, and tells each how many there are. Its methods are coroutines,
+    so that Serve runs them one after the other and not in threads.
+    """
 
     def __init__(self) -> None:
         self.latest: dict[str, tuple[float, list[Family]]] = {}
         self.gone: list[Family] = []
+        self.names_gone: set[str] = set()
 
-    def push(self, replica: str, counted: list[Family]) -> int:
+    async def push(self, replica: str, counted: list[Family]) -> int:
         """A replica's counters as they stand now; returns the number of replicas."""
-        self.latest[replica] = (time.monotonic(), counted)
+        if replica not in self.names_gone:  # or it would count twice
+            self.latest[replica] = (time.monotonic(), counted)
         return self._num_replicas()
 
-    def everywhere(self) -> tuple[list[Family], int]:
+    async def everywhere(self) -> tuple[list[Family], int]:
         """The sum over all replicas that ever were, and the number of those that are."""
-        old = [k for k, (then, _) in self.latest.items() if time.monotonic() - then > GONE_SECONDS]
-        for replica in old:
+        now = time.monotonic()
+        for replica in [k for k, (then, _) in self.latest.items() if now - then > GONE_SECONDS]:
             self.gone = merged([self.gone, self.latest.pop(replica)[1]])
-        return merged([self.gone, *(counted for _, counted in self.latest.values())]), max(
-            1, self._num_replicas()
-        )
+            self.names_gone.add(replica)
+        counted = [families for _, families in self.latest.values()]
+        return merged([self.gone, *counted]), max(1, self._num_replicas())
 
     def _num_replicas(self) -> int:
         now = time.monotonic()

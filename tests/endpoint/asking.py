@@ -33,8 +33,8 @@ class LocalService:
         self.delay = 0.0
         self.fails = False
 
-    async def read(self, model: RouterModel, conversations: Any) -> Any:
-        return model.read(conversations, self.settings.max_prompt_tokens)
+    async def read(self, model: RouterModel, conversations: Any, first: int) -> Any:
+        return model.read(conversations, self.settings.max_prompt_tokens, first)
 
     async def score(self, model: RouterModel, rows: Any) -> Any:
         await asyncio.sleep(self.delay)

@@ -127,4 +127,4 @@ def test_the_fallback_gives_candidates_alone_whatever_the_prior(prior, able):
 
 
 def keys_of(num):
-    return keys([[n, n + 1] for n in range(num)])
+    return keys([[{"role": "user", "content": str(n)}] for n in range(num)])

@@ -49,7 +49,7 @@ def test_a_long_prompt_keeps_its_end(model: RouterModel):
 
 def test_too_long_a_prompt_is_refused_by_its_number(model: RouterModel):
     with pytest.raises(Refusal, match=r"Prompt 1 has \d+ tokens; serving.max_prompt_tokens is 50"):
-        model.read(conversations("short", "word " * 200), 50)
+        model.read(conversations("short", "word " * 120), 50)
 
 
 def test_the_version_is_of_the_content(model: RouterModel, router_folder: Path, tmp_path: Path):

@@ -1,5 +1,7 @@
 """The sum over replicas outlives them."""
 
+from asyncio import run
+
 from persyn_ray.endpoint.counting import Counts, routed_by_teacher
 from persyn_ray.runtime import tally as module
 from persyn_ray.runtime.tally import Tally
@@ -13,10 +15,10 @@ def counted(num: int) -> list:
 
 def test_replicas_are_summed_and_a_later_push_replaces_an_earlier_one():
     tally = Tally()
-    assert tally.push("one", counted(1)) == 1
-    assert tally.push("one", counted(3)) == 1
-    assert tally.push("two", counted(10)) == 2
-    families, num_replicas = tally.everywhere()
+    assert run(tally.push("one", counted(1))) == 1
+    assert run(tally.push("one", counted(3))) == 1
+    assert run(tally.push("two", counted(10))) == 2
+    families, num_replicas = run(tally.everywhere())
     assert (routed_by_teacher(families), num_replicas) == ({"ada": 13}, 2)
 
 
@@ -24,9 +26,9 @@ def test_a_replica_that_is_gone_no_longer_counts_but_what_it_did_does(monkeypatc
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     tally = Tally()
-    tally.push("one", counted(5))
+    run(tally.push("one", counted(5)))
     for now[0] in (module.SILENT_SECONDS + 1, module.GONE_SECONDS + 1, 10 * module.GONE_SECONDS):
-        assert tally.push("two", counted(1)) == 1
-        families, num_replicas = tally.everywhere()
+        assert run(tally.push("two", counted(1))) == 1
+        families, num_replicas = run(tally.everywhere())
         assert (routed_by_teacher(families), num_replicas) == ({"ada": 6}, 1)
     assert set(tally.latest) == {"two"}
