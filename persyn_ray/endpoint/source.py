@@ -27,10 +27,11 @@ def settings_of(
         ConfigError: there is no router, or a setting does not fit.
     """
     folder = Folder.absolute(source)
-    address, base = folder.address, {}
+    address, base, retired = folder.address, {}, set[str]()
     if folder.exists("recipe.json"):
         recipe = parse_recipe(folder.read_json("recipe.json"), f"{source}/recipe.json")
         address, base = f"{folder.address}/router", _of_recipe(recipe)
+        retired = {teacher.name for teacher in recipe.teachers if teacher.retired}
     if not Folder(address).exists("config.json"):
         raise ConfigError(
             f"{source} holds no router: name a run whose step `router` is done, or a folder with "
@@ -41,7 +42,9 @@ def settings_of(
         if not override.startswith("serving."):
             raise ConfigError(f"Override {override!r} must read serving.key=value.")
         data = change(data, override)
-    return address, parse_serving(data["serving"], source)
+    settings = parse_serving(data["serving"], source)
+    masked = tuple(sorted(retired.union(settings.masked)))
+    return address, settings.model_copy(update={"masked": masked})
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -96,8 +99,6 @@ def _of_recipe(recipe: Recipe) -> dict[str, Any]:
         for teacher in recipe.teachers
         if isinstance(teacher.engine, OpenAIEngine)
     }
-    retired = [teacher.name for teacher in recipe.teachers if teacher.retired]
-    said["masked"] = sorted({*said.get("masked", []), *retired})
     said["prices"] = prices | said.get("prices", {})
     said["upstreams"] = upstreams | said.get("upstreams", {})
     return said

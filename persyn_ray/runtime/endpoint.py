@@ -66,7 +66,16 @@ def start(
     try:
         serve.run(application, name=APPLICATION, route_prefix="/")
     except RuntimeError as error:
-        raise StepError(f"The endpoint did not start: {error}") from error
+        raise StepError(f"The endpoint did not start: {error}{_reasons()}") from error
+
+
+def _reasons() -> str:
+    """What the replicas said before they gave up; the last line of their traceback is ours."""
+    from ray import serve
+
+    found = serve.status().applications.get(APPLICATION)
+    texts = [one.message.strip() for one in found.deployments.values()] if found else []
+    return "".join(f"\n{text}" for text in texts if text)
 
 
 def wait() -> None:

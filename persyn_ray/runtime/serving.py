@@ -91,7 +91,7 @@ class RouterReplica:
         self._guard = Guard(
             build_app(self),
             self.settings,
-            Keys.of(self.settings, os.environ),
+            Keys({}),  # nobody, until `reconfigure` says who
             self.rates,
             self.counts,
             names_answers=False,

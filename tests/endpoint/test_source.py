@@ -50,6 +50,11 @@ def test_a_run_knows_its_teachers(run: Path):
     assert settings.upstreams["cleo"].api_key_env == "K"
 
 
+def test_the_retired_stay_masked_whatever_else_is(run: Path):
+    _, settings = settings_of(str(run), {"masked": []}, ("serving.masked=[cleo]",))
+    assert settings.masked == ("bert", "cleo")
+
+
 def test_the_command_line_comes_before_the_file_and_the_file_before_the_recipe(run: Path):
     given = {"burst": 8, "max_prompts": 9}
     _, settings = settings_of(str(run), given, ("serving.max_prompts=10",))
