@@ -60,7 +60,7 @@ format: .venv/dev.stamp
 	$(UV) --no-deps -r requirements/vllm.txt
 	touch $@
 
-# Resolve requirements/*.in anew. No index address is written, and torch's own packages are left out.
+# Resolve requirements/*.in anew. No index address is written, and torch's own packages are left out but in cuda.txt.
 LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url
 OWN := ^(torch|triton|nvidia-|cuda-|\#)
 lock: .venv/dev.stamp
@@ -72,6 +72,10 @@ lock: .venv/dev.stamp
 	$(LOCK) requirements/vllm.in --override .venv/torch.txt -c .venv/dev.lock -o .venv/vllm.lock
 	grep -vE "$(OWN)" .venv/vllm.lock | grep -vxFf requirements/run.txt | grep -vxFf requirements/dev.txt \
 	  > requirements/vllm.txt
+	$(LOCK) requirements/s3.in -c .venv/dev.lock -o .venv/s3.lock
+	grep -vxFf requirements/run.txt .venv/s3.lock > requirements/s3.txt
+	$(LOCK) requirements/cuda.in -c requirements/run.txt -o .venv/cuda.lock
+	grep -vxFf requirements/run.txt .venv/cuda.lock > requirements/cuda.txt
 
 clean:
 	rm -rf .venv runs

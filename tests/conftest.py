@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -223,7 +224,9 @@ def untrained_router(recipe: Recipe, run: Run) -> dict[str, Any]:
         "loss_curve": [{"step": 1, "train_loss": 0.7, "heldout_loss": 0.7}],
         "heldout_logits": {str(num_fit): logits_PM[out_P].tolist()},
     }
-    save_router(router, tokenizer, run.router.local_path, facts)
+    with TemporaryDirectory() as scratch:
+        save_router(router, tokenizer, Path(scratch), facts)
+        run.router.upload(Path(scratch))
     run.router.write_json("fit.json", facts)
     return {"rows": num_fit}
 

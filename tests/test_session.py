@@ -1,6 +1,7 @@
 """A recipe is held against the cluster before anything starts."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,3 +48,15 @@ def test_what_does_not_fit_is_refused_with_the_numbers_and_the_settings(
 def test_an_empty_cluster_holds_nothing(make_recipe: Make) -> None:
     with pytest.raises(ConfigError, match="the cluster has 0"):
         check_fits(make_recipe(), Cluster(0, 0, 0, 0, 0))
+
+
+def test_a_job_that_would_write_into_rays_copy_of_the_working_folder_is_refused(
+    make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "runtime_resources" / "working_dir_files" / "_ray_pkg_0"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    with pytest.raises(ConfigError, match=r"'runs/x'.*run=s3://"):
+        check_fits(make_recipe({"run": "runs/x"}), TWO_NODES)
+    for shared in (str(tmp_path / "run"), "s3://bucket/runs/x"):
+        check_fits(make_recipe({"run": shared}), TWO_NODES)

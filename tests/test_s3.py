@@ -1,0 +1,198 @@
+"""Run folders on S3, against a local S3 server: what is written is seen at once and whole, and a
+run there comes to the same as a local one."""
+
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pyarrow as pa
+import pytest
+from moto.server import ThreadedMotoServer
+from rich.console import Console
+from s3fs import S3FileSystem
+
+from persyn_ray.config import Recipe
+from persyn_ray.errors import ConfigError
+from persyn_ray.layout import Run, run_of
+from persyn_ray.pipeline.reporting import write_report
+from persyn_ray.pipeline.runner import planned_steps
+from persyn_ray.storage import Folder, shard_name
+
+BUCKET = "bucket"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[None]:
+    """An S3 server on this machine's loopback, found through the usual variables."""
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        S3FileSystem.clear_instance_cache()
+        yield
+    S3FileSystem.clear_instance_cache()
+    moto.stop()
+
+
+@pytest.fixture
+def s3(server: None) -> Iterator[Any]:
+    """Another client than ours, and an empty bucket."""
+    client = boto3.client("s3")
+    client.create_bucket(Bucket=BUCKET)
+    yield client
+    resource: Any = boto3.resource("s3")
+    bucket = resource.Bucket(BUCKET)
+    bucket.object_versions.delete()
+    bucket.delete()
+
+
+@pytest.fixture
+def folder(s3: Any) -> Folder:
+    return Folder.absolute(f"s3://{BUCKET}/runs/x")
+
+
+def test_what_is_written_is_read_back_listed_and_removed(folder: Folder) -> None:
+    assert not folder.exists()
+    assert folder.names() == []
+    folder.write_json("b.json", {"x": [1, None]})
+    folder.write_text("sub/c.txt", "grüß\n")
+    assert pickle.loads(pickle.dumps(folder)).read_json("b.json") == {"x": [1, None]}
+    assert (folder / "sub").read_text("c.txt") == "grüß\n"
+    assert folder.names() == ["b.json", "sub"]
+    assert folder.names(".json") == ["b.json"]
+    assert folder.exists("sub")
+    assert not folder.exists("su")
+    (folder / "sub" / "").remove()
+    folder.remove("b.json")
+    folder.remove("b.json")
+    assert not folder.exists()
+    folder.remove()
+
+
+def test_a_table_keeps_its_rows_and_its_schema(folder: Folder) -> None:
+    table = pa.table({"prompt_id": ["a", "b"], "score": [1.0, None]}).replace_schema_metadata(
+        {"pool": "x"}
+    )
+    folder.write_table(shard_name(1), table)
+    folder.write_table(shard_name(0), table.slice(1))
+    assert [name for name, _ in folder.tables()] == [shard_name(0), shard_name(1)]
+    assert folder.read_table(shard_name(1)).equals(table, check_metadata=True)
+    assert folder.read_table(shard_name(1), ["score"]).column_names == ["score"]
+    assert folder.num_rows(shard_name(1)) == 2
+
+
+def test_a_local_folder_is_uploaded_in_place_of_what_was_there_and_comes_back(
+    folder: Folder, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    (source / "sub").mkdir(parents=True)
+    (source / "top.txt").write_text("top")
+    (source / "sub" / "new.txt").write_text("new")
+    (folder / "model").write_text("old.txt", "old")
+    (folder / "model").upload(source)
+    assert (folder / "model").names() == ["sub", "top.txt"]
+    got = (folder / "model").download(tmp_path / "copy")
+    assert (got / "sub" / "new.txt").read_text() == "new"
+    assert sorted(path.name for path in got.iterdir()) == ["sub", "top.txt"]
+
+
+def test_a_write_is_one_version_of_one_object(folder: Folder, s3: Any) -> None:
+    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    for text in ("first", "second"):
+        folder.write_text("a.txt", text)
+    versions = s3.list_object_versions(Bucket=BUCKET)
+    assert [one["Key"] for one in versions["Versions"]] == ["runs/x/a.txt"] * 2
+    assert "DeleteMarkers" not in versions
+
+
+def test_what_others_write_is_seen_at_once(folder: Folder, s3: Any, tmp_path: Path) -> None:
+    folder.write_text("a.txt", "short")
+    assert folder.names() == ["a.txt"]
+    s3.put_object(Bucket=BUCKET, Key="runs/x/a.txt", Body=b"a longer text")
+    s3.put_object(Bucket=BUCKET, Key="runs/x/sub/b.txt", Body=b"b")
+    assert folder.read_text("a.txt") == "a longer text"
+    assert folder.names() == ["a.txt", "sub"]
+    assert (folder / "sub").names() == ["b.txt"]
+    s3.put_object(Bucket=BUCKET, Key="runs/x/sub/c.txt", Body=b"c")
+    got = (folder / "sub").download(tmp_path / "copy")
+    assert sorted(path.name for path in got.iterdir()) == ["b.txt", "c.txt"]
+    s3.put_object(Bucket=BUCKET, Key="runs/x/sub/d.txt", Body=b"d")
+    (folder / "sub").remove()
+    assert "sub" not in folder.names()
+    assert s3.list_objects_v2(Bucket=BUCKET)["KeyCount"] == 1
+
+
+def test_of_concurrent_writers_one_wins_whole(folder: Folder) -> None:
+    texts = [str(number) * 200_000 for number in range(8)]
+    with ThreadPoolExecutor(9) as pool:
+        writing = [
+            pool.submit(pickle.loads(pickle.dumps(folder)).write_text, "a.txt", text)
+            for text in texts
+        ]
+        writing[0].result()
+        seen = [folder.read_text("a.txt") for _ in range(10)]
+        for one in writing:
+            one.result()
+    assert set(seen) <= set(texts)
+    assert folder.read_text("a.txt") in texts
+    assert folder.names() == ["a.txt"]
+
+
+def test_a_bucket_that_is_not_there_is_refused_and_not_made(s3: Any) -> None:
+    missing = Folder("s3://typo/run")
+    with pytest.raises(ConfigError, match=r"Cannot write to s3://typo/run.*Set `run`"):
+        missing.write_text("a.txt", "x")
+    assert [one["Name"] for one in s3.list_buckets()["Buckets"]] == [BUCKET]
+
+
+def test_no_credentials_are_told_with_the_variables(
+    s3: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    S3FileSystem.clear_instance_cache()
+    folder = Folder("s3://bucket/run")
+    for act in (folder.exists, folder.names, lambda: folder.write_text("a", "b")):
+        with pytest.raises(ConfigError, match=r"locate credentials.*AWS_ACCESS_KEY_ID"):
+            act()
+    S3FileSystem.clear_instance_cache()
+
+
+@pytest.mark.timeout(600)
+def test_a_run_on_s3_comes_to_the_same_as_a_local_one(
+    s3: Any,
+    finished: tuple[Recipe, Run],
+    carry_out: Callable[..., Run],
+    quiet: Console,
+    tmp_path: Path,
+) -> None:
+    local_recipe, local_run = finished
+    s3.upload_file(local_recipe.prompts.path, BUCKET, "prompts.jsonl")
+    prompts = local_recipe.prompts.model_copy(update={"path": f"s3://{BUCKET}/prompts.jsonl"})
+    recipe = local_recipe.model_copy(
+        update={"run": f"s3://{BUCKET}/runs/whole", "prompts": prompts}
+    )
+    run = carry_out(recipe)
+    assert all(planned.is_done for planned in planned_steps(recipe, run_of(recipe)))
+    assert write_report(recipe, run, quiet).startswith("s3://")
+
+    write_report(local_recipe, local_run, quiet)
+    ours, theirs = run.root.read_json("report.json"), local_run.root.read_json("report.json")
+    for part in ("prompts", "reward", "router", "allocation", "student"):
+        assert json.dumps(ours[part]) == json.dumps(theirs[part]), part
+    data = run.dataset / "data"
+    assert data.names(".parquet") == (local_run.dataset / "data").names(".parquet")
+    for name, table in data.tables():
+        assert table.equals((local_run.dataset / "data").read_table(name))
+    assert "<svg" in run.root.read_text("report.html")
