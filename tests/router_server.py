@@ -27,6 +27,8 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     content: bytes | None = None
     delay: float = 0.0
+    is_proxys: bool = False
+    """Whether what stands before the endpoint says so."""
 
 
 @dataclass
@@ -143,6 +145,8 @@ class RouterServer:
                     error = {"message": reply.message, "type": "scripted", "code": reply.status}
                     content = json.dumps({"error": error}).encode()
                 self.send_response(reply.status)
+                if not reply.is_proxys:
+                    self.send_header("X-Request-ID", "7")
                 for name, value in reply.headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(content)))

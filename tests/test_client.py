@@ -114,6 +114,12 @@ def test_what_may_pass_is_asked_again(ask: Ask, status: int) -> None:
     assert len(server.calls) == 4
 
 
+def test_a_proxys_word_that_a_replica_is_gone_may_pass_too(ask: Ask) -> None:
+    with RouterServer(Fault(500, is_proxys=True)) as server:
+        assert len(ask(server.url, "a")) == 1
+    assert len(server.calls) == 2
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 500, 501])
 def test_other_refusals_are_final(ask: Ask, status: int) -> None:
     with RouterServer(*[Fault(status, "for a reason")] * 3) as server:

@@ -11,6 +11,10 @@ APPLICATION = "persyn"
 INGRESS = {
     # Keeps headers that Serve cannot read away from it.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "persyn_ray.runtime.ingress:middlewares",
+    # A proxy that is not there in 5 s is ended and started anew, which takes longer still.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    # A replica that dies with a request leaves it to another one; HAProxy would answer 500.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
 }
 FAST_INGRESS = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 

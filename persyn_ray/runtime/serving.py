@@ -287,7 +287,8 @@ def bound(address: str, settings: Serving) -> Application:
         _internal=True,
         user_config=policy,
         max_ongoing_requests=settings.max_ongoing_requests + SPARE_REQUESTS,
-        max_queued_requests=SPARE_REQUESTS,
+        # In a burst, all wait here for a moment before the guard has seen one.
+        max_queued_requests=settings.max_ongoing_requests + SPARE_REQUESTS,
         backpressure_config={"status_code": 429, "retry_after_s": 1},
         health_check_period_s=5,
         # Until its last chat has ended, a replica that is no longer wanted goes on.

@@ -1,0 +1,1 @@
+"""Parts of `benchmarks/endpoint.py`: servers, load, and what is measured of them."""
