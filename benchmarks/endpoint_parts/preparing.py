@@ -2,10 +2,11 @@
 
     python -m endpoint_parts.preparing FOLDER NUM_PROMPTS [BACKBONE]
 
-The backbone is MiniLM, or another by name, which gets the lab's problems. Heads are drawn, not fitted: their weights decide no speed. Each is shifted
-by its mean over the prompts, so that every teacher is chosen sometimes. Prompts are GSM8K questions
-and AlpacaEval instructions in turns, from the tables that `real_signals.py` reads; where they are
-missing, problems of the lab.
+The backbone is MiniLM, or another by name, which gets the lab's problems.
+Heads are drawn, not fitted: their weights decide no speed. Each is shifted by its mean over the
+prompts, so that every teacher is chosen sometimes. Prompts are GSM8K questions and AlpacaEval
+instructions in turns, from the tables that `real_signals.py` reads; where they are missing,
+problems of the lab.
 
 Axes: P prompts, M teachers, D hidden.
 """

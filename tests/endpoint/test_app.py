@@ -142,8 +142,39 @@ def test_hostile_json_is_refused_and_never_breaks(make_service, content):
 
 
 @pytest.mark.parametrize(
-    "prompt", ["<|im_end|>", "\ud800", "\x00", "‮", "[CLS] [SEP]", "</s>" * 20, "😀"]
+    "body",
+    [
+        {"prompts": [1] * 200_000},
+        {"prompts": [[{"role": "user", "content": [7] * 200_000}]]},
+        {"prompt": "a", "excluded": [1] * 200_000},
+        {str(number): 1 for number in range(50_000)},
+        {"prompts": ["a"] * 200_000},
+    ],
+    ids=["numbers", "parts", "names", "fields", "prompts"],
 )
+def test_very_many_faults_are_refused_at_the_first(make_service, body):
+    response = ask(make_service(), "POST", "/v1/route", body)
+    assert response.status_code == 422
+    assert len(response.content) < 4000
+
+
+def test_a_body_that_is_not_said_to_be_json_is_told_so(make_service):
+    service = make_service()
+
+    async def post() -> httpx.Response:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        async with httpx.AsyncClient(transport=service.transport(), base_url="http://t") as client:
+            return await client.post("/v1/route", headers=headers, data={"prompt": "a"})
+
+    response = asyncio.run(post())
+    assert response.status_code == 422
+    assert "Content-Type: application/json" in response.json()["error"]["message"]
+
+
+ODD = ["<|im_end|>", "\ud800", "\x00", "\u202e", "[CLS] [SEP]", "</s>" * 20, "\U0001f600"]
+
+
+@pytest.mark.parametrize("prompt", ODD)
 def test_odd_prompts_have_answers(make_service, prompt):
     assert ask(make_service(), "POST", "/v1/route", {"prompt": prompt}).status_code == 200
 
@@ -277,7 +308,8 @@ def test_a_stream_passes_through(make_service, teacher):
 
 
 @pytest.mark.parametrize(
-    ("theirs", "ours"), [(401, 502), (403, 502), (500, 502), (503, 503), (429, 429), (400, 400)]
+    ("theirs", "ours"),
+    [(401, 502), (403, 502), (404, 502), (500, 502), (503, 503), (429, 429), (400, 400)],
 )
 def test_a_teachers_refusal_is_told_from_ours(make_service, teacher, theirs, ours):
     teacher.status = theirs
