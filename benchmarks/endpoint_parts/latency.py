@@ -18,14 +18,15 @@ from typing import Any
 
 from endpoint_parts.processes import HAPROXY, Failed, Server, run_part
 from endpoint_parts.setting import KEY, Setting
+from persyn_ray.runtime.endpoint import INGRESS
 
 WAYS: dict[str, tuple[str, dict[str, str]]] = {
     "haproxy": ("ours", HAPROXY),
-    "python_proxy": ("ours", {}),
+    "python_proxy": ("ours", INGRESS),
     "default": ("default", {}),
 }
 CONCURRENCIES = (1, 16, 64, 128)
-SECONDS = {False: (2.0, 15.0), True: (1.0, 6.0)}  # warm-up, measured; by whether it is quick
+SECONDS = {False: (5.0, 40.0), True: (1.0, 6.0)}  # warm-up, measured; by whether it is quick
 MANY, MANY_AT_ONCE = 256, 2
 THREADS = 1
 # A request of many prompts takes seconds here; none shall be answered without the router.

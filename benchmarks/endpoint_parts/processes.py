@@ -17,8 +17,10 @@ from typing import Any
 import psutil
 from publishing import ROOT
 
+from persyn_ray.runtime.endpoint import FAST_INGRESS, INGRESS
+
 BENCHMARKS = ROOT / "benchmarks"
-HAPROXY = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+HAPROXY = INGRESS | FAST_INGRESS  # as `persyn serve` sets them
 PATIENCE = {
     # A proxy that is not up in 5 s is killed and started anew, which takes longer still.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
