@@ -90,7 +90,6 @@ def result_of(parts: dict[str, Any], setting: Setting, options: argparse.Namespa
             **setting.facts,
             "logical_cpus": LOGICAL_CPUS,
             "concurrencies": latency.CONCURRENCIES,
-            "seconds_of_a_point": latency.SECONDS[options.quick],
             "many": {"prompts": latency.MANY, "requests_at_once": latency.MANY_AT_ONCE},
             "serving_of_latency": latency.PATIENT,
             "serving_of_soak": soak.SERVING,

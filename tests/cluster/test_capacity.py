@@ -226,7 +226,8 @@ def test_it_becomes_the_run_with_the_same_arguments(
     monkeypatch.setattr(start, "wait", lambda found, minutes: calls.append((found.run, minutes)))
     monkeypatch.setattr(start.os, "execvp", lambda *given: calls.append(given))
     monkeypatch.setenv("PERSYN_WAIT_MINUTES", "7")
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_ADDRESS", "to be put back")  # to nothing, where there was none
+    monkeypatch.delenv("RAY_ADDRESS")
     arguments = [str(ROOT / "jobs/quickstart.yaml"), "run=s3://b/q", "--until", "collect"]
     start.main(arguments)
     assert calls == [("s3://b/q", 7.0), ("persyn", ["persyn", "run", *arguments])]
