@@ -1,7 +1,7 @@
 """A small planted world in files, recipes over it, and its pipeline carried out in this process."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +16,16 @@ from persyn_ray.pipeline.runner import planned_steps
 from persyn_ray.records import Record, write_record
 
 TEACHERS = ("a", "b", "c")
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 MakeRecipe = Callable[..., Recipe]
 Row = dict[str, Any]
 
@@ -62,6 +72,17 @@ def changed(data: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
             node = node.setdefault(parent, {})
         node[leaf] = value
     return data
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip(f"no Chromium at {CHROMIUM}")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

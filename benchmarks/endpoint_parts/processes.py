@@ -74,6 +74,22 @@ def run_part(module: str, *arguments: object, seconds: float, given: str = "") -
     return ended.stdout
 
 
+def started(module: str, plan: Mapping[str, Any]) -> "subprocess.Popen[str]":
+    """A module of this folder at work on a plan; what it prints is read as it comes."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"endpoint_parts.{module}"],
+        cwd=ROOT,
+        env=environment({}),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(plan))
+    process.stdin.close()
+    return process
+
+
 def free_port() -> int:
     """A port of this machine that nobody listens on."""
     with socket.socket() as found:

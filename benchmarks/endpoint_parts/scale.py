@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-from endpoint_parts.processes import HAPROXY, ROOT, Failed, Server, environment
+from endpoint_parts.processes import HAPROXY, Failed, Server, started
 from endpoint_parts.setting import KEY, Setting
 
 SERVING: dict[str, Any] = {
@@ -68,18 +68,7 @@ def _client(setting: Setting, server: Server, seconds: list[float]) -> "subproce
             for step, length in zip(STEPS, seconds, strict=True)
         ],
     }
-    client = subprocess.Popen(
-        [sys.executable, "-m", "endpoint_parts.load"],
-        cwd=ROOT,
-        env=environment({}),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert client.stdin is not None
-    client.stdin.write(json.dumps(plan))
-    client.stdin.close()
-    return client
+    return started("load", plan)
 
 
 def _read(client: "subprocess.Popen[str]", points: list[dict[str, Any]]) -> None:

@@ -18,7 +18,7 @@ import psutil
 
 from endpoint_parts.latency import load
 from endpoint_parts.memory import Memory
-from endpoint_parts.processes import HAPROXY, ROOT, Failed, Server, environment
+from endpoint_parts.processes import HAPROXY, Failed, Server, started
 from endpoint_parts.setting import KEY, Setting
 from endpoint_parts.steady import RETRIABLE
 
@@ -63,14 +63,7 @@ class Soak:
 
     def run(self) -> dict[str, Any]:
         """Until the load ends, or fails to."""
-        client = subprocess.Popen(
-            [sys.executable, "-m", "endpoint_parts.steady"],
-            cwd=ROOT,
-            env=environment({}),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        client = started("steady", self.plan)
         reader = threading.Thread(target=self._read, args=(client,), daemon=True)
         reader.start()
         try:
@@ -119,10 +112,7 @@ class Soak:
         self.events.append({"at_s": at, "event": event, **more})
 
     def _read(self, client: "subprocess.Popen[str]") -> None:
-        assert client.stdin is not None
         assert client.stdout is not None
-        client.stdin.write(json.dumps(self.plan))
-        client.stdin.close()
         for line in client.stdout:
             self.lines.append(json.loads(line))
             print(f"  soak: {line.strip()[:300]}", file=sys.stderr, flush=True)

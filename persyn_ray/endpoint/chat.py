@@ -24,8 +24,6 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 5.0
 PASSED = ("content-type", "retry-after")
 """Headers of the teacher's answer that go on to the client."""
-
-
 SPEAKS_TO_CLIENT = {400, 413, 422, 429, 503, 504}
 """What a teacher may say about a client's request; all else is between it and us."""
 

@@ -65,14 +65,14 @@ class Policy:
                         422, f"{field} names {name!r}; the teachers are {list(self.teachers)}."
                     )
 
-    def scores(self, logits_PM: Floats, wish: Wish) -> Floats:
-        """Logits less what the prices take off.
+    def penalties(self, wish: Wish) -> Floats:
+        """What the prices take off each teacher's logits, shape (M,).
 
         Raises:
             Refusal: 422 when a price is asked for that nobody has given.
         """
         if not wish.price_weight:
-            return logits_PM
+            return np.zeros(len(self.teachers))
         left_out = self.masked | set(wish.excluded)
         unknown = [n for n in self.teachers if n not in self.prices and n not in left_out]
         if unknown:
@@ -81,9 +81,7 @@ class Policy:
                 f"price_weight needs the prices of {unknown}: set serving.prices (dollars per "
                 "million response tokens).",
             )
-        return logits_PM - wish.price_weight * np.array(
-            [self.prices.get(name, 0.0) for name in self.teachers]
-        )
+        return wish.price_weight * np.array([self.prices.get(name, 0.0) for name in self.teachers])
 
     def prior_shares(self, candidates_M: Booleans) -> Floats:
         """Shares of the candidates without a router, shape (M,), sum 1."""

@@ -11,8 +11,6 @@ READ_AS = {"system": "system", "developer": "system", "user": "user", "assistant
 """The router reads these roles; results of tools are left out."""
 
 Name = Annotated[str, Field(max_length=256)]
-
-
 Names = Annotated[list[Name], Field(max_length=1024, fail_fast=True)]
 # A list ends at its first fault: a hundred thousand of them would take the replica minutes to tell.
 

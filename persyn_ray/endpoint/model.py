@@ -11,23 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from jinja2 import TemplateError
 
 from persyn_ray.endpoint.refusal import Refusal
-from persyn_ray.errors import ConfigError, PersynError
+from persyn_ray.errors import PersynError
 from persyn_ray.method.arrays import Floats
 from persyn_ray.method.novelty import Novelty
 from persyn_ray.models.chat import Message
 from persyn_ray.models.load import on_device
 from persyn_ray.models.router import (
     encode_router_prompts,
-    finite_logits,
     load_router,
     over_batches,
     pad_of,
 )
-from persyn_ray.models.router_head import head_logits
+from persyn_ray.models.router_features import checked_logits
 from persyn_ray.stages.route import NOVELTY_FILE
 from persyn_ray.storage import Folder
 
@@ -62,7 +60,7 @@ class RouterModel:
         """
         self.address = address
         with tempfile.TemporaryDirectory() as scratch:
-            folder = _local(address, Path(scratch))
+            folder = Folder.absolute(address).download(Path(scratch) / "router")
             model, self.tokenizer = load_router(folder)
             self.version = _version(folder)
             novelty = folder / NOVELTY_FILE
@@ -121,14 +119,12 @@ class RouterModel:
         """Logits and distances of prompts, one pass over the backbone."""
         pad = pad_of(self.tokenizer)
         features_PD = over_batches(self.router, self.router.pooled, rows, pad, tokens_per_batch)
-        with torch.no_grad():
-            logits_PM = head_logits(self.router.head, features_PD.to(self.router.device))
         distances = None
         if self.novelty is not None:
             distance_P = self.novelty.distance(features_PD.float().numpy())
             is_novel_P = distance_P > self.novelty.threshold
             distances = list(zip(distance_P.tolist(), is_novel_P.tolist(), strict=True))
-        return Scores(finite_logits(logits_PM, self.router.dtype), distances)
+        return Scores(checked_logits(self.router, features_PD), distances)
 
 
 def teachers_of(address: str) -> tuple[str, ...]:
@@ -154,16 +150,6 @@ def _require_short(conversations: Sequence[Sequence[Message]], max_tokens: int, 
                 f"Prompt {number} has {size} characters; serving.max_prompt_tokens is "
                 f"{max_tokens}, of at most {CHARACTERS_PER_TOKEN} characters each.",
             )
-
-
-def _local(address: str, scratch: Path) -> Path:
-    folder = Folder.absolute(address)
-    if not folder.exists("config.json"):
-        raise ConfigError(
-            f"{address} holds no router: name a run whose router step is done, or the folder "
-            "`router` of one."
-        )
-    return folder.download(scratch / "router")
 
 
 def _version(folder: Path) -> str:

@@ -125,7 +125,7 @@ async def find_routes(
     state, settings = ready(service), service.settings
     policy = state.policy
     candidates_M = policy.candidates(wish, among)
-    policy.scores(np.zeros((0, len(policy.teachers))), wish)  # unknown prices, before any work
+    penalties_M = policy.penalties(wish)
     if settings.log_prompts:
         logger.info("prompts: %s", json.dumps(conversations))
     scores = await _scores_in_time(service, state.model, conversations)
@@ -134,7 +134,7 @@ async def find_routes(
         names = keys(conversations)
         if isinstance(scores, str):
             return fall_back(policy, names, candidates_M, scores)
-        scores_PM = policy.scores(scores.logits_PM, wish)
+        scores_PM = scores.logits_PM - penalties_M
         is_ranked = state.model.loss != "regression"
         return choose(policy, names, scores_PM, candidates_M, scores.distances, is_ranked)
 

@@ -25,6 +25,7 @@ from persyn_ray.models.router import (
     Router,
     RouterConfig,
     encode_router_prompts,
+    finite_logits,
     over_batches,
     pad_of,
 )
@@ -81,6 +82,17 @@ def feature_logits(head: nn.Linear, features_PD: Tensor) -> Floats:
     """Logits (P, M) of features."""
     with torch.no_grad():
         return head_logits(head, features_PD.to(head.weight.device)).double().cpu().numpy()
+
+
+def checked_logits(router: Router, features_PD: Tensor) -> Floats:
+    """Logits (P, M) of a router's own features.
+
+    Raises:
+        DataError: one is not finite.
+    """
+    with torch.no_grad():
+        logits_PM = head_logits(router.head, features_PD.to(router.device))
+    return finite_logits(logits_PM, router.dtype)
 
 
 def add_columns(

@@ -47,6 +47,9 @@ SCALING = {"min_replicas", "max_replicas", "target_ongoing_requests"}
 """Settings that Serve itself acts on; no replica reads them."""
 PUSH_SECONDS = 1.0
 KEYS_SECONDS = 10.0  # after which a changed file of keys is noticed
+HUNG_SECONDS = 300.0  # of one pass
+RETRY = {"Retry-After": "1"}
+WARMING: list[list[Message]] = [[{"role": "user", "content": "Warm up."}]]
 SPARE_REQUESTS = 64
 """Requests beyond `max_ongoing_requests` that Serve lets through, so that the guard refuses them in
 its own words."""
@@ -238,11 +241,6 @@ class RouterReplica:
     @staticmethod
     async def _off_loop(pool: ThreadPoolExecutor, do: Callable[..., Any], *given: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(pool, do, *given)
-
-
-RETRY = {"Retry-After": "1"}
-WARMING: list[list[Message]] = [[{"role": "user", "content": "Warm up."}]]
-HUNG_SECONDS = 300.0
 
 
 def _log_with_serve() -> None:

@@ -8,16 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import torch
 from torch import Tensor
 
 from persyn_ray.engines.base import Request
 from persyn_ray.engines.build import build_engine
 from persyn_ray.method.novelty import Novelty
 from persyn_ray.models.load import on_device
-from persyn_ray.models.router import finite_logits, load_router
-from persyn_ray.models.router_features import prompt_features
-from persyn_ray.models.router_head import head_logits
+from persyn_ray.models.router import load_router
+from persyn_ray.models.router_features import checked_logits, prompt_features
 from persyn_ray.pool import TeacherPool
 from persyn_ray.schemas import NOVELTY, PROMPTS, conform, logits_schema
 from persyn_ray.stages.generate import requests_of
@@ -58,9 +56,7 @@ class Route:
         return self._logits(requests, features_PD), self._novelty(requests, features_PD)
 
     def _logits(self, requests: Sequence[Request], features_PD: Tensor) -> pa.Table:
-        with torch.no_grad():
-            logits_PM = head_logits(self.router.head, features_PD.to(self.router.device))
-        logits_PM = finite_logits(logits_PM, self.router.dtype)
+        logits_PM = checked_logits(self.router, features_PD)
         candidates = [
             [engine is not None and engine.refuses(request) is None for engine in self.engines]
             for request in requests

@@ -1,6 +1,7 @@
 """A connection of an ASGI server without a socket, in simulated time."""
 
 import asyncio
+import selectors
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -12,16 +13,23 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 class Simulated(asyncio.SelectorEventLoop):
     """Time jumps to what comes next; when nothing does, somebody waits in vain."""
 
-    now = 0.0
+    def __init__(self) -> None:
+        self.selecting = Instant()
+        super().__init__(self.selecting)
 
     def time(self) -> float:
-        return self.now
+        return self.selecting.now
 
-    def _run_once(self) -> None:
-        if not self._ready:  # type: ignore[attr-defined]
-            assert self._scheduled, "a deadlock"  # type: ignore[attr-defined]
-            self.now = max(self.now, self._scheduled[0].when())  # type: ignore[attr-defined]
-        super()._run_once()  # type: ignore[misc]
+
+class Instant(selectors.DefaultSelector):
+    """A wait takes no time but that of its loop."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        assert timeout is not None, "a deadlock"
+        self.now += timeout
+        return super().select(0)
 
 
 def simulate(main: Coroutine[Any, Any, None]) -> None:

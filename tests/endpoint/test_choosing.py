@@ -59,20 +59,20 @@ def test_ties_are_drawn_by_the_prompt_and_not_by_the_order_of_teachers():
 
 
 def test_a_price_takes_its_weight_off_the_logits():
-    scores_PM = policy(prices={"ada": 10.0, "bert": 1.0, "cleo": 0.0}).scores(
-        np.array([[5.0, 4.0, 1.0]]), Wish(price_weight=0.5)
-    )
+    some = policy(prices={"ada": 10.0, "bert": 1.0, "cleo": 0.0})
+    scores_PM = np.array([[5.0, 4.0, 1.0]]) - some.penalties(Wish(price_weight=0.5))
     assert scores_PM.tolist() == [[0.0, 3.5, 1.0]]
 
 
 def test_without_a_price_a_price_weight_is_refused():
     with pytest.raises(Refusal, match=r"bert.*serving.prices"):
-        policy(prices={"ada": 1.0, "cleo": 1.0}).scores(np.zeros((1, 3)), Wish(price_weight=1.0))
+        policy(prices={"ada": 1.0, "cleo": 1.0}).penalties(Wish(price_weight=1.0))
 
 
 def test_a_masked_teacher_needs_no_price():
     some = policy(prices={"ada": 1.0, "cleo": 1.0}, masked=frozenset({"bert"}))
-    assert some.scores(np.zeros((1, 3)), Wish(price_weight=1.0))[0].tolist() == [-1.0, 0.0, -1.0]
+    scores_PM = np.zeros((1, 3)) - some.penalties(Wish(price_weight=1.0))
+    assert scores_PM[0].tolist() == [-1.0, 0.0, -1.0]
 
 
 @pytest.mark.parametrize(

@@ -30,10 +30,10 @@ def guarded(app: App) -> tuple[Guard, Reported]:
     return Guard(app, serving, KEYS, Rates(1e6, 10**6), counts), counts
 
 
-def asked(guard: Guard, server: Server) -> Coroutine[Any, Any, None]:
+def asked(guard: Guard, server: Server, **state: Any) -> Coroutine[Any, Any, None]:
     headers = [(b"authorization", b"Bearer key")]
     scope = {"type": "http", "method": "POST", "path": "/v1/route", "headers": headers}
-    return guard(scope, server.receive, server.send)
+    return guard({**scope, "state": state}, server.receive, server.send)
 
 
 async def read(receive: Receive) -> int:
@@ -287,8 +287,7 @@ def test_whatever_happens_a_request_is_counted_once_and_ends(
 ) -> None:
     async def one(events: list[Any], deeds: list[Any]) -> None:
         acting, server = Acting(deeds), Server(send_takes, raises)
-        apps.append(acting)
-        task = asyncio.create_task(asked(guard, server))
+        task = asyncio.create_task(asked(guard, server, acting=acting))
         playing = asyncio.create_task(play(events, server, task))
         was_stopped = (await asyncio.gather(task, return_exceptions=True)) != [None]
         assert task.cancelled() == was_stopped  # and no other exception
@@ -307,8 +306,7 @@ def test_whatever_happens_a_request_is_counted_once_and_ends(
         assert len(counts.statuses) == len(plays)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await apps[-1](scope, receive, send)
+        await scope["state"]["acting"](scope, receive, send)
 
-    apps: list[Acting] = []
     guard, counts = guarded(app)
     simulate(main())

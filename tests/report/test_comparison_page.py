@@ -218,23 +218,18 @@ def test_nothing_measured_is_a_page_too() -> None:
 
 
 @pytest.mark.browser
-def test_the_page_in_a_browser(tmp_path: Path, page: str) -> None:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM.exists():
-        pytest.skip(f"no Chromium at {CHROMIUM}")
+def test_the_page_in_a_browser(tmp_path: Path, page: str, browser: Any) -> None:
     path = tmp_path / "comparison.html"
     path.write_text(page, encoding="utf-8")
     requests: list[str] = []
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        shown = opened.new_page()
-        shown.on("request", lambda request: requests.append(request.url))
-        shown.goto(path.as_uri())
-        for width in (1200, 420):
-            shown.set_viewport_size({"width": width, "height": 900})
-            assert shown.evaluate("document.documentElement.scrollWidth") <= width
-            box = shown.query_selector("figure svg").bounding_box()
-            assert box["width"] > 200
-            assert box["x"] + box["width"] <= width
-        opened.close()
+    shown = browser.new_page()
+    shown.on("request", lambda request: requests.append(request.url))
+    shown.goto(path.as_uri())
+    for width in (1200, 420):
+        shown.set_viewport_size({"width": width, "height": 900})
+        assert shown.evaluate("document.documentElement.scrollWidth") <= width
+        box = shown.query_selector("figure svg").bounding_box()
+        assert box["width"] > 200
+        assert box["x"] + box["width"] <= width
+    shown.close()
     assert requests == [path.as_uri()]

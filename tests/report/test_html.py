@@ -1,5 +1,4 @@
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,6 @@ from persyn_ray.report import numbers
 from persyn_ray.report.content import complete
 from persyn_ray.report.html import NOT_MEASURED, render
 from persyn_ray.report.summary import headline
-
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 TEXT_OUTSIDE = """() => [...document.querySelectorAll('figure svg')].flatMap(svg => {
     const outer = svg.getBoundingClientRect();
@@ -154,17 +142,6 @@ def test_names_are_escaped() -> None:
     page = render({"run": {"name": "<script>alert(1)</script>", "recipe": {"a": "</pre><b>"}}})
     assert "<script" not in page
     assert "</pre><b>" not in page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM.exists():
-        pytest.skip(f"no Chromium at {CHROMIUM}")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield opened
-        opened.close()
 
 
 @pytest.mark.browser
