@@ -120,6 +120,7 @@ def plan(
 @app.command()
 def status(run_folder: RunFolder) -> None:
     """Which steps of a run are finished, when, and with how many rows."""
+    from persyn_ray.attempts import holder_of
     from persyn_ray.pipeline.explaining import open_run, state
 
     _, opened = open_run(run_folder)
@@ -132,6 +133,8 @@ def status(run_folder: RunFolder) -> None:
             rows = f"{record.counts.get('rows', 0):,}"
             table.add_row(name, record.finished, rows, f"{record.seconds:.1f}")
     console.print(table)
+    if holder := holder_of(opened.attempts):
+        console.print(f"\nAt work, as far as known: {holder}.")
 
 
 @app.command()

@@ -6,6 +6,7 @@ PersynError
  ├── PoolMismatchError (ValueError)   something was made for another ordered set of teachers
  ├── DriftError (RuntimeError)        a finished step was made with other settings
  ├── StepError (RuntimeError)         a step could not be carried out
+ ├── AttemptError (RuntimeError)      another process works on the run
  ├── EngineDead (RuntimeError)        a teacher's engine has died; its process must be replaced
  └── RouterError                      the router's endpoint gives no answer (persyn_ray.client)
 
@@ -36,6 +37,10 @@ class DriftError(PersynError, RuntimeError):
 
 class StepError(PersynError, RuntimeError):
     """A step could not be carried out."""
+
+
+class AttemptError(PersynError, RuntimeError):
+    """Another process works on the run."""
 
 
 class EngineDead(PersynError, RuntimeError):

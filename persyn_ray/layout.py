@@ -1,6 +1,7 @@
 """Where everything of a run lies. The only place that spells folder names.
 
-RUN/recipe.json  records/STEP.json  tables/…  router/  students/METHOD/  checkpoints/  dataset/
+RUN/recipe.json  records/STEP.json  attempts/NUMBER.json  tables/…  router/  students/METHOD/
+checkpoints/  dataset/
 report.html  report.json  seeds/NUMBER/ (runs of a comparison)  comparison.{html,md,json}
 
 Responses, learnability and quality are filed under a key made of all that determines them, so
@@ -110,6 +111,10 @@ class Run:
     @property
     def records(self) -> Folder:
         return self.root / "records"
+
+    @property
+    def attempts(self) -> Folder:
+        return self.root / "attempts"
 
     @property
     def prompts(self) -> Folder:

@@ -108,9 +108,31 @@ class Folder:
                 else:
                     self._write_and_rename(name, data)
         except OSError as error:
-            raise ConfigError(
-                f"Cannot write to {self.address}: {error}. Set `run` to a writable place."
-            ) from error
+            raise self._unwritable(error) from error
+
+    def create_bytes(self, name: str, data: bytes) -> bool:
+        """Write a file that is not there; False if it is. Of several writers one succeeds."""
+        fs, root = self._opened
+        try:
+            with _explained(self.address):
+                if self.is_local:
+                    fs.makedirs(root, exist_ok=True)
+                    with open(self.path(name), "xb") as file:
+                        file.write(data)
+                else:
+                    fs.pipe_file(self.path(name), data, mode="create")
+            return True
+        except (OSError, ConfigError) as error:  # clients differ in how they say that it is there
+            if self.exists(name):
+                return self.read_bytes(name) == data  # ours, if the first try got no answer
+            if isinstance(error, ConfigError):
+                raise
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"Cannot write to {self.address}: {error}. Set `run` to a writable place."
+        )
 
     def _write_and_rename(self, name: str, data: bytes) -> None:
         fs, root = self._opened

@@ -78,6 +78,12 @@ def test_what_is_written_is_read_back_listed_and_removed(folder: Folder) -> None
     folder.remove()
 
 
+def test_a_file_that_is_there_is_not_created_again(folder: Folder) -> None:
+    assert folder.create_bytes("000001.json", b"first")
+    assert not folder.create_bytes("000001.json", b"second")
+    assert folder.read_text("000001.json") == "first"
+
+
 def test_a_table_keeps_its_rows_and_its_schema(folder: Folder) -> None:
     table = pa.table({"prompt_id": ["a", "b"], "score": [1.0, None]}).replace_schema_metadata(
         {"pool": "x"}

@@ -45,10 +45,13 @@ class Service(Protocol):
     counts: Counts
     state: State | None
     """None until the first router is loaded."""
-    problem: str | None
-    """Why the latest change of the settings failed; the old ones hold."""
     waiting_tokens: int
     """Of prompts that the router has not answered yet."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why the latest change of the settings failed; the old ones hold."""
+        ...
 
     async def read(
         self, model: RouterModel, conversations: Sequence[list[Message]], first: int

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from persyn_ray import __version__
+from persyn_ray.attempts import Attempt, attempt_at
 from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError, DriftError
 from persyn_ray.layout import Run, run_of
@@ -121,6 +122,10 @@ def run_recipe(
         overrides: the `key=value`s of the command line; changes they name are on purpose.
         start: do this step and all after it anew.
         until: stop after this step.
+
+    Raises:
+        DriftError: see `require_no_drift`.
+        AttemptError: another process works on the run.
     """
     for name, option in ((start, "--from"), (until, "--until")):
         if name is not None and name not in STEP_NAMES:
@@ -128,20 +133,22 @@ def run_recipe(
                 f"{option} {name!r} is no step; the steps are {', '.join(STEP_NAMES)}."
             )
     run = run_of(recipe)
-    plan = planned_steps(recipe, run)
-    require_no_drift(plan, overrides, start)
-    todo = _todo(plan, start, until)
-    for planned in plan:
-        if planned not in todo and planned.is_done:
-            console.print(f"[dim]{planned.step.name:<11} done before[/dim]")
-    if any(planned.step.on_ray for planned in todo):
-        from persyn_ray.runtime.session import check_fits, session
+    require_no_drift(planned_steps(recipe, run), overrides, start)
+    with attempt_at(run.attempts, console) as attempt:
+        plan = planned_steps(recipe, run)  # an earlier attempt may have gone on until now
+        require_no_drift(plan, overrides, start)
+        todo = _todo(plan, start, until)
+        for planned in plan:
+            if planned not in todo and planned.is_done:
+                console.print(f"[dim]{planned.step.name:<11} done before[/dim]")
+        if any(planned.step.on_ray for planned in todo):
+            from persyn_ray.runtime.session import check_fits, session
 
-        with session(verbose) as cluster:
-            check_fits(recipe, cluster)
-            _carry_out(plan, todo, recipe, run, console)
-    else:
-        _carry_out(plan, todo, recipe, run, console)
+            with session(verbose) as cluster:
+                check_fits(recipe, cluster)
+                _carry_out(plan, todo, attempt, recipe, run, console)
+        else:
+            _carry_out(plan, todo, attempt, recipe, run, console)
     return run
 
 
@@ -156,12 +163,18 @@ def _todo(plan: list[Planned], start: str | None, until: str | None) -> list[Pla
 
 
 def _carry_out(
-    plan: list[Planned], todo: list[Planned], recipe: Recipe, run: Run, console: Console
+    plan: list[Planned],
+    todo: list[Planned],
+    attempt: Attempt,
+    recipe: Recipe,
+    run: Run,
+    console: Console,
 ) -> None:
     _invalidate(plan, todo, run)
     run.root.write_json("recipe.json", recipe.model_dump(mode="json"))
     for planned in todo:
-        _carry_out_one(planned, recipe, run, console)
+        attempt.require_newest()
+        _carry_out_one(planned, attempt, recipe, run, console)
 
 
 def _invalidate(plan: list[Planned], todo: list[Planned], run: Run) -> None:
@@ -174,11 +187,14 @@ def _invalidate(plan: list[Planned], todo: list[Planned], run: Run) -> None:
             run.records.remove(f"{planned.step.name}.json")
 
 
-def _carry_out_one(planned: Planned, recipe: Recipe, run: Run, console: Console) -> None:
+def _carry_out_one(
+    planned: Planned, attempt: Attempt, recipe: Recipe, run: Run, console: Console
+) -> None:
     step, started = planned.step, time.monotonic()
     _clear_leftovers(planned, run)
     counts = step.carry_out(Context(recipe, run, planned.identity, console))
     seconds = time.monotonic() - started
+    attempt.require_newest()
     write_record(
         run.records,
         Record(

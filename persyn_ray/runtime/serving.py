@@ -10,10 +10,9 @@ import asyncio
 import contextlib
 import logging
 import os
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import torch
 from ray import serve
@@ -28,6 +27,7 @@ from persyn_ray.endpoint.counting import Counts, Family
 from persyn_ray.endpoint.guard import Guard
 from persyn_ray.endpoint.keys import Keys
 from persyn_ray.endpoint.model import RouterModel, Rows, Scores, content_of, teachers_of
+from persyn_ray.endpoint.passes import Pass, Passes, size_of
 from persyn_ray.endpoint.rates import Rates
 from persyn_ray.endpoint.refusal import Refusal
 from persyn_ray.endpoint.routing import State, new_state, require_teachers
@@ -55,18 +55,6 @@ SPARE_REQUESTS = 64
 its own words."""
 
 
-class Pass(NamedTuple):
-    """Prompts of one request that wait for the router it began with."""
-
-    model: RouterModel
-    rows: Rows
-
-
-def size_of(one: Pass) -> int:
-    """Tokens of a request's prompts: what a batch is limited by."""
-    return sum(map(len, one.rows))
-
-
 @serve.ingress()
 class RouterReplica:
     """One replica: the `Service` of the endpoint's application."""
@@ -76,20 +64,20 @@ class RouterReplica:
         self.rates = Rates(self.settings.requests_per_second, self.settings.burst)
         self.counts = Counts()
         self.state: State | None = None
-        self.problem: str | None = None
         self.waiting_tokens = 0
         self._tally = tally
         self._source: tuple[str, str | None] = ("", None)
         self._name = serve.get_replica_context().replica_id.unique_id
         self._reader = ThreadPoolExecutor(1, "reader")  # a tokenizer serves one thread at a time
         self._scorer = ThreadPoolExecutor(1, "scorer")  # and passes stand in line
-        self._began: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         _log_with_serve()
         torch.set_num_threads(max(1, int(self.settings.cpus)))
         limit, wait_s = self.settings.tokens_per_batch, self.settings.batch_wait_s
+        self._passes = Passes(limit, self.counts)
         self._batched = Batcher(self._score_off_loop, size_of, limit, wait_s)
         self._number = 0  # of the latest change
+        self._problems: dict[Literal["change", "keys"], str] = {}
         self._changing = asyncio.Lock()
         self._guard = Guard(
             build_app(self),
@@ -102,6 +90,11 @@ class RouterReplica:
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self._guard
+
+    @property
+    def problem(self) -> str | None:
+        """What failed last of a change or of reading the keys, until it goes well again."""
+        return " ".join(self._problems.values()) or None
 
     async def reconfigure(self, policy: dict[str, Any]) -> None:
         """Take another router or other settings of `POLICY`.
@@ -126,11 +119,11 @@ class RouterReplica:
             if model is None or self._source != source:
                 model = await asyncio.to_thread(RouterModel, address)
                 await self.score(model, await self.read(model, WARMING, 0))
-            state = new_state(model, settings)
+            state, keys = new_state(model, settings), Keys.of(settings, os.environ)
             if number == self._number:  # and no later change has come meanwhile
                 self.settings, self._source = settings, source
-                self._guard.keys = Keys.of(settings, os.environ)
-                self.state, self.problem = state, None
+                self._guard.keys, self.state = keys, state
+                self._problems.clear()
                 logger.info("Router %s from %s answers.", model.version, address)
 
     def _resolved(self, policy: dict[str, Any]) -> tuple[str, Serving]:
@@ -143,8 +136,10 @@ class RouterReplica:
         try:
             await self._take(policy, number)
         except Exception as error:  # whatever a folder holds, the present router goes on
-            self.problem = f"The present router stays: {type(error).__name__}: {error}"
-            logger.error("%s", self.problem)
+            problem = f"The present router stays: {type(error).__name__}: {error}"
+            logger.error("%s", problem)
+            if number == self._number:  # a later change may have gone well
+                self._problems["change"] = problem
 
     async def _watch_keys(self) -> None:
         """A key that is taken out of the file is let in no longer."""
@@ -152,9 +147,10 @@ class RouterReplica:
             await asyncio.sleep(KEYS_SECONDS)
             try:
                 self._guard.keys = await asyncio.to_thread(Keys.of, self.settings, os.environ)
+                self._problems.pop("keys", None)
             except PersynError as error:
-                self.problem = f"The present keys stay: {error}"
-                logger.error("%s", self.problem)
+                self._problems["keys"] = f"The present keys stay: {error}"
+                logger.error("%s", self._problems["keys"])
 
     async def read(
         self, model: RouterModel, conversations: Sequence[list[Message]], first: int
@@ -184,47 +180,11 @@ class RouterReplica:
 
     async def check_health(self) -> None:
         """Fails when a pass has hung, so that Serve replaces the replica."""
-        if self._began is not None and time.monotonic() - self._began > HUNG_SECONDS:
+        if self._passes.seconds > HUNG_SECONDS:
             raise RuntimeError(f"A pass of the router takes over {HUNG_SECONDS:g} s.")
 
     async def _score_off_loop(self, passes: list[Pass]) -> list[Scores | None]:
-        return await self._off_loop(self._scorer, self._score_all, passes)
-
-    def _score_all(self, passes: list[Pass]) -> list[Scores | None]:
-        """One pass for all that began with the same router."""
-        scores: dict[int, Scores | None] = {}
-        self._began = time.monotonic()
-        try:
-            for model in dict.fromkeys(one.model for one in passes):
-                places = [place for place, one in enumerate(passes) if one.model is model]
-                scores |= self._score_some(model, places, passes)
-        finally:
-            self._began = None
-        return [scores[place] for place in range(len(passes))]
-
-    def _score_some(
-        self, model: RouterModel, places: list[int], passes: list[Pass]
-    ) -> dict[int, Scores | None]:
-        found = self._score(model, [row for place in places for row in passes[place].rows])
-        if found is None and len(places) > 1:  # each alone: one of them did it
-            return {place: self._score(model, passes[place].rows) for place in places}
-        scores, start = {}, 0
-        for place in places:
-            stop = start + len(passes[place].rows)
-            scores[place] = None if found is None else found.part(start, stop)
-            start = stop
-        return scores
-
-    def _score(self, model: RouterModel, rows: Rows) -> Scores | None:
-        began = time.perf_counter()
-        try:
-            return model.score(rows, self.settings.tokens_per_batch)
-        except Exception:  # whatever the model does, other requests shall have their answers
-            logger.exception("The router failed on %d prompts.", len(rows))
-            return None
-        finally:
-            seconds = time.perf_counter() - began
-            self.counts.batch(len(rows), sum(map(len, rows)), seconds)
+        return await self._off_loop(self._scorer, self._passes, passes)
 
     async def _push(self) -> None:
         while True:

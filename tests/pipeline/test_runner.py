@@ -1,15 +1,18 @@
 """The runner: what is done is kept, what has drifted is refused, what was interrupted goes on."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from persyn_ray.attempts import attempt_at
 from persyn_ray.config import Recipe
-from persyn_ray.errors import ConfigError, DriftError
+from persyn_ray.errors import AttemptError, ConfigError, DriftError
 from persyn_ray.layout import Run, run_of
+from persyn_ray.pipeline import runner
 from persyn_ray.pipeline.runner import drift, planned_steps, require_no_drift, run_recipe
 from persyn_ray.records import read_record
 from persyn_ray.storage import Folder
@@ -278,3 +281,32 @@ def test_a_run_folder_that_cannot_be_written_is_refused(
     recipe = make_recipe({"run": str(tmp_path / "file" / "run")})
     with pytest.raises(ConfigError, match="Set `run` to a writable place"):
         run_recipe(recipe, quiet, until="prompts")
+
+
+def test_a_run_that_another_works_on_is_left_as_it_is(make_recipe: Make, quiet: Console) -> None:
+    recipe = make_recipe()
+    run = run_of(recipe)
+    with attempt_at(run.attempts, quiet):
+        before = state(run.root)
+        with pytest.raises(AttemptError, match="Another process works on this run"):
+            run_recipe(recipe, quiet, until="prompts")
+        assert state(run.root) == before
+    run_recipe(recipe, quiet, until="prompts")
+
+
+def test_a_step_of_an_attempt_that_was_overtaken_gets_no_record(
+    make_recipe: Make, quiet: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe()
+    run = run_of(recipe)
+
+    def overtaken(*_: Any) -> dict[str, Any]:
+        run.attempts.write_json("000099.json", {})
+        return {"rows": 1}
+
+    step = next(step for step in runner.STEPS if step.name == "prompts")
+    replaced = [replace(one, carry_out=overtaken) if one is step else one for one in runner.STEPS]
+    monkeypatch.setattr(runner, "STEPS", tuple(replaced))
+    with pytest.raises(AttemptError, match=r"Attempt 99 \(unknown\) has taken over"):
+        run_recipe(recipe, quiet, until="prompts")
+    assert read_record(run.records, "prompts") is None

@@ -1,13 +1,13 @@
 """Which prompt gets which scores when requests of two routers share a batch."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from persyn_ray.endpoint.counting import Counts
 from persyn_ray.endpoint.model import Scores
-from persyn_ray.runtime.serving import Pass, RouterReplica
+from persyn_ray.endpoint.passes import Pass, Passes
 
 
 class Model:
@@ -24,18 +24,8 @@ class Model:
         return Scores(np.array(found, float), [(float(row[0]), False) for row in rows])
 
 
-class Replica:
-    """What `_score_all` needs of one."""
-
-    _score_all = RouterReplica._score_all
-    _score_some = RouterReplica._score_some
-    _score = RouterReplica._score
-    settings = SimpleNamespace(tokens_per_batch=99)
-    counts = SimpleNamespace(batch=lambda *_: None)
-
-
 def scored(passes: list[Any]) -> list[Any]:
-    found: list[Any] = Replica()._score_all(passes)  # type: ignore
+    found: list[Any] = Passes(99, Counts())(passes)
     return [
         one and (one.logits_PM.tolist(), [distance for distance, _ in one.distances])
         for one in found

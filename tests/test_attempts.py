@@ -1,0 +1,157 @@
+"""Two processes on one run: one writes, the other is told."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from persyn_ray import attempts
+from persyn_ray.attempts import Holder, attempt_at, holder_of
+from persyn_ray.errors import AttemptError
+from persyn_ray.storage import Folder
+
+HOLDING = """
+import sys, time
+from rich.console import Console
+from persyn_ray import attempts
+from persyn_ray.cli import guarded
+from persyn_ray.storage import Folder
+
+def hold():
+    attempts.WATCH_SECONDS, attempts.END_SECONDS = 0.2, 0.5
+    with attempts.attempt_at(Folder(sys.argv[1]), Console(quiet=True)):
+        print("held", flush=True)
+        {work}
+
+sys.exit(guarded(hold))
+"""
+SLEEPS = "time.sleep(60)"
+IS_DEAF = """
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                time.sleep(60)
+            except KeyboardInterrupt:
+                pass
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(str(tmp_path / "run" / "attempts"))
+
+
+@contextmanager
+def another(folder: Folder, work: str = SLEEPS) -> Iterator["subprocess.Popen[str]"]:
+    """A process that holds the run."""
+    command = [sys.executable, "-c", HOLDING.format(work=work), folder.address]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "held\n", process.communicate()[1]
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def elsewhere(folder: Folder, number: int) -> None:
+    """As if another machine had taken the run."""
+    holder = replace(Holder.here(), host="another-machine")
+    folder.write_json(f"{number:06d}.json", asdict(holder))
+
+
+def test_a_run_is_free_again_when_its_holder_has_ended(folder: Folder, quiet: Console) -> None:
+    with attempt_at(folder, quiet) as first:
+        assert holder_of(folder) == first.holder
+        first.require_newest()
+    assert holder_of(folder) is None
+    with pytest.raises(ValueError, match="of the work"), attempt_at(folder, quiet) as second:
+        raise ValueError("of the work")
+    with attempt_at(folder, quiet) as third:
+        assert [one.number for one in (first, second, third)] == [1, 2, 3]
+
+
+def test_a_run_that_is_worked_on_here_is_refused_and_free_after_kill_9(
+    folder: Folder, quiet: Console
+) -> None:
+    with another(folder) as process:
+        with pytest.raises(AttemptError, match=f"process {process.pid} of .*, since 20"):
+            attempt_at(folder, quiet).__enter__()
+        assert folder.names() == ["000001.json"]
+        os.kill(process.pid, signal.SIGKILL)
+        while holder_of(folder) is not None:  # a zombie counts as dead
+            time.sleep(0.01)
+        with attempt_at(folder, quiet) as attempt:
+            assert attempt.number == 2
+
+
+def test_a_pid_that_went_to_another_process_holds_nothing(folder: Folder) -> None:
+    holder = replace(Holder.here(), process_started=0.0)
+    folder.write_json("000001.json", asdict(holder))
+    assert holder_of(folder) is None
+
+
+def test_a_run_from_another_machine_is_taken_after_a_while(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere(folder, 7)
+    waits: list[float] = []
+    monkeypatch.setattr(attempts.time, "sleep", waits.append)
+    console = Console(record=True, width=200)
+    with attempt_at(folder, console) as attempt:
+        assert attempt.number == 8
+    assert waits == [attempts.WATCH_SECONDS + attempts.END_SECONDS]
+    assert "Attempt 7 (process" in console.export_text()
+
+
+def test_whoever_is_overtaken_is_told_by_whom(folder: Folder, quiet: Console) -> None:
+    with attempt_at(folder, quiet) as attempt:
+        elsewhere(folder, 2)
+        with pytest.raises(AttemptError, match=r"Attempt 2 .*of another-machine.*was attempt 1"):
+            attempt.require_newest()
+
+
+def test_the_work_of_whoever_is_overtaken_is_interrupted(folder: Folder) -> None:
+    with another(folder) as process:
+        elsewhere(folder, 2)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "AttemptError: Attempt 2" in said
+    assert "another-machine" in said
+
+
+def test_work_that_does_not_heed_the_interruption_is_cut_off(folder: Folder) -> None:
+    with another(folder, IS_DEAF) as process:
+        elsewhere(folder, 2)
+        assert process.wait(timeout=20) == 1
+
+
+def test_of_many_at_once_one_gets_the_number(folder: Folder) -> None:
+    together = threading.Barrier(8)
+
+    def create(number: int) -> bool:
+        together.wait()
+        return folder.create_bytes("000001.json", b"%d" % number)
+
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(create, range(8)))
+    assert sum(made) == 1
+    assert folder.read_text("000001.json") == str(made.index(True))
+
+
+def test_a_number_whose_writer_died_at_once_is_passed_over(folder: Folder, quiet: Console) -> None:
+    assert folder.create_bytes("000001.json", b"")
+    with attempt_at(folder, quiet) as attempt:
+        assert attempt.number == 2
