@@ -158,9 +158,8 @@ def _watched(attempt: Attempt) -> Iterator[None]:
             except Exception:  # the storage is out of reach: nothing can be written either
                 continue
 
-    main_thread = threading.main_thread().ident
-    assert main_thread is not None
-    is_main = threading.get_ident() == main_thread  # nobody else can be interrupted
+    main_thread = threading.get_ident()
+    is_main = main_thread == threading.main_thread().ident  # nobody else can be interrupted
     watcher = threading.Thread(target=watch, name="attempts", daemon=True)
     if is_main:
         watcher.start()

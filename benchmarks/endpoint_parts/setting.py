@@ -46,8 +46,8 @@ class Setting:
 
     @property
     def tokens_per_batch(self) -> int:
-        """As the endpoint has it by default."""
-        return Serving().tokens_per_batch
+        """Of the bare router: all prompts at once, padded little."""
+        return Serving(gpus=1).batch_tokens
 
     def folder(self, name: str) -> Path:
         """A scratch folder of one server; its sockets' paths must be short."""

@@ -73,7 +73,7 @@ class RouterReplica:
         self._tasks: set[asyncio.Task[None]] = set()
         _log_with_serve()
         torch.set_num_threads(max(1, int(self.settings.cpus)))
-        limit, wait_s = self.settings.tokens_per_batch, self.settings.batch_wait_s
+        limit, wait_s = self.settings.batch_tokens, self.settings.batch_wait_s
         self._passes = Passes(limit, self.counts)
         self._batched = Batcher(self._score_off_loop, size_of, limit, wait_s)
         self._number = 0  # of the latest change
@@ -160,7 +160,7 @@ class RouterReplica:
         return await self._off_loop(self._reader, model.read, conversations, limit, first)
 
     async def score(self, model: RouterModel, rows: Rows) -> Scores | None:
-        """Scores of up to `tokens_per_batch` tokens, in a pass with other requests' prompts."""
+        """Scores of up to `batch_tokens` tokens, in a pass with other requests' prompts."""
         return await self._batched(Pass(model, rows))
 
     async def everywhere(self) -> tuple[list[Family], int]:
