@@ -41,7 +41,7 @@ class Holder:
     host: str
     pid: int
     process_started: float
-    """Tells apart processes that had the same pid."""
+    """Seconds since 1970, a little off as clocks are set; tells apart processes of the same pid."""
     started: str
     """UTC time, ISO 8601."""
     ended: str | None = None
@@ -61,7 +61,7 @@ class Holder:
             return None
         try:
             process = psutil.Process(self.pid)
-            is_same = abs(process.create_time() - self.process_started) < 1.0
+            is_same = abs(process.create_time() - self.process_started) < 5.0
             return is_same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
@@ -80,7 +80,7 @@ class Attempt:
 
     def require_newest(self) -> None:
         """Raise AttemptError when the run has been taken by another."""
-        newest = _numbers(self.folder)[-1]
+        newest = max(_numbers(self.folder), default=self.number)
         if newest != self.number:
             raise AttemptError(
                 f"Attempt {newest} ({_holder(self.folder, newest) or 'unknown'}) has taken over "

@@ -55,9 +55,8 @@ class Serving(Section):
     max_waiting_tokens: int = Field(default=2**18, ge=1)
     """Prompt tokens (four characters each) that wait in a replica to be read and answered; more
     get 429 with Retry-After. A single request may be larger."""
-    tokens_per_batch: int | None = Field(default=None, ge=1)
-    """Prompt tokens that share one pass of the router: by default 16384 on a GPU and 2048 without,
-    where more are no faster and all wait for the last."""
+    tokens_per_batch: int = Field(default=16384, ge=1)
+    """Prompt tokens in one pass of the router. Without a GPU requests share passes of 2048."""
     batch_wait_s: float = Field(default=0.002, ge=0)
     """How long a pass waits for company while the router is idle. What comes while it works makes
     up the next pass."""
@@ -84,11 +83,6 @@ class Serving(Section):
     gave the parallel set."""
     upstreams: dict[str, Upstream] = Field(default={})
     """Where teachers answer chats; the recipe's teachers of kind openai by default."""
-
-    @property
-    def batch_tokens(self) -> int:
-        """`tokens_per_batch`, or its default."""
-        return self.tokens_per_batch or (16384 if self.gpus else 2048)
 
     @field_validator("upstreams", mode="before")
     @classmethod

@@ -46,8 +46,8 @@ class Setting:
 
     @property
     def tokens_per_batch(self) -> int:
-        """Of the bare router: all prompts at once, padded little."""
-        return Serving(gpus=1).batch_tokens
+        """As the endpoint has it by default."""
+        return Serving().tokens_per_batch
 
     def folder(self, name: str) -> Path:
         """A scratch folder of one server; its sockets' paths must be short."""

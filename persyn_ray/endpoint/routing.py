@@ -60,7 +60,7 @@ class Service(Protocol):
         ...
 
     async def score(self, model: RouterModel, rows: Rows) -> Scores | None:
-        """Scores of up to `batch_tokens` tokens, in a pass with other requests' prompts; None
+        """Scores of up to `tokens_per_batch` tokens, in a pass with other requests' prompts; None
         where the router fails on them."""
         ...
 
@@ -170,7 +170,7 @@ async def _scores_in_time(
             rows = await _read(service, model, conversations)
             parts = [
                 service.score(model, rows[start:stop])
-                for start, stop in spans(rows, service.settings.batch_tokens)
+                for start, stop in spans(rows, service.settings.tokens_per_batch)
             ]
             scores = await asyncio.gather(*parts)
     except TimeoutError:

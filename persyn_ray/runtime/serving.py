@@ -45,6 +45,8 @@ POLICY = {"masked", "prices", "prior", "upstreams", "keys"}
 """Settings that may change without a new replica, beside the router itself."""
 SCALING = {"min_replicas", "max_replicas", "target_ongoing_requests"}
 """Settings that Serve itself acts on; no replica reads them."""
+CPU_TOKENS_TOGETHER = 2048
+"""Of several requests in a batch: on a CPU larger ones are no faster, and all wait for the last."""
 PUSH_SECONDS = 1.0
 KEYS_SECONDS = 10.0  # after which a changed file of keys is noticed
 HUNG_SECONDS = 300.0  # of one pass
@@ -73,9 +75,11 @@ class RouterReplica:
         self._tasks: set[asyncio.Task[None]] = set()
         _log_with_serve()
         torch.set_num_threads(max(1, int(self.settings.cpus)))
-        limit, wait_s = self.settings.batch_tokens, self.settings.batch_wait_s
+        limit = self.settings.tokens_per_batch
         self._passes = Passes(limit, self.counts)
-        self._batched = Batcher(self._score_off_loop, size_of, limit, wait_s)
+        together = limit if self.settings.gpus else min(limit, CPU_TOKENS_TOGETHER)
+        wait_s = self.settings.batch_wait_s
+        self._batched = Batcher(self._score_off_loop, size_of, together, wait_s)
         self._number = 0  # of the latest change
         self._problems: dict[Literal["change", "keys"], str] = {}
         self._changing = asyncio.Lock()
@@ -160,7 +164,7 @@ class RouterReplica:
         return await self._off_loop(self._reader, model.read, conversations, limit, first)
 
     async def score(self, model: RouterModel, rows: Rows) -> Scores | None:
-        """Scores of up to `batch_tokens` tokens, in a pass with other requests' prompts."""
+        """Scores of up to `tokens_per_batch` tokens, in a pass with other requests' prompts."""
         return await self._batched(Pass(model, rows))
 
     async def everywhere(self) -> tuple[list[Family], int]:

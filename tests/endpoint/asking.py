@@ -38,7 +38,7 @@ class LocalService:
 
     async def score(self, model: RouterModel, rows: Any) -> Any:
         await asyncio.sleep(self.delay)
-        return None if self.fails else model.score(rows, self.settings.batch_tokens)
+        return None if self.fails else model.score(rows, self.settings.tokens_per_batch)
 
     async def everywhere(self) -> Any:
         return self.counts.snapshot(), 1
