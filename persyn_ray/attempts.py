@@ -19,12 +19,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 
 import psutil
 from rich.console import Console
 
 from persyn_ray.errors import AttemptError
+from persyn_ray.records import utc_now
 from persyn_ray.storage import Folder
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Holder:
     def here(cls) -> "Holder":
         """This process."""
         process = psutil.Process()
-        return cls(socket.gethostname(), process.pid, process.create_time(), _now())
+        return cls(socket.gethostname(), process.pid, process.create_time(), utc_now())
 
     @property
     def is_alive(self) -> bool | None:
@@ -80,8 +80,8 @@ class Attempt:
 
     def require_newest(self) -> None:
         """Raise AttemptError when the run has been taken by another."""
-        newest = max(_numbers(self.folder), default=self.number)
-        if newest != self.number:
+        newest = _newest(self.folder)
+        if newest > self.number:
             raise AttemptError(
                 f"Attempt {newest} ({_holder(self.folder, newest) or 'unknown'}) has taken over "
                 f"the run in {self.folder.address}; this was attempt {self.number}."
@@ -89,7 +89,7 @@ class Attempt:
 
     def end(self) -> None:
         """Leave the run to whoever comes; without storage it has to be found out later."""
-        ended = asdict(self.holder) | {"ended": _now()}
+        ended = asdict(self.holder) | {"ended": utc_now()}
         with suppress(Exception):
             self.folder.write_json(_name(self.number), ended)
 
@@ -114,15 +114,14 @@ def attempt_at(folder: Folder, console: Console) -> Iterator[Attempt]:
 
 def holder_of(folder: Folder) -> Holder | None:
     """Who works on a run now, as far as can be told from here."""
-    numbers = _numbers(folder)
-    holder = _holder(folder, numbers[-1]) if numbers else None
+    holder = _holder(folder, _newest(folder))
     return holder if holder is not None and holder.is_alive is not False else None
 
 
 def _taken(folder: Folder, console: Console) -> Attempt:
     while True:
-        newest = max(_numbers(folder), default=0)
-        previous = _holder(folder, newest) if newest else None
+        newest = _newest(folder)
+        previous = _holder(folder, newest)
         if previous is not None and previous.is_alive:
             raise AttemptError(
                 f"Another process works on this run ({folder.address}): {previous}. Wait for it, "
@@ -173,13 +172,17 @@ def _watched(attempt: Attempt) -> Iterator[None]:
         is_over.set()
 
 
-def _numbers(folder: Folder) -> list[int]:
+def _newest(folder: Folder) -> int:
+    """The highest number; 0 if there is none."""
     stems = (name.removesuffix(".json") for name in folder.names(".json"))
-    return sorted(int(stem) for stem in stems if stem.isdigit())
+    return max((int(stem) for stem in stems if stem.isdigit()), default=0)
 
 
 def _holder(folder: Folder, number: int) -> Holder | None:
-    """None if the file is empty: its writer died in that moment, or is about to fill it."""
+    """None for number 0, and if the file is empty: its writer died in that moment, or is about to
+    fill it."""
+    if not number:
+        return None
     try:
         return Holder(**folder.read_json(_name(number)))
     except (ValueError, TypeError):
@@ -188,7 +191,3 @@ def _holder(folder: Folder, number: int) -> Holder | None:
 
 def _name(number: int) -> str:
     return f"{number:06d}.json"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -10,6 +10,7 @@ lies there is unfinished.
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from persyn_ray.errors import DataError
@@ -59,6 +60,11 @@ def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, An
             found |= differences(before.get(key), after.get(key), below)
         return found
     return {} if canonical(old) == canonical(new) else {prefix: (old, new)}
+
+
+def utc_now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def read_record(folder: Folder, step: str) -> Record | None:

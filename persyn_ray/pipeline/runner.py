@@ -3,7 +3,6 @@
 import platform
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -21,6 +20,7 @@ from persyn_ray.records import (
     differences,
     identity,
     read_record,
+    utc_now,
     write_record,
 )
 
@@ -204,7 +204,7 @@ def _carry_out_one(
             planned.inputs,
             counts,
             round(seconds, 3),
-            datetime.now(UTC).isoformat(timespec="seconds"),
+            utc_now(),
             versions(),
         ),
     )

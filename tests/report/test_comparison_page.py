@@ -14,16 +14,6 @@ from persyn_ray.report.comparison_page import console, lines, markdown, p_value,
 from persyn_ray.report.comparison_sentences import adjusted_verdict, sentences
 from persyn_ray.report.summary import label
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 METHODS = {"before": 0.12, "random": 0.31, "strong": 0.42, "persyn": 0.48, "oracle": 0.52}
 
 
