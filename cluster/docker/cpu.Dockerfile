@@ -12,16 +12,17 @@ WORKDIR /src
 RUN python -m venv /opt/persyn/venv
 ENV PATH=/opt/persyn/venv/bin:$PATH
 COPY requirements/run.in requirements/run.txt requirements/s3.txt requirements/dev.txt requirements/
-# As `make` does: torch with its own dependencies, everything else locked and as listed.
+# As `make` does: torch with its own dependencies, everything else locked, with hashes, and as listed.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    pip install "$(grep ^torch== requirements/run.in)" -c requirements/run.txt
+    grep -o '^[^ #\][^\]*' requirements/run.txt > versions.txt \
+ && pip install "$(grep ^torch== requirements/run.in)" -c versions.txt
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     pip install --no-deps -r requirements/run.txt -r requirements/s3.txt
 # The build tool of the project itself is locked too, and stays out of the image.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    grep -E '^(hatchling|pathspec|pluggy|trove-classifiers)==' requirements/dev.txt > build.txt \
+    awk '/^[^ ]/ {of_build = /^(hatchling|pathspec|pluggy|trove-classifiers)==/} of_build' requirements/dev.txt > build.txt \
  && pip install --no-deps --target /build -r build.txt
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY persyn_ray persyn_ray
 RUN PYTHONPATH=/build pip install --no-deps --no-build-isolation .
 

@@ -31,9 +31,9 @@ COPY requirements/run.txt requirements/cuda.txt requirements/s3.txt requirements
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     pip install --no-deps -r requirements/run.txt -r requirements/cuda.txt -r requirements/s3.txt
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    grep -E '^(hatchling|pathspec|pluggy|trove-classifiers)==' requirements/dev.txt > build.txt \
+    awk '/^[^ ]/ {of_build = /^(hatchling|pathspec|pluggy|trove-classifiers)==/} of_build' requirements/dev.txt > build.txt \
  && pip install --no-deps --target /build -r build.txt
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY persyn_ray persyn_ray
 RUN PYTHONPATH=/build pip install --no-deps --no-build-isolation .
 

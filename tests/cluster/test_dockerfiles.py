@@ -77,7 +77,7 @@ def test_everything_is_locked_and_there(name: str) -> None:
     assert {"requirements/run.txt", "requirements/s3.txt"} <= locked
     assert ("requirements/cuda.txt" in locked) == (name == "cuda")
     for install in re.findall(r"pip install [^&]*", text):
-        assert "--no-deps" in install or "-c requirements/run.txt" in install, install
+        assert "--no-deps" in install or "-c versions.txt" in install, install
     copied = [
         source
         for word, argument in lines
