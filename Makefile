@@ -71,15 +71,16 @@ HASH := $(COMPILE) --no-deps --generate-hashes
 OWN := ^(torch|triton|nvidia-|cuda-|\#)
 lock: .venv/dev.stamp
 	mkdir -p .venv/lock
-	$(COMPILE) --upgrade requirements/dev.in -o .venv/lock/dev.all
-	$(COMPILE) requirements/run.in -c .venv/lock/dev.all -o .venv/lock/run.all
-	grep -vE "$(OWN)" .venv/lock/run.all > .venv/lock/run.in
-	grep -vE "$(OWN)" .venv/lock/dev.all | grep -vxFf .venv/lock/run.in > .venv/lock/dev.in
 	grep ^torch== requirements/run.in > .venv/lock/torch.txt
-	$(COMPILE) requirements/vllm.in --override .venv/lock/torch.txt -c .venv/lock/dev.all -o .venv/lock/vllm.all
+	$(COMPILE) --upgrade requirements/dev.in requirements/vllm.in --override .venv/lock/torch.txt -o .venv/lock/all.txt
+	$(COMPILE) requirements/run.in -c .venv/lock/all.txt -o .venv/lock/run.all
+	grep -vE "$(OWN)" .venv/lock/run.all > .venv/lock/run.in
+	$(COMPILE) requirements/dev.in -c .venv/lock/all.txt -o .venv/lock/dev.all
+	grep -vE "$(OWN)" .venv/lock/dev.all | grep -vxFf .venv/lock/run.in > .venv/lock/dev.in
+	$(COMPILE) requirements/vllm.in --override .venv/lock/torch.txt -c .venv/lock/all.txt -o .venv/lock/vllm.all
 	grep -vE "$(OWN)" .venv/lock/vllm.all | grep -vxFf .venv/lock/run.in | grep -vxFf .venv/lock/dev.in \
 	  > .venv/lock/vllm.in
-	$(COMPILE) requirements/s3.in -c .venv/lock/dev.all -o .venv/lock/s3.all
+	$(COMPILE) requirements/s3.in -c .venv/lock/all.txt -o .venv/lock/s3.all
 	grep -vxFf .venv/lock/run.in .venv/lock/s3.all > .venv/lock/s3.in
 	$(COMPILE) requirements/cuda.in -c .venv/lock/run.in -o .venv/lock/cuda.all
 	grep -vxFf .venv/lock/run.in .venv/lock/cuda.all > .venv/lock/cuda.in
