@@ -1,4 +1,4 @@
-"""The locked requirements: exact, with hashes, without an index address; and what the package claims to ship."""
+"""The locked requirements (exact, with hashes, no index address), and what the package ships."""
 
 import re
 import tomllib
