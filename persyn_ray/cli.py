@@ -127,14 +127,21 @@ def status(run_folder: RunFolder) -> None:
     table = Table("step", "finished", "rows", "seconds", header_style="bold", show_edge=False)
     for name, record in state(opened):
         if record is None:
-            begun = opened.records.exists(f"{name}.begun")
-            table.add_row(name, "begun, not finished" if begun else "–", "", "")
+            table.add_row(name, _unfinished(opened.records, name), "", "")
         else:
             rows = f"{record.counts.get('rows', 0):,}"
             table.add_row(name, record.finished, rows, f"{record.seconds:.1f}")
     console.print(table)
     if holder := holder_of(opened.attempts):
         console.print(f"\nAt work, as far as known: {holder}.")
+
+
+def _unfinished(records: Any, step: str) -> str:
+    """How far a step without a record is."""
+    if not records.exists(f"{step}.begun"):
+        return "–"
+    # An empty mark: it was done, and what it read has changed since.
+    return "begun, not finished" if records.read_text(f"{step}.begun") else "outdated"
 
 
 @app.command()

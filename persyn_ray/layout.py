@@ -1,7 +1,7 @@
 """Where everything of a run lies. The only place that spells folder names.
 
-RUN/recipe.json  records/STEP.json  attempts/NUMBER.json  tables/…  router/  students/METHOD/
-checkpoints/  dataset/
+RUN/persyn-run.json (made first: this is a run)  recipe.json  records/STEP.json
+attempts/NUMBER.json  tables/…  router/  students/METHOD/  checkpoints/  dataset/
 report.html  report.json  seeds/NUMBER/ (runs of a comparison)  comparison.{html,md,json}
 
 Responses, learnability and quality are filed under a key made of all that determines them, so
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from persyn_ray.config import Recipe
+from persyn_ray.errors import ConfigError
 from persyn_ray.records import fingerprint, read_record
 from persyn_ray.schemas import LEARNABILITY, QUALITY
 from persyn_ray.scoring import Part, Several, Single
@@ -150,6 +151,23 @@ class Run:
     @property
     def dataset(self) -> Folder:
         return self.root / "dataset"
+
+    def require_inside(self, folder: Folder) -> None:
+        """Refuse a folder of this run that a link leads out of it.
+
+        Raises:
+            ConfigError: its place is not below the run's own.
+        """
+        if not folder.is_below(self.root):
+            raise ConfigError(
+                f"{folder.address} leads out of the run in {self.root.address}: nothing there is "
+                "removed or written. Remove the link, or set `run` to the place itself."
+            )
+
+    def remove(self, folder: Folder) -> None:
+        """Delete one of the run's own folders, if it is there; never anything outside the run."""
+        self.require_inside(folder)
+        folder.remove()
 
     def seed(self, number: int) -> Folder:
         """The run of one seed of a comparison."""

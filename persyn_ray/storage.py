@@ -6,6 +6,7 @@ is complete and cannot rename, so there it is written at once.
 """
 
 import json
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,11 +93,26 @@ class Folder:
             name for name in found if name.endswith(suffix) and not name.startswith(".tmp-")
         )
 
+    def is_below(self, other: "Folder") -> bool:
+        """Whether this folder lies below another, or would, with all links followed."""
+        ours, theirs = self._place, other._place
+        return ours != theirs and ours.startswith(theirs.rstrip("/") + "/")
+
+    @property
+    def _place(self) -> str:
+        path = self._opened[1]
+        return os.path.realpath(path) if self.is_local else f"/{path.strip('/')}"
+
     def remove(self, name: str = "") -> None:
-        """Delete a file or a whole folder, if it is there."""
+        """Delete a file or a whole folder, if it is there; of a link only the link.
+
+        Folders of a run are removed by `layout.Run.remove`.
+        """
         fs, root = self._opened
-        target = self.path(name) if name else root
-        if fs.exists(target):
+        target = (self.path(name) if name else root).rstrip("/")
+        if self.is_local and os.path.islink(target):
+            os.unlink(target)
+        elif fs.exists(target):
             fs.rm(target, recursive=True)
 
     def write_bytes(self, name: str, data: bytes) -> None:

@@ -20,6 +20,7 @@ from persyn_ray.config import Method, Recipe, parse_recipe
 from persyn_ray.errors import ConfigError
 from persyn_ray.layout import PERSYN, Run, run_of
 from persyn_ray.pipeline.gathering_comparison import gather_comparison
+from persyn_ray.pipeline.owning import claim, require_own
 from persyn_ray.pipeline.reporting import write_report
 from persyn_ray.pipeline.runner import Planned, planned_steps, require_no_drift, run_recipe
 from persyn_ray.pipeline.steps import STEP_NAMES
@@ -53,6 +54,7 @@ def compare(
     asked = seed_recipes(recipe, methods, num_seeds)
     seeds = [_with_methods_there(seed) for seed in asked]
     given = (*overrides, *CHANGED)
+    _require_own(recipe, seeds)
     plans = [planned_steps(seed, run_of(seed)) for seed in seeds]
     for plan in plans:
         require_no_drift(plan, given, None)
@@ -108,6 +110,13 @@ def why_no_students(recipe: Recipe) -> str | None:
     if what is None:
         return None
     return f"The recipe has {what}: no student is tuned, and only routed rewards are compared."
+
+
+def _require_own(recipe: Recipe, seeds: Sequence[Recipe]) -> None:
+    """Refuse what a run would refuse, for all seeds before the first one; mark the folder."""
+    for one in (recipe, *seeds):
+        require_own(one, run_of(one))
+    claim(run_of(recipe))
 
 
 def _with_methods_there(seed: Recipe) -> Recipe:

@@ -22,6 +22,7 @@ from persyn_ray.pipeline.forecast import (
     forecast_everything,
     forecast_step,
 )
+from persyn_ray.pipeline.owning import require_own
 from persyn_ray.pipeline.reckoning import Forecast, Known, gather_known
 from persyn_ray.pipeline.runner import planned_steps, require_no_drift
 from persyn_ray.report.numbers import compact
@@ -92,9 +93,11 @@ def plan_run(recipe: Recipe, overrides: tuple[str, ...] = ()) -> Plan:
 
     Raises:
         DriftError: the run folder was made with other settings.
-        ConfigError: teachers do not fit, or a size that is needed is not known.
+        ConfigError: teachers do not fit, a size that is needed is not known, or the run folder is
+            somebody else's.
     """
     run = run_of(recipe)
+    require_own(recipe, run)
     steps = planned_steps(recipe, run)
     require_no_drift(steps, overrides, None)
     done = [planned.step.name for planned in steps if planned.is_done]

@@ -13,6 +13,7 @@ from persyn_ray.attempts import Attempt, attempt_at
 from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError, DriftError
 from persyn_ray.layout import Run, run_of
+from persyn_ray.pipeline.owning import claim, require_made, require_own
 from persyn_ray.pipeline.steps import STEP_NAMES, STEPS, Context, Step
 from persyn_ray.records import (
     Record,
@@ -24,6 +25,8 @@ from persyn_ray.records import (
     write_record,
 )
 
+OUTDATED = ""
+"""In place of the identity of a step that has begun: it was done, and no longer holds."""
 PACKAGES = ("ray", "torch", "transformers", "deepspeed", "accelerate", "pyarrow", "numpy")
 
 
@@ -126,6 +129,7 @@ def run_recipe(
     Raises:
         DriftError: see `require_no_drift`.
         AttemptError: another process works on the run.
+        ConfigError: the folder is somebody else's, or an input lies in it (see `owning`).
     """
     for name, option in ((start, "--from"), (until, "--until")):
         if name is not None and name not in STEP_NAMES:
@@ -133,11 +137,14 @@ def run_recipe(
                 f"{option} {name!r} is no step; the steps are {', '.join(STEP_NAMES)}."
             )
     run = run_of(recipe)
+    require_own(recipe, run)
     require_no_drift(planned_steps(recipe, run), overrides, start)
+    claim(run)
     with attempt_at(run.attempts, console) as attempt:
         plan = planned_steps(recipe, run)  # an earlier attempt may have gone on until now
         require_no_drift(plan, overrides, start)
         todo = _todo(plan, start, until)
+        require_made(run, [planned.step for planned in todo])
         for planned in plan:
             if planned not in todo and planned.is_done:
                 console.print(f"[dim]{planned.step.name:<11} done before[/dim]")
@@ -183,7 +190,9 @@ def _invalidate(plan: list[Planned], todo: list[Planned], run: Run) -> None:
     Also those of steps after `--until`: a report must not show them beside the new recipe.
     """
     for planned in plan:
-        if planned in todo or not planned.is_done:
+        if planned.record is not None and (planned in todo or not planned.is_done):
+            if not run.records.exists(_mark(planned)):
+                run.records.write_text(_mark(planned), OUTDATED)  # its folders stay the run's own
             run.records.remove(f"{planned.step.name}.json")
 
 
@@ -208,7 +217,7 @@ def _carry_out_one(
             versions(),
         ),
     )
-    run.records.remove(f"{step.name}.begun")
+    run.records.remove(_mark(planned))
     facts = f"{counts.get('rows', 0):>7,} rows"
     nulls = counts.get("errors", counts.get("nulls", 0))
     console.print(
@@ -219,12 +228,18 @@ def _carry_out_one(
 
 def _clear_leftovers(planned: Planned, run: Run) -> None:
     """Keep what an interrupted attempt at the very same step left; remove anything else."""
-    mark = f"{planned.step.name}.begun"
+    mark = _mark(planned)
     same = run.records.exists(mark) and run.records.read_text(mark) == planned.identity
     if not same:
+        require_made(run, [planned.step])
         for folder in planned.step.leaves(run):
-            folder.remove()
+            run.remove(folder)
         run.records.write_text(mark, planned.identity)
+
+
+def _mark(planned: Planned) -> str:
+    """Name of the file among the records that holds the identity of a step that has begun."""
+    return f"{planned.step.name}.begun"
 
 
 def versions() -> dict[str, str]:

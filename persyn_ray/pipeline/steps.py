@@ -161,7 +161,7 @@ def _finetune(context: Context) -> dict[str, Any]:
     with watch_training(context.run.records, PROGRESS_FILE, context.console):
         finetune(context.recipe, methods, context.identity)
     facts = {method: context.run.student(method).read_json("finetune.json") for method in methods}
-    context.run.checkpoints.remove()
+    context.run.remove(context.run.checkpoints)
     return {"rows": sum(fact["num_examples"] for fact in facts.values()), "students": facts}
 
 

@@ -32,7 +32,7 @@ def write_examples(recipe: Recipe, run: Run, method: str) -> dict[str, int]:
 
 
 def _write_dataset(run: Run) -> None:
-    run.dataset.remove()
+    run.remove(run.dataset)
     for number, table in enumerate(_files(table for _, table in run.examples(PERSYN).tables())):
         run.dataset.write_table(f"data/train-{number:05d}.parquet", table)
 

@@ -178,6 +178,7 @@ def _finetune_one(recipe: Recipe, method: str, tokenizer: Any) -> None:
         folder = Path(scratch) / "student"
         fit.export(trainer, tokenizer, folder)
         if context.get_world_rank() == 0:
+            run.remove(run.student(method))
             run.student(method).upload(folder)
             facts = {
                 "num_examples": len(examples),

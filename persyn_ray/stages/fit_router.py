@@ -93,6 +93,7 @@ def fit_routers(recipe: Recipe, watch: Watch | None = None, is_first: bool = Tru
             extra = {"num_fit": facts["num_fit"], "max_length": max_length, "prior": prior}
             save_router(router, tokenizer, folder, extra)
             _save_novelty(features_PD, folder)
+            run_of(recipe).remove(run_of(recipe).router)
             run_of(recipe).router.upload(folder)
             run_of(recipe).router.write_json("fit.json", facts)
         return facts["num_fit"]

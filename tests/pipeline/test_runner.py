@@ -13,6 +13,7 @@ from persyn_ray.config import Recipe
 from persyn_ray.errors import AttemptError, ConfigError, DriftError
 from persyn_ray.layout import Run, run_of
 from persyn_ray.pipeline import runner
+from persyn_ray.pipeline.owning import claim
 from persyn_ray.pipeline.runner import drift, planned_steps, require_no_drift, run_recipe
 from persyn_ray.records import read_record
 from persyn_ray.storage import Folder
@@ -286,6 +287,7 @@ def test_a_run_folder_that_cannot_be_written_is_refused(
 def test_a_run_that_another_works_on_is_left_as_it_is(make_recipe: Make, quiet: Console) -> None:
     recipe = make_recipe()
     run = run_of(recipe)
+    claim(run)
     with attempt_at(run.attempts, quiet):
         before = state(run.root)
         with pytest.raises(AttemptError, match="Another process works on this run"):
