@@ -16,7 +16,7 @@ from typing import Any
 from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError
 from persyn_ray.records import fingerprint, read_record
-from persyn_ray.schemas import LEARNABILITY, QUALITY
+from persyn_ray.schemas import LEARNABILITY, QUALITY, filed
 from persyn_ray.scoring import Part, Several, Single
 from persyn_ray.sections import Student
 from persyn_ray.storage import Folder
@@ -196,7 +196,7 @@ class Run:
         return self.__dict__["arrangement"]
 
     def learnability(self, recipe: Recipe, teacher: Teacher) -> Folder:
-        identity = student_identity(recipe) | {"columns": LEARNABILITY.names}
+        identity = student_identity(recipe) | {"columns": filed(LEARNABILITY).names}
         student = _key("student", identity)
         return self.root / "tables" / "learnability" / student / self._name(teacher)
 
@@ -204,7 +204,7 @@ class Run:
         """One quality of a teacher's responses; neither its name nor its weight moves it."""
         reference = {"reference_column": recipe.prompts.reference_column}
         identity = quality_identity(part.quality) | seen_by_student(recipe) | reference
-        identity |= {"columns": QUALITY.names}
+        identity |= {"columns": filed(QUALITY).names}
         kind = _key(part.quality.kind, identity)
         return self.root / "tables" / "quality" / kind / self._name(teacher)
 

@@ -66,6 +66,14 @@ QUALITY = pa.schema(
     ]
 )
 
+RESPONSE_HASH = _field("response_hash", pa.string())
+
+
+def filed(scores: pa.Schema) -> pa.Schema:
+    """LEARNABILITY or QUALITY as they are stored: with the hash of the response of each score."""
+    return scores.append(RESPONSE_HASH)
+
+
 ASSIGNMENT = pa.schema(
     [
         _field("prompt_id", pa.string()),

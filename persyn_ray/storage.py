@@ -81,16 +81,25 @@ class Folder:
         with _explained(self.address):
             return fs.exists(self.path(name) if name else root)
 
-    def names(self, suffix: str = "") -> list[str]:
-        """Names directly in this folder, sorted, without temporary files; none if missing."""
+    def names(self, suffix: str = "", prefix: str = "") -> list[str]:
+        """Names directly in this folder, sorted, without temporary files; none if missing.
+
+        Args:
+            prefix: of files alone; an object store then lists no others.
+        """
         fs, root = self._opened
         with _explained(self.address):
-            if not fs.isdir(root):
-                return []
-            entries = fs.ls(root, detail=False)
-        found = (str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries)
+            if prefix and self._is_object_store:
+                entries = fs.find(root, prefix=prefix)
+            else:
+                entries = fs.ls(root, detail=False) if fs.isdir(root) else []
+        # An object store's console may leave an object with the folder's own name.
+        paths = (str(entry).rstrip("/") for entry in entries)
+        found = (path.rsplit("/", 1)[-1] for path in paths if path != root.rstrip("/"))
         return sorted(
-            name for name in found if name.endswith(suffix) and not name.startswith(".tmp-")
+            name
+            for name in found
+            if name.endswith(suffix) and name.startswith(prefix) and not name.startswith(".tmp-")
         )
 
     def is_below(self, other: "Folder") -> bool:

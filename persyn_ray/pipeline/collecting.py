@@ -19,7 +19,9 @@ from persyn_ray.layout import Run
 from persyn_ray.pipeline.choices import has_own_pool, resources_of
 from persyn_ray.pipeline.progress import follow
 from persyn_ray.pipeline.reckoning import read_forecast
+from persyn_ray.schemas import RESPONSES
 from persyn_ray.stages.collect import Collect, assigned
+from persyn_ray.stages.store import existing, shards_in
 from persyn_ray.stages.units import Unit, Work, units_of
 from persyn_ray.stages.work import CollectAndScore
 from persyn_ray.teachers import OpenAIEngine, Teacher, VllmEngine
@@ -102,13 +104,13 @@ def _open_units(
     A shard is read once for all teachers, and a teacher's responses only where there are some.
     """
     folders = {teacher.name: run.responses(teacher) for teacher in recipe.teachers}
-    filed = {name: set(folder.names()) for name, folder in folders.items()}
+    filed = {name: shards_in(folder) for name, folder in folders.items()}
     found: dict[str, list[str]] = {name: [] for name in folders}
     for shard in shards:
         for name, wanted in _wanted(recipe, run, shard, methods).items():
             if shard in filed[name]:
-                answered = folders[name].read_table(shard, ["prompt_id"])["prompt_id"]
-                wanted = rows.without(wanted, "prompt_id", answered)
+                answered = existing(folders[name], shard, RESPONSES, ["prompt_id"])
+                wanted = rows.without(wanted, "prompt_id", answered["prompt_id"])
             if wanted.num_rows:
                 found[name].append(shard)
     return {name: tuple(units_of(of_teacher)) for name, of_teacher in found.items()}

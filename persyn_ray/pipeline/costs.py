@@ -9,7 +9,7 @@ from persyn_ray.config import Recipe
 from persyn_ray.layout import Run
 from persyn_ray.pipeline.assigning import asked_by_persyn
 from persyn_ray.schemas import LEARNABILITY, RESPONSES
-from persyn_ray.stages.store import existing
+from persyn_ray.stages.store import existing, scores_of
 from persyn_ray.stages.tables import shards_of
 from persyn_ray.teachers import Teacher
 
@@ -64,8 +64,6 @@ def _teacher_tokens(
 ) -> dict[str, Any]:
     """`asked`: by shard and teacher, the routed prompts that PerSyn asks."""
     by_student = _counts_by_student(recipe)
-    folder = run.learnability(recipe, teacher) if by_student else run.responses(teacher)
-    schema = LEARNABILITY if by_student else RESPONSES
     known: list[int] = []
     parallel: list[int] = []
     assigned: list[int] = []
@@ -75,7 +73,11 @@ def _teacher_tokens(
             prompt_ids = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"]
             num_prompts += len(prompt_ids)
             # Files may also hold prompts that another split had put into this shard.
-            table = rows.among(existing(folder, shard, schema), "prompt_id", prompt_ids)
+            table = existing(run.responses(teacher), shard, RESPONSES)
+            if by_student:
+                folder = run.learnability(recipe, teacher)
+                table = scores_of(folder, shard, LEARNABILITY, table)
+            table = rows.among(table, "prompt_id", prompt_ids)
             of = dict(
                 zip(table["prompt_id"].to_pylist(), table["num_tokens"].to_pylist(), strict=True)
             )

@@ -19,9 +19,9 @@ from persyn_ray.pipeline.choices import assigned_methods, collected_splits
 from persyn_ray.pipeline.fitting import longest
 from persyn_ray.pipeline.methods import Choices, method_teachers, parallel_of
 from persyn_ray.records import read_record
-from persyn_ray.schemas import LEARNABILITY
+from persyn_ray.schemas import LEARNABILITY, RESPONSES
 from persyn_ray.stages.collect import assigned
-from persyn_ray.stages.store import existing
+from persyn_ray.stages.store import existing, scores_of, shards_in
 from persyn_ray.stages.tables import shards_of
 from persyn_ray.teachers import Teacher, VllmEngine
 
@@ -71,7 +71,7 @@ def stored_responses(recipe: Recipe, run: Run) -> dict[str, Stored]:
     if read_record(run.records, "prompts") is None:
         return found
     folders = {teacher.name: run.responses(teacher) for teacher in recipe.teachers}
-    files = {name: set(folder.names()) for name, folder in folders.items()}
+    files = {name: shards_in(folder) for name, folder in folders.items()}
     columns = ["prompt_id", "finish_reason", "num_prompt_tokens", "num_tokens"]
     for split in SPLITS:
         for shard in shards_of(run, split):
@@ -80,7 +80,8 @@ def stored_responses(recipe: Recipe, run: Run) -> dict[str, Stored]:
                 continue
             ids = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"]
             for name in holders:
-                table = rows.among(folders[name].read_table(shard, columns), "prompt_id", ids)
+                table = existing(folders[name], shard, RESPONSES, columns)
+                table = rows.among(table, "prompt_id", ids)
                 found[name].answered[split].update(table["prompt_id"].to_pylist())
                 if split == "parallel":
                     written = rows.among(table, "finish_reason", WRITTEN)
@@ -103,11 +104,12 @@ def mean_student_tokens(recipe: Recipe, run: Run) -> dict[str, float | None]:
     """Mean response length on the parallel set, in the student's tokens; after step score."""
     means: dict[str, float | None] = {}
     for teacher in recipe.teachers:
-        folder = run.learnability(recipe, teacher)
         counts: list[int] = []
         for shard in shards_of(run, "parallel"):
             prompt_ids = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"]
-            table = rows.among(existing(folder, shard, LEARNABILITY), "prompt_id", prompt_ids)
+            responses = existing(run.responses(teacher), shard, RESPONSES)
+            table = scores_of(run.learnability(recipe, teacher), shard, LEARNABILITY, responses)
+            table = rows.among(table, "prompt_id", prompt_ids)
             counts += [count for count in table["num_tokens"].to_pylist() if count]
         means[teacher.name] = float(np.mean(counts)) if counts else None
     return means

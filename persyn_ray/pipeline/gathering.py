@@ -23,8 +23,8 @@ from persyn_ray.pipeline.expecting import mean_student_tokens
 from persyn_ray.pipeline.explaining import state
 from persyn_ray.pipeline.forecast import forecast_against_actual
 from persyn_ray.pipeline.gathering_router import gather_router
-from persyn_ray.schemas import RESPONSES
-from persyn_ray.stages.store import existing
+from persyn_ray.schemas import QUALITY, RESPONSES
+from persyn_ray.stages.store import existing, scores_of
 from persyn_ray.stages.tables import (
     Rewards,
     load_rewards,
@@ -263,15 +263,15 @@ def _correct_share(recipe: Recipe, run: Run, method: str) -> float | None:
     checks, models = checks_and_models(recipe)
     if models or len(checks) != 1:
         return None
-    of_teacher = {t.name: run.quality(recipe, t, checks[0]) for t in recipe.teachers}
     known: list[float] = []
     for shard, table in run.examples(method).tables():
         chosen = set(zip(table["prompt_id"].to_pylist(), table["teacher"].to_pylist(), strict=True))
-        for name, folder in of_teacher.items():
-            if folder.exists(shard):
-                known += [
-                    row["quality"]
-                    for row in folder.read_table(shard).to_pylist()
-                    if (row["prompt_id"], name) in chosen and row["quality"] is not None
-                ]
+        for teacher in recipe.teachers:
+            responses = existing(run.responses(teacher), shard, RESPONSES)
+            verdicts = scores_of(run.quality(recipe, teacher, checks[0]), shard, QUALITY, responses)
+            known += [
+                row["quality"]
+                for row in verdicts.to_pylist()
+                if (row["prompt_id"], teacher.name) in chosen and row["quality"] is not None
+            ]
     return float(np.mean(known)) if known else None

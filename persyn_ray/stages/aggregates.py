@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from persyn_ray.config import Recipe
 from persyn_ray.layout import parts_of, run_of
-from persyn_ray.schemas import LEARNABILITY, QUALITY
+from persyn_ray.schemas import LEARNABILITY, QUALITY, RESPONSES
 from persyn_ray.scoring import LearnabilityKind
-from persyn_ray.stages.store import existing
+from persyn_ray.stages.store import existing, scores_of
 from persyn_ray.stages.tables import by_teacher_PM, column_PM, outcomes_PM
 
 Floats = NDArray[np.float64]
@@ -45,11 +45,18 @@ def _shard_columns(recipe: Recipe, shard: str) -> dict[str, Floats]:
     rewards = run.rewards.read_table(shard)
     ids = rewards["prompt_id"].to_pylist()
     found = {"reward": column_PM(rewards, "rewards"), "quality": column_PM(rewards, "quality")}
-    measured = [existing(run.learnability(recipe, t), shard, LEARNABILITY) for t in recipe.teachers]
+    said = [existing(run.responses(t), shard, RESPONSES) for t in recipe.teachers]
+    measured = [
+        scores_of(run.learnability(recipe, t), shard, LEARNABILITY, of)
+        for t, of in zip(recipe.teachers, said, strict=True)
+    ]
     for name in (*MEASURES, "num_tokens"):
         found[name] = by_teacher_PM(measured, ids, name)
     for part in parts_of(recipe):
-        tables = [existing(run.quality(recipe, t, part), shard, QUALITY) for t in recipe.teachers]
+        tables = [
+            scores_of(run.quality(recipe, t, part), shard, QUALITY, of)
+            for t, of in zip(recipe.teachers, said, strict=True)
+        ]
         found[f"quality:{part.name}"] = by_teacher_PM(tables, ids, "quality")
     is_incomplete_PM = outcomes_PM(recipe, shard, ids) != "complete"
     for values_PM in found.values():

@@ -14,13 +14,10 @@ from persyn_ray.layout import Run, run_of
 from persyn_ray.method.allocation import draws
 from persyn_ray.schemas import DEAD_LETTERS, RESPONSES
 from persyn_ray.stages.generate import Generate
-from persyn_ray.stages.store import Store
+from persyn_ray.stages.store import FAILED, Store
 from persyn_ray.stages.tables import shards_of
 from persyn_ray.stages.units import Progress, Unit
 from persyn_ray.teachers import Teacher
-
-FAILED = ("error", "missing", "unavailable")
-"""Finish reasons of a response that is not there."""
 
 
 class Collect:

@@ -27,7 +27,7 @@ from persyn_ray.method.rewards import alpha_by_difficulty, combine
 from persyn_ray.records import read_record
 from persyn_ray.schemas import EXAMPLES, LEARNABILITY, QUALITY, RESPONSES, conform, rewards_schema
 from persyn_ray.scoring import Part
-from persyn_ray.stages.store import existing
+from persyn_ray.stages.store import existing, scores_of
 from persyn_ray.texts import student_text
 
 Floats = NDArray[np.float64]
@@ -91,12 +91,16 @@ def outcome_of(response: Row | None, section: Responses) -> Outcome:
 def outcomes_PM(recipe: Recipe, shard: str, prompt_ids: Sequence[str]) -> NDArray[np.str_]:
     """The outcome of every stored response to some prompts of a shard, in pool order."""
     run = run_of(recipe)
+    said = [existing(run.responses(teacher), shard, RESPONSES) for teacher in recipe.teachers]
+    return _outcomes_PM(recipe, said, prompt_ids)
+
+
+def _outcomes_PM(
+    recipe: Recipe, said: Sequence[pa.Table], prompt_ids: Sequence[str]
+) -> NDArray[np.str_]:
     columns = [
-        {
-            row["prompt_id"]: outcome_of(row, recipe.responses)
-            for row in existing(run.responses(teacher), shard, RESPONSES).to_pylist()
-        }
-        for teacher in recipe.teachers
+        {row["prompt_id"]: outcome_of(row, recipe.responses) for row in of.to_pylist()}
+        for of in said
     ]
     values = [[of.get(prompt_id, "unasked") for of in columns] for prompt_id in prompt_ids]
     return np.array(values, dtype=np.str_).reshape(len(prompt_ids), len(columns))
@@ -110,11 +114,16 @@ def shard_rewards(recipe: Recipe, shard: str) -> pa.Table:
     run = run_of(recipe)
     prompt_ids = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"].to_pylist()
     scoring, parts = recipe.scoring, parts_of(recipe)
-    measured = [existing(run.learnability(recipe, t), shard, LEARNABILITY) for t in recipe.teachers]
+    said = [existing(run.responses(t), shard, RESPONSES) for t in recipe.teachers]
+    measured = [
+        scores_of(run.learnability(recipe, t), shard, LEARNABILITY, of)
+        for t, of in zip(recipe.teachers, said, strict=True)
+    ]
     measures_PM = by_teacher_PM(measured, prompt_ids, scoring.learnability)
     learnability_PM = as_learnability(measures_PM, scoring.learnability)
-    parts_KPM = np.stack([_quality_PM(recipe, part, shard, prompt_ids) for part in parts])
-    is_incomplete_PM = np.isin(outcomes_PM(recipe, shard, prompt_ids), ("truncated", "looped"))
+    parts_KPM = np.stack([_quality_PM(recipe, part, shard, said, prompt_ids) for part in parts])
+    outcomes = _outcomes_PM(recipe, said, prompt_ids)
+    is_incomplete_PM = np.isin(outcomes, ("truncated", "looped"))
     learnability_PM[is_incomplete_PM] = parts_KPM[:, is_incomplete_PM] = np.nan
     quality_PM = weighted_quality(parts_KPM, [part.weight for part in parts], scoring.scaling)
     rewards_PM = rewards_of(recipe, quality_PM, learnability_PM)
@@ -140,10 +149,15 @@ def rewards_of(recipe: Recipe, quality_PM: Floats, learnability_PM: Floats) -> F
     return combine(quality_PM, learnability_PM, alpha_P, scaling)
 
 
-def _quality_PM(recipe: Recipe, part: Part, shard: str, prompt_ids: Sequence[str]) -> Floats:
-    """One stored quality of a shard, raw."""
+def _quality_PM(
+    recipe: Recipe, part: Part, shard: str, said: Sequence[pa.Table], prompt_ids: Sequence[str]
+) -> Floats:
+    """One stored quality of a shard, raw; `said`: each teacher's responses."""
     run = run_of(recipe)
-    tables = [existing(run.quality(recipe, t, part), shard, QUALITY) for t in recipe.teachers]
+    tables = [
+        scores_of(run.quality(recipe, t, part), shard, QUALITY, of)
+        for t, of in zip(recipe.teachers, said, strict=True)
+    ]
     return by_teacher_PM(tables, prompt_ids, "quality")
 
 

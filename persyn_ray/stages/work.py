@@ -20,12 +20,12 @@ from persyn_ray import rows
 from persyn_ray.config import EMBEDDED, Recipe
 from persyn_ray.errors import StepError
 from persyn_ray.layout import parts_of, run_of
-from persyn_ray.schemas import LEARNABILITY, QUALITY, RESPONSES
+from persyn_ray.schemas import LEARNABILITY, QUALITY, RESPONSE_HASH, RESPONSES
 from persyn_ray.scoring import Judge, Part, Recorded, RewardModel
 from persyn_ray.sections import Student
 from persyn_ray.stages.collect import Collect
 from persyn_ray.stages.judging import UNAVAILABLE
-from persyn_ray.stages.store import existing
+from persyn_ray.stages.store import existing, hashed, kept_scores, scores_of
 from persyn_ray.stages.units import Progress, Unit
 from persyn_ray.storage import Folder
 from persyn_ray.teachers import Teacher
@@ -90,14 +90,15 @@ class Score:
         old: dict[str, pa.Table] = {}
         todo: list[pa.Table] = []
         for teacher in self.recipe.teachers:
-            old[teacher.name] = existing(folder_of(self.recipe, teacher), shard, writes)
             responses = existing(self.run.responses(teacher), shard, RESPONSES)
             responses = rows.among(responses, "prompt_id", prompts["prompt_id"])
+            folder = folder_of(self.recipe, teacher)
+            old[teacher.name] = kept_scores(folder, shard, writes, responses)
             todo.append(rows.without(responses, "prompt_id", old[teacher.name]["prompt_id"]))
         waiting = pa.concat_tables(todo)
         if not waiting.num_rows:
             return Progress()
-        scores = stage(prompts, waiting)
+        scores = _with_hashes(stage(prompts, waiting), waiting)
         lasting = scores
         if writes is QUALITY:
             lasting = rows.without(scores, "outcome", [UNAVAILABLE])
@@ -173,24 +174,29 @@ class CollectAndScore:
 def is_scored(
     recipe: Recipe, shard: str, learnability: bool = True, parts: Sequence[Part] | None = None
 ) -> bool:
-    """Whether every response to a shard has both signals, or some of them; reads ids alone."""
+    """Whether every response to a shard has both signals, or some of them."""
     run = run_of(recipe)
     parts = parts_of(recipe) if parts is None else parts
     asked = set(run.prompts.read_table(shard, ["prompt_id"])["prompt_id"].to_pylist())
     for teacher in recipe.teachers:
-        answered, *signals = (
-            set(folder.read_table(shard, ["prompt_id"])["prompt_id"].to_pylist())
-            if folder.exists(shard)
-            else set[str]()
-            for folder in (
-                run.responses(teacher),
-                *([run.learnability(recipe, teacher)] if learnability else []),
-                *(run.quality(recipe, teacher, part) for part in parts),
-            )
-        )
-        if not all(answered & asked <= scored for scored in signals):
-            return False
+        responses = existing(run.responses(teacher), shard, RESPONSES, ["prompt_id", "response"])
+        answered = set(responses["prompt_id"].to_pylist()) & asked
+        signals = [(run.learnability(recipe, teacher), LEARNABILITY)] if learnability else []
+        signals += [(run.quality(recipe, teacher, part), QUALITY) for part in parts]
+        for folder, schema in signals:
+            found = scores_of(folder, shard, schema, responses)
+            if not answered <= set(found["prompt_id"].to_pylist()):
+                return False
     return True
+
+
+def _with_hashes(scored: pa.Table, responses: pa.Table) -> pa.Table:
+    """Scores as they are filed; rows meet by prompt and teacher."""
+    keys = (responses[name].to_pylist() for name in ("prompt_id", "teacher"))
+    hashes = dict(zip(zip(*keys, strict=True), hashed(responses).to_pylist(), strict=True))
+    of = (scored[name].to_pylist() for name in ("prompt_id", "teacher"))
+    column = pa.array([hashes[key] for key in zip(*of, strict=True)], pa.string())
+    return scored.append_column(RESPONSE_HASH, column)
 
 
 class RouteShard:

@@ -13,9 +13,11 @@ from persyn_ray.schemas import (
     ASSIGNMENT,
     DEAD_LETTERS,
     LEARNABILITY,
+    RESPONSE_HASH,
     RESPONSES,
     logits_schema,
 )
+from persyn_ray.stages.store import hashed
 from persyn_ray.stages.tables import shards_of
 
 Make = Callable[..., Recipe]
@@ -165,6 +167,9 @@ def test_recorded_answers_are_counted_in_the_students_tokens(
             for i, n in zip(names[:2], counts, strict=True)
         ]
         table = pa.Table.from_pylist(rows, schema=LEARNABILITY)
+        said = pa.Table.from_pylist([response(i, teacher.name, 0) for i in names[:2]], RESPONSES)
+        run.responses(teacher).write_table(shard, said)
+        table = table.append_column(RESPONSE_HASH, hashed(said))
         run.learnability(recipe, teacher).write_table(shard, table)
     found = tokens(recipe, run)
     assert found["unit"] == "student tokens"

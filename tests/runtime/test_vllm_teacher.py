@@ -24,6 +24,8 @@ from persyn_ray.pipeline.collecting import ask, check_teachers
 from persyn_ray.pipeline.loading import write_prompts
 from persyn_ray.records import Record, write_record
 from persyn_ray.runtime.session import Cluster
+from persyn_ray.schemas import RESPONSES
+from persyn_ray.stages.store import existing
 from persyn_ray.stages.tables import shards_of
 from persyn_ray.teachers import Teacher
 
@@ -104,7 +106,7 @@ def test_vllm_says_through_ray_data_what_transformers_says(
     rows = [
         row
         for shard in shards
-        for row in run.responses(recipe.teachers[0]).read_table(shard).to_pylist()
+        for row in existing(run.responses(recipe.teachers[0]), shard, RESPONSES).to_pylist()
     ]
     asked = {
         row["prompt_id"]: row["messages"]

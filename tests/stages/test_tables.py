@@ -11,7 +11,8 @@ import pytest
 from persyn_ray.config import Recipe
 from persyn_ray.layout import PERSYN, Run, parts_of, run_of
 from persyn_ray.method.rewards import combine
-from persyn_ray.schemas import ASSIGNMENT, LEARNABILITY, QUALITY, RESPONSES
+from persyn_ray.schemas import ASSIGNMENT, LEARNABILITY, QUALITY, RESPONSE_HASH, RESPONSES
+from persyn_ray.stages.store import hashed
 from persyn_ray.stages.tables import (
     ExampleCounts,
     by_teacher_PM,
@@ -61,10 +62,17 @@ def prepared(recipe: Recipe, carry_out: Callable[..., Run]) -> tuple[Run, str, l
     return run, shard, run.prompts.read_table(shard)["prompt_id"].to_pylist()
 
 
+def scores_as_filed(rows: list[dict[str, Any]], schema: pa.Schema, text: str = "4") -> pa.Table:
+    """Scores that were made for responses of one text."""
+    said = pa.table({"response": [text] * len(rows)})
+    return pa.Table.from_pylist(rows, schema=schema).append_column(RESPONSE_HASH, hashed(said))
+
+
 def write_signals(recipe: Recipe, shard: str, ids: list[str], values: dict[str, Any]) -> None:
-    """Write each teacher's (quality, learnability) per prompt."""
+    """Write each teacher's (quality, learnability) per prompt, for responses that say 4."""
     run = run_of(recipe)
     for teacher in recipe.teachers:
+        write_responses(recipe, shard, ids, teacher.name, [("stop", "4")] * len(ids))
         pairs = list(zip(ids, values[teacher.name], strict=True))
         quality = [
             {"prompt_id": i, "teacher": teacher.name, "quality": q, "outcome": "scored"}
@@ -81,10 +89,10 @@ def write_signals(recipe: Recipe, shard: str, ids: list[str], values: dict[str, 
             }
             for i, (_, nats) in pairs
         ]
-        table = pa.Table.from_pylist(quality[::-1], schema=QUALITY)
+        table = scores_as_filed(quality[::-1], QUALITY)
         (part,) = parts_of(recipe)
         run.quality(recipe, teacher, part).write_table(shard, table)
-        table = pa.Table.from_pylist(learnability, schema=LEARNABILITY)
+        table = scores_as_filed(learnability, LEARNABILITY)
         run.learnability(recipe, teacher).write_table(shard, table)
 
 
@@ -134,8 +142,9 @@ def test_several_qualities_are_scaled_and_weighed_over_complete_responses(
                 for i, row in zip(ids, values[part.name], strict=True)
             ]
             folder = run.quality(recipe, teacher, part)
-            folder.write_table(shard, pa.Table.from_pylist(table, schema=QUALITY))
-    write_responses(recipe, shard, ids, "c", [("stop", "4"), ("stop", "4"), ("length", "4 be")])
+            folder.write_table(shard, scores_as_filed(table, QUALITY))
+    for name, last in (("a", "stop"), ("b", "stop"), ("c", "length")):
+        write_responses(recipe, shard, ids, name, [("stop", "4"), ("stop", "4"), (last, "4")])
     table = shard_rewards(recipe, shard)
     expected = [[0.75, 0.25, 0.875], [0.25, None, 0.75], [0.0, 1.0, None]]
     assert table["quality"].to_pylist() == expected
@@ -208,7 +217,7 @@ def test_responses_that_are_not_complete_have_no_reward(
     recipe = make_recipe({"prompts.shard_rows": 3, "scoring.scaling": "none"})
     _, shard, ids = prepared(recipe, carry_out)
     write_signals(recipe, shard, ids, {name: [(1.0, -1.0)] * 3 for name in "abc"})
-    write_responses(recipe, shard, ids, "a", [("stop", "4"), ("length", "4 be"), ("loop", "4 4")])
+    write_responses(recipe, shard, ids, "a", [("stop", "4"), ("length", "4"), ("loop", "4")])
     known, unknown = [0.2] * 3, [None, 0.2, 0.2]
     for rules, expected in (
         ({"incomplete": "drop"}, [known, unknown, unknown]),
