@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,13 +63,21 @@ def run(
 ) -> None:
     """Carry out a recipe; what is finished is kept, what was interrupted goes on."""
     from persyn_ray.config import load_recipe
-    from persyn_ray.pipeline.reporting import write_report
+    from persyn_ray.pipeline.reporting import report_what_stands, write_report
     from persyn_ray.pipeline.runner import run_recipe
 
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING)
     given = tuple(overrides or ())
     loaded = load_recipe(recipe, given)
-    done = run_recipe(loaded, console, overrides=given, start=start, until=until, verbose=verbose)
+    done = run_recipe(
+        loaded,
+        console,
+        overrides=given,
+        start=start,
+        until=until,
+        verbose=verbose,
+        when_failed=partial(report_what_stands, console),
+    )
     if until in (None, "report"):
         address = write_report(loaded, done, console)
         console.print(f"\nReport: [link=file://{address}]{address}[/link]")

@@ -125,7 +125,10 @@ def hedging_curve(
     known = ~np.isnan(reward_PR[:, 0])
     num_prompts = int(known.sum())
     if not num_prompts:
-        raise DataError("No routed reward is known; see the dead letters of `score`.")
+        raise DataError(
+            f"No routed reward is known: on all {len(known)} prompts the response of the routed "
+            "teacher was cut, failed or has no score."
+        )
     kept_PR = np.fmax.accumulate(reward_PR[known], axis=1)
     gains, random_gains = _gains(kept_PR, is_asked_PR[known], behind_PR[known], draw_PR[known])
     num_extra = np.round(np.asarray(extra_shares) * num_prompts).astype(np.int64)

@@ -5,8 +5,8 @@
 
 Everything is given per prompt, NaN where unknown, so that callers can take means with intervals and
 count the unknown. A router that only knows which teachers are good on average already reaches a
-high Hit@3: report the best constant teacher beside it. Exact chance is `hit_at_k` of scores that
-are all 0.
+high Hit@3: report the best constant teacher beside it. Where many teachers are equally best, a draw
+hits often: report `chance_at_k` beside Hit@k.
 """
 
 from collections.abc import Sequence
@@ -51,6 +51,37 @@ def hit_at_k(scores_PM: ArrayLike, rewards_PM: ArrayLike, k: int) -> Floats:
     )
     hit_P = np.where((sure_PM & best_PM).any(axis=1), 1.0, 1.0 - miss_P)
     return np.where(best_PM.any(axis=1) & scored_PM.any(axis=1), hit_P, np.nan)
+
+
+def chance_at_k(rewards_PM: ArrayLike, k: int, candidates_PM: ArrayLike | None = None) -> Floats:
+    """Hit@k of k teachers drawn evenly among the candidates without return, shape (P,).
+
+    With c candidates of which b are best, 1 - C(c - k, b) / C(c, b): ties raise it, and a candidate
+    without a reward can be drawn and never hits. NaN for a prompt with no known reward or no
+    candidate.
+
+    Raises:
+        ConfigError: k is below 1.
+        DataError: shapes differ or a reward is infinite.
+    """
+    rewards_PM = as_floats(rewards_PM, "Rewards")
+    if candidates_PM is None:
+        return hit_at_k(np.zeros_like(rewards_PM), rewards_PM, k)
+    candidates_PM = np.asarray(candidates_PM, dtype=np.bool_)
+    return hit_at_k(np.where(candidates_PM, 0.0, np.nan), rewards_PM, k)
+
+
+def hits(rewards_PM: ArrayLike, teacher_P: ArrayLike) -> Floats:
+    """Whether the assigned teacher is a best one (1 or 0), shape (P,).
+
+    As in `hit_at_k`, a teacher without a reward is no hit. NaN where no reward is known or nobody
+    is assigned.
+    """
+    rewards_PM = as_floats(rewards_PM, "Rewards")
+    teacher_P = np.asarray(teacher_P, dtype=np.int64)
+    best_PM = best_teachers(rewards_PM)
+    hits_P = np.take_along_axis(best_PM, np.maximum(teacher_P, 0)[:, None], axis=1)[:, 0]
+    return np.where(best_PM.any(axis=1) & (teacher_P >= 0), hits_P.astype(np.float64), np.nan)
 
 
 def routed_reward(rewards_PM: ArrayLike, teacher_P: ArrayLike) -> Floats:

@@ -12,6 +12,7 @@ ones: responses stay, but all its students are tuned again.
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, get_args
 
 from rich.console import Console
@@ -21,7 +22,7 @@ from persyn_ray.errors import ConfigError
 from persyn_ray.layout import PERSYN, Run, run_of
 from persyn_ray.pipeline.gathering_comparison import gather_comparison
 from persyn_ray.pipeline.owning import claim, require_own
-from persyn_ray.pipeline.reporting import write_report
+from persyn_ray.pipeline.reporting import report_what_stands, write_report
 from persyn_ray.pipeline.runner import Planned, planned_steps, require_no_drift, run_recipe
 from persyn_ray.pipeline.steps import STEP_NAMES
 from persyn_ray.report import comparison_content, comparison_page
@@ -65,7 +66,14 @@ def compare(
     with _one_session(any(_needs_ray(plan, until) for plan in plans), verbose):
         for number, seed in enumerate(seeds, 1):
             console.print(f"\n[bold]Run {number} of {num_seeds}[/bold]  {seed.run}")
-            run = run_recipe(seed, console, overrides=given, until=until, verbose=verbose)
+            run = run_recipe(
+                seed,
+                console,
+                overrides=given,
+                until=until,
+                verbose=verbose,
+                when_failed=partial(report_what_stands, console),
+            )
             write_report(seed, run, Console(quiet=True))
     return _write(recipe, gather_comparison(recipe, asked, why), console)
 

@@ -1,66 +1,130 @@
-"""Gather what a finished run measured into the content of report.json
-(persyn_ray/report/content.py).
+"""Gather what a run measured into the content of report.json (persyn_ray/report/content.py).
+
+Each section is gathered by itself: one that cannot be made is null, and its reason stands under
+`problems`.
 """
 
 import os
-from collections import Counter
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
-from persyn_ray import rows
 from persyn_ray.config import Recipe
-from persyn_ray.layout import BEFORE, PERSYN, Run, parts_of
-from persyn_ray.method import baselines, metrics
+from persyn_ray.layout import PERSYN, Run, parts_of
+from persyn_ray.method import baselines
 from persyn_ray.method.allocation import tie_breaks
-from persyn_ray.method.intervals import bootstrap_difference, bootstrap_mean, wilson
-from persyn_ray.method.preferences import count_preferences
-from persyn_ray.pipeline.choices import assigned_methods, students
+from persyn_ray.pipeline.choices import students
 from persyn_ray.pipeline.constraining import gather_constraints
 from persyn_ray.pipeline.costs import dead_letters, tokens
-from persyn_ray.pipeline.estimates import estimate
-from persyn_ray.pipeline.expecting import mean_student_tokens
-from persyn_ray.pipeline.explaining import state
 from persyn_ray.pipeline.forecast import forecast_against_actual
+from persyn_ray.pipeline.gathering_rewards import gather_alpha_sweep, gather_reward
 from persyn_ray.pipeline.gathering_router import gather_router
-from persyn_ray.schemas import QUALITY, RESPONSES
-from persyn_ray.stages.store import existing, scores_of
-from persyn_ray.stages.tables import (
-    Rewards,
-    load_rewards,
-    shards_of,
-)
-from persyn_ray.stages.work import checks_and_models
+from persyn_ray.pipeline.gathering_student import gather_student
+from persyn_ray.pipeline.missing import missing_tables
+from persyn_ray.pipeline.steps import STEPS
+from persyn_ray.records import Record, read_record
+from persyn_ray.report.content import complete_section
+from persyn_ray.report.problems import Problems
+from persyn_ray.stages.tables import Rewards, load_rewards, shards_of
 
 Content = dict[str, Any]
-ALPHAS = tuple(np.round(np.arange(0, 1.01, 0.1), 1).tolist())
+Records = dict[str, Record | None]
+Sections = dict[str, tuple[tuple[str, ...], Callable[[], Any]]]
 
 
 def gather(recipe: Recipe, run: Run, versions: dict[str, str]) -> Content:
     """Everything the report shows; sections of steps not yet done are null."""
-    records = dict(state(run))
-    content: Content = {"run": _run(recipe, records, versions), "timing": _timing(records)}
-    content["forecast"] = forecast_against_actual(recipe, run, records)
-    if records["prompts"] is not None:
-        content["prompts"] = _prompts(records["prompts"].counts)
-        content["dead_letters"] = dead_letters(run)
-    if records["rewards"] is not None:
-        parallel = load_rewards(run, shards_of(run, "parallel"), len(recipe.pool))
-        content["reward"] = _reward(recipe, run, parallel)
-        content["alpha_sweep"] = _alpha_sweep(recipe, parallel)
-        if records["route"] is not None:
-            content["allocation"] = _allocation(recipe, run, parallel, records["route"].counts)
-            content["router"] = gather_router(recipe, run)
-            content["constraints"] = gather_constraints(records["route"], records["synthesize"])
-    if records["synthesize"] is not None:
-        content["examples"] = {"methods": records["synthesize"].counts.get("examples", {})}
-        content["tokens"] = tokens(recipe, run)
-    if records["evaluate"] is not None and students(recipe) and shards_of(run, "heldout"):
-        content["student"] = _student(recipe, run, records)
-    return content
+    problems = Problems()
+    records = _readable_records(run, problems)
+    content: Content = {}
+    for name, (steps, make) in _sections(recipe, run, records, problems, versions).items():
+        unreadable = [problems.reasons[r] for r in map(_record, steps) if r in problems.reasons]
+        if unreadable:
+            problems.reasons[name] = unreadable[0]
+        elif all(records[step] is not None for step in steps):
+            checked = partial(_checked, name, make)
+            content[name] = problems.attempt(name, checked, None)
+    missing_tables(recipe, run, records, problems)
+    return content | {"problems": problems.reasons}
 
 
-def _run(recipe: Recipe, records: dict[str, Any], versions: dict[str, str]) -> Content:
+def _readable_records(run: Run, problems: Problems) -> Records:
+    """Every step's record, None where there is none or it cannot be read."""
+    names = [step.name for step in STEPS]
+    read = {name: partial(read_record, run.records, name) for name in names}
+    found = {name: problems.attempt(_record(name), one, None) for name, one in read.items()}
+    done = [place for place, name in enumerate(names) if found[name] is not None]
+    for name in names[: done[-1] if done else 0]:
+        if found[name] is None and _record(name) not in problems.reasons:
+            problems.reasons[_record(name)] = (
+                f"{name}.json is not there, although later steps are done; "
+                f"`persyn run RECIPE --from {name}` makes it anew."
+            )
+    return found
+
+
+def _record(step: str) -> str:
+    return f"records.{step}"
+
+
+def _checked(name: str, make: Callable[[], Any]) -> Any:
+    """A section that fits its documentation, which a damaged record may not."""
+    return complete_section(name, make())
+
+
+def _sections(
+    recipe: Recipe, run: Run, records: Records, problems: Problems, versions: dict[str, str]
+) -> Sections:
+    """Each section with the steps that it needs, and how it is made."""
+
+    @cache
+    def parallel() -> Rewards:
+        return load_rewards(run, shards_of(run, "parallel"), len(recipe.pool))
+
+    found: Sections = {
+        "run": ((), lambda: _run(recipe, records, versions)),
+        "timing": ((), lambda: _timing(records)),
+        "forecast": ((), lambda: forecast_against_actual(recipe, run, records)),
+        "prompts": (("prompts",), lambda: _prompts(_counts(records, "prompts"))),
+        "dead_letters": (("prompts",), lambda: dead_letters(run)),
+        "reward": (("rewards",), lambda: gather_reward(recipe, run, parallel(), problems)),
+        "alpha_sweep": (("rewards",), lambda: gather_alpha_sweep(recipe, parallel())),
+        "allocation": (
+            ("rewards", "route"),
+            lambda: _allocation(recipe, run, parallel(), _counts(records, "route"), problems),
+        ),
+        "router": (("rewards", "route"), lambda: gather_router(recipe, run, problems)),
+        "constraints": (
+            ("rewards", "route"),
+            lambda: gather_constraints(_known(records, "route"), records["synthesize"]),
+        ),
+        "examples": (
+            ("synthesize",),
+            lambda: {"methods": _counts(records, "synthesize").get("examples", {})},
+        ),
+        "tokens": (("synthesize",), lambda: tokens(recipe, run)),
+    }
+    if students(recipe):
+        found["student"] = (
+            ("prompts", "finetune", "evaluate"),
+            lambda: gather_student(recipe, run, _counts(records, "finetune"), problems),
+        )
+    return found
+
+
+def _known(records: Records, step: str) -> Record:
+    record = records[step]
+    assert record is not None, f"a section that reads the record of {step} needs it"
+    return record
+
+
+def _counts(records: Records, step: str) -> Content:
+    return _known(records, step).counts
+
+
+def _run(recipe: Recipe, records: Records, versions: dict[str, str]) -> Content:
     done = [record for record in records.values() if record is not None]
     return {
         "name": recipe.name or recipe.run.rstrip("/").rsplit("/", 1)[-1],
@@ -84,7 +148,7 @@ def _run(recipe: Recipe, records: dict[str, Any], versions: dict[str, str]) -> C
     }
 
 
-def _timing(records: dict[str, Any]) -> Content:
+def _timing(records: Records) -> Content:
     steps = [
         {"step": name, "seconds": record.seconds, "rows": record.counts.get("rows")}
         for name, record in records.items()
@@ -104,71 +168,9 @@ def _prompts(counts: Content) -> Content:
     }
 
 
-def _mean_known(values: Any) -> float | None:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else None
-
-
-def _reward(recipe: Recipe, run: Run, parallel: Rewards) -> Content:
-    seed, counts = recipe.prompts.seed, count_preferences(parallel.rewards_PM)
-    lengths, endings = mean_student_tokens(recipe, run), _endings(recipe, run)
-    teachers = {
-        name: {
-            "mean_reward": estimate(bootstrap_mean(parallel.rewards_PM[:, m], seed)),
-            "mean_quality": _mean_known(parallel.quality_PM[:, m]),
-            "mean_learnability": _mean_known(parallel.learnability_PM[:, m]),
-            "mean_tokens": lengths[name],
-            "num_null": int(np.isnan(parallel.rewards_PM[:, m]).sum()),
-            "num_truncated": endings[name]["length"],
-            "num_looped": endings[name]["loop"],
-        }
-        for m, name in enumerate(recipe.pool)
-    }
-    preferences = {
-        "num_pairs": counts.num_pairs,
-        "num_ties": counts.num_ties,
-        "num_null": counts.num_null_teachers,
-        "num_prompts_without_pairs": counts.num_prompts_without_pairs,
-    }
-    return {"measured_on": "parallel set", "teachers": teachers, "preferences": preferences}
-
-
-def _endings(recipe: Recipe, run: Run) -> dict[str, Counter[str]]:
-    """How often each teacher's responses on the parallel set ended in which way."""
-    found: dict[str, Counter[str]] = {name: Counter() for name in recipe.pool}
-    for teacher in recipe.teachers:
-        for shard in shards_of(run, "parallel"):
-            prompt_ids = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"]
-            table = existing(run.responses(teacher), shard, RESPONSES)
-            table = rows.among(table, "prompt_id", prompt_ids)
-            found[teacher.name].update(table["finish_reason"].to_pylist())
-    return found
-
-
-def _alpha_sweep(recipe: Recipe, parallel: Rewards) -> Content:
-    scoring, names = recipe.scoring, recipe.pool.names
-    sweep = metrics.alpha_sweep(
-        parallel.quality_PM,
-        parallel.learnability_PM,
-        ALPHAS,
-        scoring.scaling,
-        tie_breaks(parallel.prompt_ids, names, recipe.prompts.seed),
-        scoring.alpha,
-    )
-    points = [
-        {
-            "alpha": float(alpha),
-            "shares": dict(zip(names, map(float, sweep.shares_AM[a]), strict=True)),
-            "agreement": float(sweep.agreement_A[a]),
-            "mean_quality": float(sweep.mean_quality_A[a]),
-            "mean_learnability": float(sweep.mean_learnability_A[a]),
-        }
-        for a, alpha in enumerate(sweep.alphas_A)
-    ]
-    return {"reference_alpha": scoring.alpha, "points": points}
-
-
-def _allocation(recipe: Recipe, run: Run, parallel: Rewards, counts: Content) -> Content:
+def _allocation(
+    recipe: Recipe, run: Run, parallel: Rewards, counts: Content, problems: Problems
+) -> Content:
     names, seed = recipe.pool.names, recipe.prompts.seed
     best_P = baselines.oracle(parallel.rewards_PM, tie_breaks(parallel.prompt_ids, names, seed))
     oracle = np.bincount(best_P[best_P >= 0], minlength=len(names))
@@ -176,7 +178,7 @@ def _allocation(recipe: Recipe, run: Run, parallel: Rewards, counts: Content) ->
         "teachers": list(names),
         "methods": {m: _shares(assigned) for m, assigned in counts["assigned"].items()},
         "parallel_set_oracle": _shares(dict(zip(names, map(int, oracle), strict=True))),
-        "by_task": _by_task(recipe, run),
+        "by_task": problems.attempt("allocation.by_task", partial(_by_task, recipe, run), {}),
     }
 
 
@@ -196,82 +198,3 @@ def _by_task(recipe: Recipe, run: Run) -> dict[str, dict[str, float]]:
                 of_task = counts.setdefault(task, dict.fromkeys(recipe.pool.names, 0))
                 of_task[row["teacher"]] += 1
     return {task: _shares(count) for task, count in sorted(counts.items())}
-
-
-def _student(recipe: Recipe, run: Run, records: dict[str, Any]) -> Content:
-    """Accuracy of the student before and after, on the same problems."""
-    correct: dict[str, dict[str, float]] = {}
-    for student in students(recipe):
-        answers = [row for _, t in run.evaluations(student).tables() for row in t.to_pylist()]
-        # An answer that is not there is a wrong one; only a check that gave no verdict is unknown.
-        correct[student] = {
-            row["prompt_id"]: 0.0 if row["outcome"] == "no_response" else row["correct"]
-            for row in answers
-            if row["correct"] is not None or row["outcome"] == "no_response"
-        }
-    ids = sorted(correct[BEFORE])
-    values = {name: np.array([of.get(i, np.nan) for i in ids]) for name, of in correct.items()}
-    facts = records["finetune"].counts["students"]
-    shares = {method: _correct_share(recipe, run, method) for method in assigned_methods(recipe)}
-    return {
-        "metric": "accuracy",
-        "num_problems": len(ids),
-        "before": _accuracy(values[BEFORE]),
-        "methods": {
-            method: {
-                **_accuracy(values[method]),
-                "num_examples": facts[method]["num_examples"],
-                "correct_share": shares[method],
-            }
-            for method in assigned_methods(recipe)
-        },
-        "differences": {
-            name: estimate(bootstrap_difference(values[PERSYN], of, recipe.prompts.seed))
-            for name, of in values.items()
-            if name != PERSYN
-        },
-        "by_task": _accuracy_by_task(run, values, ids),
-    }
-
-
-def _accuracy(values_P: Any) -> Content:
-    known = values_P[~np.isnan(values_P)]
-    return estimate(wilson(float(known.sum()), known.size))
-
-
-def _accuracy_by_task(run: Run, values: dict[str, Any], ids: list[str]) -> Content:
-    task_of = {
-        row["prompt_id"]: row["task"]
-        for shard in shards_of(run, "heldout")
-        for row in run.prompts.read_table(shard, ["prompt_id", "task"]).to_pylist()
-    }
-    tasks = np.array([task_of[name] or "" for name in ids])
-    return {
-        student: {
-            str(task): _mean_known(of[tasks == task]) for task in sorted(set(tasks.tolist()) - {""})
-        }
-        for student, of in values.items()
-        if (tasks != "").any()
-    }
-
-
-def _correct_share(recipe: Recipe, run: Run, method: str) -> float | None:
-    """Share of right answers in a method's data, where the verdicts of its responses are stored.
-
-    Only a single check gives verdicts: a score, a grade or a weighted mean is no share.
-    """
-    checks, models = checks_and_models(recipe)
-    if models or len(checks) != 1:
-        return None
-    known: list[float] = []
-    for shard, table in run.examples(method).tables():
-        chosen = set(zip(table["prompt_id"].to_pylist(), table["teacher"].to_pylist(), strict=True))
-        for teacher in recipe.teachers:
-            responses = existing(run.responses(teacher), shard, RESPONSES)
-            verdicts = scores_of(run.quality(recipe, teacher, checks[0]), shard, QUALITY, responses)
-            known += [
-                row["quality"]
-                for row in verdicts.to_pylist()
-                if (row["prompt_id"], teacher.name) in chosen and row["quality"] is not None
-            ]
-    return float(np.mean(known)) if known else None

@@ -8,6 +8,7 @@ seeds, or over the prompts of the only seed there is, as that seed's report has 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from math import nan
 from typing import Any
 
@@ -15,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persyn_ray.config import Recipe
+from persyn_ray.errors import DataError
 from persyn_ray.layout import BEFORE, PERSYN, Run, run_of
 from persyn_ray.method.comparison import Difference, holm, mean_over_seeds, paired_difference
 from persyn_ray.pipeline.choices import assigned_methods, students
 from persyn_ray.pipeline.estimates import estimate
 from persyn_ray.report.comparison_content import ACCURACY, REWARD
 from persyn_ray.report.content import Report, complete
+from persyn_ray.report.problems import Problems
 
 Content = dict[str, Any]
 Floats = NDArray[np.float64]
@@ -30,9 +33,21 @@ Booleans = NDArray[np.bool_]
 def gather_comparison(
     recipe: Recipe, seeds: Sequence[Recipe], why_no_students: str | None
 ) -> Content:
-    """All that the comparison shows, from finished seeds that have their reports."""
-    runs = [run_of(seed) for seed in seeds]
-    reports = [complete(run.root.read_json("report.json")) for run in runs]
+    """All that the comparison shows, from finished seeds; what cannot be read of them is left out,
+    with its reason under `problems`.
+    """
+    problems, runs = Problems(), [run_of(seed) for seed in seeds]
+    found = {
+        f"seeds.{seed.prompts.seed}": problems.attempt(
+            f"seeds.{seed.prompts.seed}", partial(_report, run), None
+        )
+        for seed, run in zip(seeds, runs, strict=True)
+    }
+    reports = [report for report in found.values() if report is not None]
+    for name, report in found.items():
+        for part, reason in (report["problems"] if report else {}).items():
+            problems.reasons[f"{name}.{part}"] = reason
+    routers = _routers(reports)
     content: Content = {
         "name": recipe.name or recipe.run.rstrip("/").rsplit("/", 1)[-1],
         "why_no_students": why_no_students,
@@ -40,12 +55,17 @@ def gather_comparison(
             {"seed": seed.prompts.seed, "run": run.root.address}
             for seed, run in zip(seeds, runs, strict=True)
         ],
-        "rewarded_on": _routers(reports)[0]["heldout_set"] if _routers(reports) else None,
+        "rewarded_on": routers[0]["heldout_set"] if routers else None,
+        "metric": ACCURACY if why_no_students is None else REWARD,
     }
-    routed = _routed(recipe, reports, (PERSYN, *seeds[0].compare.methods))
+    names = (PERSYN, *seeds[0].compare.methods)
+    routed: Content = problems.attempt(
+        "routed_reward", partial(_routed, recipe, reports, names), {}
+    )
     if why_no_students is None:
-        accuracies, counts = _accuracies(recipe, runs, students(seeds[0]))
-        content |= {"metric": ACCURACY, **counts}
+        compare = partial(_accuracies, recipe, runs, students(seeds[0]))
+        accuracies, counts = problems.attempt("accuracy", compare, ({}, {}))
+        content |= counts
         methods = {
             name: facts
             | {"routed_reward": routed.get(name, {}).get("mean")}
@@ -53,9 +73,17 @@ def gather_comparison(
             for name, facts in accuracies.items()
         }
     else:
-        content["metric"] = REWARD
         methods = {name: facts | {"routed_reward": facts["mean"]} for name, facts in routed.items()}
-    return content | {"methods": methods, "adjusted_for": _adjust(methods)}
+    adjusted_for = problems.attempt("p_values", partial(_adjust, methods), [])
+    return content | {
+        "methods": methods,
+        "adjusted_for": adjusted_for,
+        "problems": problems.reasons,
+    }
+
+
+def _report(run: Run) -> Report:
+    return complete(run.root.read_json("report.json"))
 
 
 def correct_answers(
@@ -91,6 +119,8 @@ def _accuracies(
 ) -> tuple[dict[str, Content], Content]:
     """Accuracy of every student, PerSyn's minus it, and what they were judged on."""
     correct, asked_SP = correct_answers(runs, names)
+    if not asked_SP.size:
+        raise DataError("no answer of PerSyn's students to held-out problems is there.")
     facts = {name: _compared(recipe, name, correct) for name in names}
     for one in facts.values():  # few seeds give Student's intervals that know no bounds
         _keep_within(one["mean"], 0.0)
@@ -124,6 +154,8 @@ def _routed(
 ) -> dict[str, Content]:
     """Routed reward of every method, one mean a seed, and PerSyn's minus it."""
     routers = _routers(reports)
+    if not routers:
+        raise DataError("no seed has figures of its router.")
     if len(routers) == 1:
         return _routed_by_one(routers[0], methods)
     means = {

@@ -7,7 +7,9 @@ seen). Temperatures are fitted on one half of these prompts and judged on the ot
 Axes: P prompts, M teachers.
 """
 
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,14 @@ from persyn_ray.config import Recipe
 from persyn_ray.layout import PERSYN, Run
 from persyn_ray.method import calibration, metrics
 from persyn_ray.method.allocation import assign, draws, tie_breaks
+from persyn_ray.method.arrays import mean_known
 from persyn_ray.method.hedging import hedging_curve
 from persyn_ray.method.intervals import bootstrap_difference, bootstrap_mean
 from persyn_ray.pipeline.estimates import estimate
+from persyn_ray.pipeline.gathering_rewards import prompt_counts
 from persyn_ray.pipeline.methods import Choices, Parallel, method_teachers, parallel_of
+from persyn_ray.report.content import complete_section
+from persyn_ray.report.problems import Problems
 from persyn_ray.stages.tables import (
     Rewards,
     column_PM,
@@ -33,45 +39,97 @@ Content = dict[str, Any]
 HEDGES_A_TEACHER = 10  # points of the curve for each further teacher
 
 
-def gather_router(recipe: Recipe, run: Run) -> Content:
-    """Section `router` of the report's content."""
+@dataclass(frozen=True)
+class Basis:
+    """What every figure of the router is made from."""
+
+    facts: Content
+    """What the fit has left."""
+    known: Parallel
+    """What other methods may learn from."""
+    fitted: dict[int, Any]
+    """Logits on the router's hold-out part of the parallel set, by the number of prompts that a
+    router was fitted on."""
+    heldout: Rewards
+    """The rewards there."""
+    able_PM: Any
+    """Who can take a prompt there."""
+    measured: Rewards
+    """Rewards of the prompts that the figures are of."""
+    logits_PM: Any
+    """The router's logits on them; NaN for teachers that are no candidate."""
+    embeddings_PD: Any
+    where: str
+
+
+def gather_router(recipe: Recipe, run: Run, problems: Problems) -> Content:
+    """Section `router` of the report's content; a part that cannot be made is left out.
+
+    Raises:
+        DataError, OSError: what all of it is made from is not there.
+    """
+    basis = _basis(recipe, run)
+    measured, logits_PM, facts = basis.measured, basis.logits_PM, basis.facts
+    parts: dict[str, tuple[Callable[[], Any], Any]] = {
+        "learning_curve": (partial(_learning_curve, recipe, basis), []),
+        "calibration": (partial(_calibration, recipe, logits_PM, measured), None),
+        "transfer": (partial(_transfer, recipe, facts, basis.heldout, basis.able_PM), None),
+        "hedging": (partial(_hedging, recipe, logits_PM, measured), []),
+        "novelty": (partial(_novelty, run), None),
+        "loss_curve": (partial(_loss_curve, facts), []),
+    }
+    made = {
+        name: problems.attempt(f"router.{name}", make, otherwise)
+        for name, (make, otherwise) in parts.items()
+    }
+    hits_P = metrics.hit_at_k(logits_PM, measured.rewards_PM, 3)
+    return {
+        "num_fit": facts["num_fit"],
+        "num_heldout": len(measured.prompt_ids),
+        "heldout_set": basis.where,
+        "prompts": prompt_counts(measured.rewards_PM),
+        **_ranking(logits_PM, measured, recipe),
+        "hit_at_3": estimate(bootstrap_mean(hits_P, recipe.prompts.seed)),
+        "chance_at_3": _chance(logits_PM, measured.rewards_PM, 3),
+        **made,
+        **_references(recipe, basis, problems),
+    }
+
+
+def _basis(recipe: Recipe, run: Run) -> Basis:
     known = parallel_of(recipe, run)
     parallel = known.signals
     facts = run.router.read_json("fit.json")
     out_P = heldout_mask(parallel.prompt_ids, recipe.router.heldout_fraction, recipe.router.seed)
     heldout = _subset(parallel, out_P)
     able_PM = np.isfinite(_routed_logits(run, "parallel"))[out_P]
-    sizes = {
+    fitted = {
         int(size): np.where(able_PM, logits, np.nan)
         for size, logits in facts["heldout_logits"].items()
     }
-    curve = [
-        {"num_parallel": size, **_ranking(logits_PM, heldout, recipe)}
-        for size, logits_PM in sorted(sizes.items())
-    ]
-    measured, logits_PM, where = heldout, sizes[facts["num_fit"]], "router hold-out"
+    measured, logits_PM, where = heldout, fitted[facts["num_fit"]], "router hold-out"
     if recipe.compare.heldout:
         measured, logits_PM = _heldout(recipe, run)
         embeddings_PD, where = load_embeddings(run, shards_of(run, "heldout")), "held-out prompts"
     else:
         known, embeddings_PD = _apart(known, out_P)
-    ranking = _ranking(logits_PM, measured, recipe)
-    return {
-        "num_fit": facts["num_fit"],
-        "num_heldout": len(measured.prompt_ids),
-        "heldout_set": where,
-        **ranking,
-        "hit_at_3": estimate(
-            bootstrap_mean(metrics.hit_at_k(logits_PM, measured.rewards_PM, 3), recipe.prompts.seed)
-        ),
-        "loss_curve": facts["loss_curve"],
-        "learning_curve": curve,
-        "calibration": _calibration(recipe, logits_PM, measured),
-        "transfer": _transfer(recipe, facts, heldout, able_PM),
-        "hedging": _hedging(recipe, logits_PM, measured),
-        "novelty": _novelty(run),
-        **_references(recipe, measured, logits_PM, known, embeddings_PD),
-    }
+    return Basis(facts, known, fitted, heldout, able_PM, measured, logits_PM, embeddings_PD, where)
+
+
+def _loss_curve(facts: Content) -> Any:
+    return complete_section("router", {"loss_curve": facts["loss_curve"]})["loss_curve"]
+
+
+def _learning_curve(recipe: Recipe, basis: Basis) -> list[Content]:
+    return [
+        {"num_parallel": size, **_ranking(logits_PM, basis.heldout, recipe)}
+        for size, logits_PM in sorted(basis.fitted.items())
+    ]
+
+
+def _chance(logits_PM: Any, rewards_PM: Any, k: int) -> float:
+    """Hit@k of a draw among the teachers that can take each prompt, in the mean over prompts."""
+    return mean_known(metrics.chance_at_k(rewards_PM, k, ~np.isnan(logits_PM)))
 
 
 def _apart(known: Parallel, out_P: Any) -> tuple[Parallel, Any]:
@@ -119,37 +177,38 @@ def _ranking(logits_PM: Any, rewards: Rewards, recipe: Recipe) -> Content:
     hits_P = metrics.hit_at_k(logits_PM, rewards.rewards_PM, 1)
     return {
         "hit_at_1": estimate(bootstrap_mean(hits_P, seed)),
+        "chance_at_1": _chance(logits_PM, rewards.rewards_PM, 1),
         "regret": estimate(bootstrap_mean(metrics.regret(rewards.rewards_PM, teacher_P), seed)),
         "pairwise_accuracy": estimate(accuracy),
     }
 
 
-def _references(
-    recipe: Recipe,
-    measured: Rewards,
-    logits_PM: Any,
-    parallel: Parallel,
-    embeddings_PD: Any,
-) -> Content:
+def _references(recipe: Recipe, basis: Basis, problems: Problems) -> Content:
     """Reward, regret and Hit@1 of every method on the same prompts, and paired differences."""
-    seed, rewards_PM = recipe.prompts.seed, measured.rewards_PM
-    ids, able_PM = measured.prompt_ids, ~np.isnan(logits_PM)
-    choices = Choices(ids, logits_PM, able_PM, measured, embeddings_PD)
-    routed: dict[str, Any] = {}
-    references: Content = {}
+    seed, rewards_PM = recipe.prompts.seed, basis.measured.rewards_PM
+    ids, able_PM = basis.measured.prompt_ids, ~np.isnan(basis.logits_PM)
+    choices = Choices(ids, basis.logits_PM, able_PM, basis.measured, basis.embeddings_PD)
+    chosen: dict[str, Any] = {}
     for method in (PERSYN, *recipe.compare.methods):
-        teacher_P, _ = method_teachers(method, recipe, choices, parallel)
-        routed[method] = metrics.routed_reward(rewards_PM, teacher_P)
-        regret_P = metrics.regret(rewards_PM, teacher_P)
-        hits_P = np.where(np.isnan(regret_P), np.nan, (regret_P == 0).astype(float))
-        references[method] = {
-            "reward": estimate(bootstrap_mean(routed[method], seed)),
-            "regret": estimate(bootstrap_mean(regret_P, seed)),
-            "hit_at_1": estimate(bootstrap_mean(hits_P, seed)),
+        choose = partial(method_teachers, method, recipe, choices, basis.known)
+        found = problems.attempt(f"router.references.{method}", choose, None)
+        if found is not None:
+            chosen[method] = found[0]
+    routed = {
+        name: metrics.routed_reward(rewards_PM, teachers) for name, teachers in chosen.items()
+    }
+    references = {
+        name: {
+            "reward": estimate(bootstrap_mean(routed[name], seed)),
+            "regret": estimate(bootstrap_mean(metrics.regret(rewards_PM, teacher_P), seed)),
+            "hit_at_1": estimate(bootstrap_mean(metrics.hits(rewards_PM, teacher_P), seed)),
         }
+        for name, teacher_P in chosen.items()
+    }
     differences = {
-        method: estimate(bootstrap_difference(routed[PERSYN], routed[method], seed))
-        for method in recipe.compare.methods
+        name: estimate(bootstrap_difference(routed[PERSYN], of, seed))
+        for name, of in routed.items()
+        if name != PERSYN and PERSYN in routed
     }
     return {"references": references, "differences": differences}
 

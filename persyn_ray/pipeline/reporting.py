@@ -1,5 +1,8 @@
 """Step report: report.json, report.html and the data set card, from whatever the run holds now."""
 
+from functools import partial
+from typing import Any
+
 from rich.console import Console
 
 from persyn_ray.config import Recipe
@@ -7,15 +10,37 @@ from persyn_ray.layout import Run
 from persyn_ray.pipeline.gathering import gather
 from persyn_ray.pipeline.runner import versions
 from persyn_ray.report import card, content, html, text
+from persyn_ray.report.problems import Problems
+from persyn_ray.visible import plain
 
 
 def write_report(recipe: Recipe, run: Run, console: Console) -> str:
-    """Write the report and print its table; returns the address of report.html."""
+    """Write the report and print its table; returns the address of report.html.
+
+    What cannot be made of it says why in its place, so it is written for a run in any state.
+    """
     gathered = gather(recipe, run, versions())
     run.root.write_text("report.json", content.to_json(gathered))
     run.root.write_text("report.html", html.render(gathered))
-    if (run.dataset / "data").exists():
-        run.dataset.write_text("README.md", card.card(gathered, "data/*.parquet"))
+    problems = Problems()
+    problems.attempt("card", partial(_write_card, gathered, run), None)
     console.print()
     console.print(text.console(gathered))
+    for part, reason in problems.reasons.items():
+        console.print(plain(f"{part}: {reason}", "yellow"))
     return f"{run.root.address}/report.html"
+
+
+def report_what_stands(console: Console, recipe: Recipe, run: Run) -> None:
+    """Write the report of a run that has failed: its error is what matters, and follows."""
+    problems = Problems()
+    address = problems.attempt("report", partial(write_report, recipe, run, console), None)
+    if address is None:
+        console.print(plain(f"No report could be written: {problems.reasons['report']}", "yellow"))
+    else:
+        console.print(plain(f"\nReport of what stands: {address}"))
+
+
+def _write_card(gathered: dict[str, Any], run: Run) -> None:
+    if (run.dataset / "data").exists():
+        run.dataset.write_text("README.md", card.card(gathered, "data/*.parquet"))

@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -11,7 +12,7 @@ from rich.console import Console
 from persyn_ray import __version__
 from persyn_ray.attempts import Attempt, attempt_at
 from persyn_ray.config import Recipe
-from persyn_ray.errors import ConfigError, DriftError
+from persyn_ray.errors import AttemptError, ConfigError, DriftError
 from persyn_ray.layout import Run, run_of
 from persyn_ray.pipeline.owning import claim, require_made, require_own
 from persyn_ray.pipeline.steps import STEP_NAMES, STEPS, Context, Step
@@ -118,6 +119,7 @@ def run_recipe(
     start: str | None = None,
     until: str | None = None,
     verbose: bool = False,
+    when_failed: Callable[[Recipe, Run], None] | None = None,
 ) -> Run:
     """Bring a run up to date, step after step; each leaves its record last.
 
@@ -125,6 +127,7 @@ def run_recipe(
         overrides: the `key=value`s of the command line; changes they name are on purpose.
         start: do this step and all after it anew.
         until: stop after this step.
+        when_failed: called when a step could not be done, before its error goes on.
 
     Raises:
         DriftError: see `require_no_drift`.
@@ -148,15 +151,34 @@ def run_recipe(
         for planned in plan:
             if planned not in todo and planned.is_done:
                 console.print(f"[dim]{planned.step.name:<11} done before[/dim]")
-        if any(planned.step.on_ray for planned in todo):
-            from persyn_ray.runtime.session import check_fits, session
-
-            with session(verbose) as cluster:
-                check_fits(recipe, cluster)
-                _carry_out(plan, todo, attempt, recipe, run, console)
-        else:
-            _carry_out(plan, todo, attempt, recipe, run, console)
+        try:
+            _carry_out_somewhere(plan, todo, attempt, recipe, run, console, verbose)
+        except AttemptError:  # the run is another's now
+            raise
+        except Exception:
+            if when_failed is not None and run.records.exists("prompts.json"):
+                when_failed(recipe, run)
+            raise
     return run
+
+
+def _carry_out_somewhere(
+    plan: list[Planned],
+    todo: list[Planned],
+    attempt: Attempt,
+    recipe: Recipe,
+    run: Run,
+    console: Console,
+    verbose: bool,
+) -> None:
+    """In a session of Ray where a step needs one."""
+    if not any(planned.step.on_ray for planned in todo):
+        return _carry_out(plan, todo, attempt, recipe, run, console)
+    from persyn_ray.runtime.session import check_fits, session
+
+    with session(verbose) as cluster:
+        check_fits(recipe, cluster)
+        _carry_out(plan, todo, attempt, recipe, run, console)
 
 
 def _todo(plan: list[Planned], start: str | None, until: str | None) -> list[Planned]:

@@ -1,10 +1,11 @@
 """The data set card: a README.md beside the examples, readable by people and by `datasets`.
 
 Licences are those the recipe names for each teacher; a teacher without one is listed as unknown.
-They are not checked against anything.
+They are not checked against anything. Nothing in a name or a message is Markdown.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from persyn_ray.report import numbers
-from persyn_ray.report.content import Report, complete
+from persyn_ray.report.content import Report, displayed
+from persyn_ray.report.html import recipe_text
+from persyn_ray.report.markdown import fence, markdown_code, markdown_text
+from persyn_ray.report.problems import Problems
 from persyn_ray.report.summary import headline, paragraph, selects
+from persyn_ray.visible import one_line
 
 SIZES = (
     (1_000, "n<1K"),
@@ -31,7 +36,8 @@ def card(
     Raises:
         DataError: the content does not fit persyn_ray.report.content.
     """
-    report = complete(content)
+    report = displayed(content)
+    problems = Problems(report["problems"])
     if num_examples is None and report["prompts"]:
         num_examples = report["prompts"]["num_routed"]
     environment = Environment(
@@ -43,18 +49,21 @@ def card(
     )
     for name in ("count", "number", "percent", "estimate"):
         environment.filters[name] = getattr(numbers, name)
-    environment.filters["selects"] = selects
+    environment.filters |= {"selects": selects, "md": markdown_text, "code": markdown_code}
     front = _front_matter(report, data_files, num_examples)
+    recipe = problems.attempt("page.recipe", partial(recipe_text, content), "").strip()
     return environment.get_template("card.md").render(
         **report,
         front_matter=_yaml(front).strip(),
         title=front["pretty_name"],
         data_files=data_files,
         num_examples=num_examples,
-        teachers=_teachers(report),
-        rows=headline(report),
-        sentences=paragraph(report),
-        recipe_text=_yaml(report["run"]["recipe"] if report["run"] else {}).strip(),
+        teachers=problems.attempt("page.teachers", partial(_teachers, report), []),
+        rows=problems.attempt("page.results", partial(headline, report), []),
+        sentences=paragraph(report, problems),
+        reasons=problems.reasons,
+        fence=fence(recipe),
+        recipe_text=recipe,
     )
 
 
@@ -90,7 +99,7 @@ def _teachers(report: Report) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "licence": named.get(name, {}).get("licence") or "unknown",
+            "licence": one_line(named.get(name, {}).get("licence") or "unknown", 80),
             "share": shares.get(name),
         }
         for name in order

@@ -11,6 +11,7 @@
                       Estimate, correct_share, num_examples (means over seeds)}}
                       difference {value, low, high, p_value, p_holm, num_seeds, num_problems}:
                       PerSyn minus the method in the metric, paired
+    problems          {part: reason}: what could not be made, and why
 
 An Estimate is {value, low, high, num}, as in report.json. What was not measured is null.
 """
@@ -20,7 +21,8 @@ from collections.abc import Mapping
 from typing import Any, TypedDict, cast
 
 from persyn_ray.report.completing import completed
-from persyn_ray.report.content import Estimate
+from persyn_ray.report.content import LONGEST, LONGEST_KEY, Estimate
+from persyn_ray.visible import json_text, visible_values
 
 ACCURACY, REWARD = "student accuracy", "routed reward"
 
@@ -59,6 +61,7 @@ class Comparison(TypedDict):
     rewarded_on: str | None
     adjusted_for: list[str]
     methods: dict[str, Compared]
+    problems: dict[str, str]
 
 
 def complete(content: Mapping[str, Any]) -> Comparison:
@@ -70,9 +73,19 @@ def complete(content: Mapping[str, Any]) -> Comparison:
     return cast(Comparison, completed(content, Comparison, "comparison"))
 
 
+def displayed(content: Mapping[str, Any]) -> Comparison:
+    """The same as `complete`, with every text as it may be shown anywhere.
+
+    Raises:
+        DataError: as `complete`.
+    """
+    return cast(Comparison, visible_values(complete(content), LONGEST, LONGEST_KEY))
+
+
 def to_json(content: Mapping[str, Any]) -> str:
     """The text of comparison.json."""
-    return json.dumps(complete(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(complete(content), indent=2, ensure_ascii=False, allow_nan=False)
+    return json_text(text) + "\n"
 
 
 def has_students(content: Comparison) -> bool:

@@ -6,6 +6,7 @@ when its interval excludes zero. Nothing is computed here.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from rich.table import Table
 from rich.text import Text
 
 from persyn_ray.report import drawing, numbers
-from persyn_ray.report.comparison_content import ACCURACY, Comparison, complete, has_students
+from persyn_ray.report.comparison_content import ACCURACY, Comparison, displayed, has_students
 from persyn_ray.report.comparison_sentences import adjusted_verdict, sentences
 from persyn_ray.report.drawing import INK, WIDTH
+from persyn_ray.report.markdown import markdown_code, markdown_text
+from persyn_ray.report.problems import Problems
 from persyn_ray.report.summary import Verdict, label, ordered
 from persyn_ray.report.text import COLOURS
+from persyn_ray.visible import plain
 
 CLEAR = 0.001
 
@@ -55,7 +59,7 @@ def render(content: Mapping[str, Any]) -> str:
     Raises:
         DataError: the content does not fit persyn_ray.report.comparison_content.
     """
-    found = complete(content)
+    found = displayed(content)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -63,10 +67,12 @@ def render(content: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    problems = Problems(found["problems"])
     environment.filters |= {"label": label, "ordered": ordered, "number": numbers.number}
     return environment.get_template("comparison.html").render(
         **found,
-        figure=Markup(draw(found)),
+        figure=Markup(problems.attempt("figure", partial(draw, found), "")),
+        reasons=problems.reasons,
         titles=titles(found),
         lines=lines(found),
         sentences=sentences(found),
@@ -79,16 +85,20 @@ def markdown(content: Mapping[str, Any]) -> str:
     Raises:
         DataError: the content does not fit persyn_ray.report.comparison_content.
     """
-    found = complete(content)
+    found = displayed(content)
     rows = [(line.label, *(cell.line for cell in line.cells)) for line in lines(found)]
     table = [titles(found), ("---", *["---:"] * (len(titles(found)) - 1)), *rows]
     return "\n".join(
         [
-            f"# {found['name'] or 'Comparison'}",
+            f"# {markdown_text(found['name'] or 'Comparison')}",
             "",
-            *(f"| {' | '.join(one.replace('|', '&#124;') for one in row)} |" for row in table),
+            *(f"| {' | '.join(map(markdown_text, row))} |" for row in table),
             "",
-            *(f"- {sentence}" for sentence in sentences(found)),
+            *(f"- {markdown_text(sentence)}" for sentence in sentences(found)),
+            *(
+                f"- {markdown_code(part)} could not be made: {markdown_text(reason)}"
+                for part, reason in found["problems"].items()
+            ),
             "",
         ]
     )
@@ -100,15 +110,17 @@ def console(content: Mapping[str, Any]) -> Group:
     Raises:
         DataError: the content does not fit persyn_ray.report.comparison_content.
     """
-    found = complete(content)
+    found = displayed(content)
     title = found["name"] or "Comparison"
-    table = Table(title=title, title_justify="left", header_style="bold", show_edge=False)
+    table = Table(title=plain(title), title_justify="left", header_style="bold", show_edge=False)
     for place, name in enumerate(titles(found)):
         table.add_column(name, justify="right" if place else "left", no_wrap=not place)
     for line in lines(found):
         cells = [Text(cell.line, style=COLOURS[cell.verdict]) for cell in line.cells]
-        table.add_row(line.label, *cells, style="bold" if line.method == "persyn" else "")
-    return Group(table, Text(), *(Text(one, style="dim") for one in sentences(found)))
+        table.add_row(plain(line.label), *cells, style="bold" if line.method == "persyn" else "")
+    said = [plain(one, "dim") for one in sentences(found)]
+    missing = [plain(f"{part}: {why}", "yellow") for part, why in found["problems"].items()]
+    return Group(table, Text(), *said, *missing)
 
 
 def titles(content: Comparison) -> tuple[str, ...]:

@@ -11,19 +11,26 @@ so in a sentence.
     allocation    teachers [], methods {method: {teacher: share}},
                   parallel_set_oracle {teacher: share},
                   by_task {task: {teacher: share}} (PerSyn's assignment)
-    reward        measured_on, teachers {teacher: {mean_reward: Estimate, mean_quality,
-                  mean_learnability, mean_tokens, num_null, num_truncated, num_looped}},
-                  preferences {num_pairs, num_ties, num_null, num_prompts_without_pairs}
-    router        num_fit, num_heldout, heldout_set,
+    reward        measured_on, incomplete (the recipe's responses.incomplete),
+                  teachers {teacher: {mean_reward: Estimate, mean_quality, mean_learnability,
+                  mean_tokens, num_null (rewards), num_responses (stored), of these num_truncated,
+                  num_looped, num_failed, num_unscored (complete, without a reward), num_absent
+                  (prompts without any)}},
+                  preferences {num_pairs, num_ties, num_null, num_prompts_without_pairs},
+                  prompts {num, num_rewarded (a reward is known), num_comparable (two are),
+                  num_preferring (two differ), num_all_tied (all known ones are equal)}
+    router        num_fit, num_heldout, heldout_set, prompts (as in reward, of these prompts),
                   hit_at_1, hit_at_3, regret, pairwise_accuracy (Estimates),
+                  chance_at_1, chance_at_3 (what a draw among the teachers hits on these prompts),
                   loss_curve [{step, train_loss, heldout_loss}],
                   references {method: {reward, regret, hit_at_1 (Estimates)}},
                   differences {method: Estimate} (routed reward, PerSyn minus it, by prompt),
-                  learning_curve [{num_parallel, hit_at_1, regret, pairwise_accuracy}],
+                  learning_curve [{num_parallel, hit_at_1, chance_at_1, regret, pairwise_accuracy}],
                   calibration {ece: Estimate, noise (the ECE that chance alone gives),
                   temperature, scaled_ece: Estimate (its temperatures fitted on other prompts),
                   scaled_noise, table [{confidence, accuracy, num}]},
-                  transfer {tasks [], fits {fit: {task: {hit_at_1, regret, pairwise_accuracy}}}},
+                  transfer {tasks [], fits {fit: {task: {hit_at_1, chance_at_1, regret,
+                  pairwise_accuracy}}}},
                   hedging [{extra (generations a prompt beyond the first), reward,
                   random (the same, at prompts drawn at random)}],
                   novelty {by_split {split: share}, by_task {task: share}}
@@ -47,6 +54,7 @@ so in a sentence.
                   (at_most: tokens were forecast by their limit)
     dead_letters  num, by_reason {}, by_teacher {},
                   examples [{step, prompt_id, teacher, reason, detail}]
+    problems      {part: reason}: what could not be made of the above, and why (problems.py)
 
 Methods: persyn, hedged, and those of compare.methods. Fits of transfer: "all", "without TASK" and
 "TASK", what the router was fitted on. An Estimate is {value, low, high, num}: a mean, its 95 %
@@ -60,6 +68,7 @@ from collections.abc import Mapping
 from typing import Any, TypedDict, cast
 
 from persyn_ray.report.completing import completed
+from persyn_ray.visible import json_text, visible_values
 
 
 class Estimate(TypedDict):
@@ -114,8 +123,20 @@ class TeacherReward(TypedDict):
     mean_learnability: float | None
     mean_tokens: float | None
     num_null: int | None
+    num_responses: int | None
     num_truncated: int | None
     num_looped: int | None
+    num_failed: int | None
+    num_absent: int | None
+    num_unscored: int | None
+
+
+class RewardedPrompts(TypedDict):
+    num: int | None
+    num_rewarded: int | None
+    num_comparable: int | None
+    num_preferring: int | None
+    num_all_tied: int | None
 
 
 class Preferences(TypedDict):
@@ -127,8 +148,10 @@ class Preferences(TypedDict):
 
 class Reward(TypedDict):
     measured_on: str | None
+    incomplete: str | None
     teachers: dict[str, TeacherReward]
     preferences: Preferences | None
+    prompts: RewardedPrompts | None
 
 
 class LossPoint(TypedDict):
@@ -146,6 +169,7 @@ class Reference(TypedDict):
 class LearningPoint(TypedDict):
     num_parallel: int
     hit_at_1: Estimate | None
+    chance_at_1: float | None
     regret: Estimate | None
     pairwise_accuracy: Estimate | None
 
@@ -167,6 +191,7 @@ class Calibration(TypedDict):
 
 class Ranking(TypedDict):
     hit_at_1: Estimate | None
+    chance_at_1: float | None
     regret: Estimate | None
     pairwise_accuracy: Estimate | None
 
@@ -191,8 +216,11 @@ class Router(TypedDict):
     num_fit: int | None
     num_heldout: int | None
     heldout_set: str | None
+    prompts: RewardedPrompts | None
     hit_at_1: Estimate | None
+    chance_at_1: float | None
     hit_at_3: Estimate | None
+    chance_at_3: float | None
     regret: Estimate | None
     pairwise_accuracy: Estimate | None
     loss_curve: list[LossPoint]
@@ -352,6 +380,20 @@ class Report(TypedDict):
     timing: Timing | None
     forecast: Forecast | None
     dead_letters: DeadLetters | None
+    problems: dict[str, str]
+
+
+LONGEST, LONGEST_KEY = 400, 80
+"""Characters of a text, and of a name or label, that pages and tables show."""
+
+
+def complete_section(name: str, value: Any) -> Any:
+    """One section by itself, as `complete` has it.
+
+    Raises:
+        DataError: as `complete`.
+    """
+    return completed({name: value}, Report, "report")[name]
 
 
 def complete(content: Mapping[str, Any]) -> Report:
@@ -365,6 +407,20 @@ def complete(content: Mapping[str, Any]) -> Report:
     return cast(Report, completed(content, Report, "report"))
 
 
+def displayed(content: Mapping[str, Any]) -> Report:
+    """The same as `complete`, with every text but the recipe's as it may be shown anywhere.
+
+    Raises:
+        DataError: as `complete`.
+    """
+    report = complete(content)
+    shown = visible_values(report, LONGEST, LONGEST_KEY)
+    if report["run"] is not None:
+        shown["run"]["recipe"] = report["run"]["recipe"]
+    return cast(Report, shown)
+
+
 def to_json(content: Mapping[str, Any]) -> str:
     """The text of report.json."""
-    return json.dumps(complete(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(complete(content), indent=2, ensure_ascii=False, allow_nan=False)
+    return json_text(text) + "\n"

@@ -7,6 +7,7 @@ CSS variables, so that one figure serves light and dark pages.
 
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
@@ -58,6 +59,7 @@ def styled() -> AbstractContextManager[None]:
     installed = set(font_manager.get_font_names())
     settings: Any = {
         "svg.fonttype": "none",
+        "text.parse_math": False,  # a label is text, whatever dollar signs it holds
         "font.family": [next((font for font in FONTS if font in installed), "DejaVu Sans")],
         "font.size": 10.3,
         "axes.edgecolor": GRID,
@@ -97,7 +99,9 @@ def rows_height(num_rows: int, per_row: float = 0.29, extra: float = 0.7) -> flo
 def to_svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an inline SVG element without a fixed size, its identifiers unique."""
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):
+    with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+        # Text is drawn by the browser, with its own fonts; here it is only measured.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]

@@ -5,6 +5,7 @@ as given; only the many small teachers of a stacked chart are summed into one ba
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,13 +26,17 @@ from persyn_ray.report.drawing import (
     WIDTH,
 )
 from persyn_ray.report.numbers import compact, number, percent, seconds
+from persyn_ray.report.problems import Problems
 from persyn_ray.report.summary import label, ordered
 
 ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
 
 
-def draw(content: Report) -> dict[str, str]:
-    """Every figure the content has numbers for, as inline SVG by name."""
+def draw(content: Report, problems: Problems | None = None) -> dict[str, str]:
+    """Every figure the content has numbers for, as inline SVG by name; one that fails is left out,
+    with its reason among the problems.
+    """
+    problems = problems or Problems()
     figures = {
         "student": _student,
         "routed": _routed,
@@ -50,7 +55,12 @@ def draw(content: Report) -> dict[str, str]:
         "timing": _timing,
     }
     with drawing.styled():
-        drawn = {name: _drawn(name, function, content) for name, function in figures.items()}
+        drawn = {
+            name: problems.attempt(
+                f"figures.{name}", partial(_drawn, name, function, content), None
+            )
+            for name, function in figures.items()
+        }
     return {name: svg for name, svg in drawn.items() if svg is not None}
 
 
@@ -120,8 +130,8 @@ def _hits(content: Report) -> Figure | None:
     for axes, title in ((hits, "Hit@1"), (regrets, "regret")):
         drawing.value_grid(axes, bins=4)
         axes.set_title(title)
-    if content["allocation"]:
-        chance = 1 / len(content["allocation"]["teachers"])
+    chance = router["chance_at_1"] if router else None
+    if chance is not None:
         hits.axvline(chance, color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)))
     hits.set_xlim(0, 1)
     regrets.set_xlim(left=min(0, regrets.dataLim.x0))

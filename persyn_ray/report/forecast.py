@@ -29,7 +29,7 @@ class ForecastTable:
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
-def forecast_tables(report: Report) -> list[ForecastTable]:
+def forecast_tables(report: Mapping[str, Any]) -> list[ForecastTable]:
     """A table for each step that left a forecast; measures that nobody knows are left out."""
     forecast = report["forecast"]
     return [_table(name, step) for name, step in (forecast["steps"] if forecast else {}).items()]

@@ -1,10 +1,11 @@
 """report.html: one self-contained page of figures with their numbers, and the run's identity.
 
 The page asks for nothing from outside: style and figures are inline and there is no script. A
-section without data says so in one sentence.
+section without data says so in one sentence; one that could not be made says why in its place.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from persyn_ray.report import limits, numbers, router_sentences, summary, transfer
-from persyn_ray.report.content import Report, complete
+from persyn_ray.report.content import Report, displayed
 from persyn_ray.report.figures import draw
 from persyn_ray.report.forecast import forecast_tables
+from persyn_ray.report.problems import Problems
+from persyn_ray.visible import visible
 
 NOT_MEASURED = {
     "student": "no student was fine-tuned and evaluated (<code>evaluate.students</code>).",
@@ -39,30 +42,108 @@ NOT_MEASURED = {
     "dead_letters": "dead letters were not counted.",
     "prompts": "the prompts were not counted.",
 }
+FIGURES_OF = {
+    "references": ("routed", "hits"),
+    "loss_curve": ("loss",),
+    "calibration": ("reliability",),
+    "constraints": ("front",),
+    "by_task": ("tasks",),
+    "alpha_sweep": ("alpha",),
+}
+"""Figures of the parts that are called otherwise."""
+SECTIONS = {
+    "student": "Student",
+    "router": "Router",
+    "allocation": "Allocation",
+    "limits": "Limits",
+    "rewards": "Rewards",
+    "alpha": "Alpha",
+    "tokens": "Tokens",
+    "timing": "Timing",
+    "forecast": "Forecast",
+    "examples": "Examples",
+    "dead-letters": "Dead letters",
+    "run": "Run",
+}
 EXACT_KINDS = ("exact_answer", "exact_match", "instructions")
 
 
 def render(content: Mapping[str, Any]) -> str:
-    """The page for the content of a report.json.
+    """The page for the content of a report.json; what fails of it is left out, with the reason.
 
     Raises:
         DataError: the content does not fit persyn_ray.report.content.
     """
-    report = complete(content)
-    template = _environment().get_template("template.html")
-    recipe = report["run"]["recipe"] if report["run"] else {}
-    return template.render(
+    report = displayed(content)
+    problems = Problems(report["problems"])
+    environment = _environment()
+    shown: dict[str, Any] = {
         **report,
-        figures={name: Markup(svg) for name, svg in draw(report).items()},
-        tiles=tiles(report),
-        rows=summary.headline(report),
-        limit_rows=limits.limit_rows(report["constraints"]) if report["constraints"] else [],
-        forecasts=forecast_tables(report),
-        summary_text=" ".join(summary.paragraph(report)),
-        not_measured={name: Markup(text) for name, text in NOT_MEASURED.items()},
-        recipe_text=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100),
-        exact=bool(report["run"] and report["run"]["quality_kind"] in EXACT_KINDS),
-    )
+        "figures": {name: Markup(svg) for name, svg in draw(report, problems).items()},
+        "tiles": problems.attempt("page.tiles", partial(tiles, report), []),
+        "rows": problems.attempt("page.results", partial(summary.headline, report), []),
+        "summary_text": " ".join(summary.paragraph(report, problems)),
+        "recipe_text": problems.attempt("page.recipe", partial(recipe_text, content), ""),
+        "exact": bool(report["run"] and report["run"]["quality_kind"] in EXACT_KINDS),
+    }
+    shown["why_absent"] = _why_absent(problems)
+    sections = [_section(environment, name, shown, problems) for name in SECTIONS]
+    shown |= {"sections": sections, "section_titles": SECTIONS, "problems": problems.reasons}
+    return environment.get_template("template.html").render(shown)
+
+
+def _section(
+    environment: Environment, name: str, shown: Mapping[str, Any], problems: Problems
+) -> Markup:
+    """One section of the page, or in its place why it could not be made."""
+
+    def made() -> Markup:
+        own = _computed(name, shown)
+        path = f"sections/{name.replace('-', '_')}.html"
+        return Markup(environment.get_template(path).render({**shown, **own}))
+
+    found = problems.attempt(f"page.{name}", made, None)
+    if found is not None:
+        return found
+    told = {"name": name, "title": SECTIONS[name], "reason": problems.reasons[f"page.{name}"]}
+    return Markup(environment.get_template("sections/failed.html").render(told))
+
+
+def _computed(name: str, shown: Mapping[str, Any]) -> dict[str, Any]:
+    """What a section alone needs beside the content."""
+    if name == "limits":
+        found = shown["constraints"]
+        return {"limit_rows": limits.limit_rows(found) if found else []}
+    return {"forecasts": forecast_tables(shown)} if name == "forecast" else {}
+
+
+def _why_absent(problems: Problems) -> dict[str, Markup]:
+    """The sentence for each part that may be missing: not measured, or why it could not be made."""
+    found: dict[str, Markup] = {}
+    for name, text in NOT_MEASURED.items():
+        figures = FIGURES_OF.get(name, (name,))
+        keys = (
+            name,
+            f"router.{name}",
+            f"allocation.{name}",
+            *(f"figures.{one}" for one in figures),
+        )
+        reason = next((problems.reasons[key] for key in keys if key in problems.reasons), None)
+        found[name] = (
+            Markup(f"Not measured in this run: {text}")
+            if reason is None
+            else Markup("Could not be made: {}").format(reason)
+        )
+    return found
+
+
+def recipe_text(content: Mapping[str, Any]) -> str:
+    """The recipe as YAML; characters that would act on a page stand as escapes of YAML."""
+    recipe = (content.get("run") or {}).get("recipe") or {}
+    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100)
+    if visible(text) != text:
+        text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=False, width=100)
+    return text
 
 
 def tiles(report: Report) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ numbers are the pipeline's.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from persyn_ray.config import SELECTING
@@ -15,6 +16,7 @@ from persyn_ray.report.content import Report
 from persyn_ray.report.forecast import forecast_sentences
 from persyn_ray.report.limits import limit_sentences
 from persyn_ray.report.numbers import compact, count, estimate, interval, number, percent, signed
+from persyn_ray.report.problems import Problems
 from persyn_ray.report.router_sentences import router_sentences
 
 LABELS = {
@@ -146,20 +148,36 @@ def _bounded_difference(first: Any, second: Any) -> Mapping[str, Any] | None:
     }
 
 
-def paragraph(content: Report) -> list[str]:
+def paragraph(content: Report, problems: Problems | None = None) -> list[str]:
     """The sentences of "In one paragraph"; a section without data adds none."""
+    problems = problems or Problems(content["problems"])
+    parts = {
+        "allocation": _allocation,
+        "limits": limit_sentences,
+        "router": _router,
+        "claims": router_sentences,
+        "student": _student,
+        "examples": _examples,
+        "tokens": _tokens,
+        "forecast": forecast_sentences,
+        "dead_letters": _dead_letters,
+    }
     sentences = [
-        *_allocation(content),
-        *limit_sentences(content),
-        *_router(content),
-        *router_sentences(content),
-        *_student(content),
-        *_examples(content),
-        *_tokens(content),
-        *forecast_sentences(content),
-        *_dead_letters(content),
+        sentence
+        for name, function in parts.items()
+        for sentence in problems.attempt(f"page.summary.{name}", partial(function, content), [])
     ]
-    return sentences or ["Nothing was measured in this run."]
+    return (sentences or ["Nothing was measured in this run."]) + _missing(problems)
+
+
+def _missing(problems: Problems) -> list[str]:
+    """That parts of the report are missing; each says why in its place."""
+    num = len(problems.reasons)
+    if not num:
+        return []
+    return [
+        f"{count(num)} part{'s' if num > 1 else ''} of this report could not be made, see there."
+    ]
 
 
 def _allocation(content: Report) -> list[str]:
@@ -176,20 +194,21 @@ def _allocation(content: Report) -> list[str]:
 
 
 def _router(content: Report) -> list[str]:
-    router, allocation = content["router"], content["allocation"]
+    router = content["router"]
     if router is None:
         return []
     sentences: list[str] = []
     hit = router["hit_at_1"]
     if hit and hit["value"] is not None:
-        chance = f", chance {number(1 / len(allocation['teachers']))}" if allocation else ""
+        chance = router["chance_at_1"]
+        drawn = "" if chance is None else f"; a teacher drawn at random, with {number(chance)}"
         of = (
             f"{count(router['num_heldout'])} held-out prompts"
             if router["num_heldout"]
             else "held-out prompts"
         )
         sentences.append(
-            f"On {of} the router finds the oracle's teacher with Hit@1 {estimate(hit)}{chance}."
+            f"On {of} the router finds a best teacher with Hit@1 {estimate(hit)}{drawn}."
         )
     others = {name: value for name, value in router["differences"].items() if name != "persyn"}
     return sentences + _comparison("Its mean routed reward", others)

@@ -1,6 +1,7 @@
 """The table of results as the terminal shows it at the end of a run, and the summary below it."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from rich.console import Group
@@ -8,30 +9,38 @@ from rich.table import Table
 from rich.text import Text
 
 from persyn_ray.report import numbers
-from persyn_ray.report.content import complete
+from persyn_ray.report.content import Report, displayed
+from persyn_ray.report.problems import Problems
 from persyn_ray.report.summary import Row, headline, paragraph, selects, verdict
+from persyn_ray.visible import plain
 
 CAPTION = "Below the line: selected among the responses of all teachers."
 COLOURS = {"higher": "green", "lower": "red", "unclear": "dim", "unmeasured": "dim"}
 
 
 def console(content: Mapping[str, Any]) -> Group:
-    """The results by method (data right, routed reward, student accuracy), then the summary.
+    """The results by method (data right, routed reward, student accuracy), then the summary, and
+    what could not be made.
 
     Raises:
         DataError: the content does not fit persyn_ray.report.content.
     """
-    report = complete(content)
-    run = report["run"]
-    sentences = [Text(sentence, style="dim") for sentence in paragraph(report)]
-    rows = headline(report)
-    if not rows:
-        return Group(*sentences)
-    return Group(_table(rows, (run["name"] if run else None) or "PerSyn run"), Text(), *sentences)
+    report = displayed(content)
+    problems = Problems(report["problems"])
+    table = problems.attempt("page.results", partial(_results, report), [])
+    sentences = [plain(sentence, "dim") for sentence in paragraph(report, problems)]
+    missing = [plain(f"{part}: {why}", "yellow") for part, why in problems.reasons.items()]
+    return Group(*table, *sentences, *missing)
+
+
+def _results(report: Report) -> list[Any]:
+    rows, run = headline(report), report["run"]
+    title = (run["name"] if run else None) or "PerSyn run"
+    return [_table(rows, title), Text()] if rows else []
 
 
 def _table(rows: list[Row], title: str) -> Table:
-    table = Table(title=title, title_justify="left", header_style="bold", show_edge=False)
+    table = Table(title=plain(title), title_justify="left", header_style="bold", show_edge=False)
     table.caption_justify = "left"
     table.add_column("data from", no_wrap=True)
     for name in ("share of data right", "routed reward", "student accuracy", "PerSyn minus this"):
@@ -41,7 +50,7 @@ def _table(rows: list[Row], title: str) -> Table:
             table.add_section()
             table.caption = CAPTION
         table.add_row(
-            row.label,
+            plain(row.label),
             numbers.number(row.correct_share),
             numbers.estimate(row.reward),
             numbers.estimate(row.accuracy),

@@ -14,7 +14,9 @@ from persyn_ray.method.baselines import oracle, random_assignment
 from persyn_ray.method.metrics import (
     agreement,
     alpha_sweep,
+    chance_at_k,
     hit_at_k,
+    hits,
     pairwise_accuracy,
     regret,
     routed_reward,
@@ -159,3 +161,50 @@ def test_alpha_sweep_has_unknown_means_when_nothing_is_known():
     assert np.isnan(sweep.mean_quality_A[0])
     assert np.isnan(sweep.agreement_A[0])
     np.testing.assert_array_equal(sweep.shares_AM, [[0, 0]])
+
+
+@given(
+    arrays(np.float64, (2, 4), elements=VALUES),
+    arrays(np.bool_, (2, 4), elements=st.booleans()),
+    st.integers(1, 5),
+)
+def test_chance_is_the_mean_hit_over_every_draw(rewards_PM, able_PM, k):
+    found_P = chance_at_k(rewards_PM, k, able_PM)
+    for row, able_M, found in zip(rewards_PM, able_PM, found_P, strict=True):
+        drawable = np.flatnonzero(able_M)
+        if np.isnan(row).all() or not drawable.size:
+            assert np.isnan(found)
+            continue
+        best = set(np.flatnonzero(row == np.nanmax(row)))
+        orders = list(permutations(drawable))
+        expected = np.mean([bool(best & set(order[:k])) for order in orders])
+        assert found == pytest.approx(expected)
+
+
+def test_chance_is_what_a_seeded_random_teacher_hits():
+    rng = np.random.default_rng(8)
+    rewards_PM = rng.integers(0, 2, (300, 5)).astype(float)  # right or wrong: many ties
+    rewards_PM[rng.random((300, 5)) < 0.3] = np.nan  # cut answers have no reward
+    able_PM = rng.random((300, 5)) < 0.9
+    ids, names = [str(p) for p in range(300)], list("abcde")
+    drawn = [
+        np.nanmean(hits(rewards_PM, random_assignment(ids, names, seed, able_PM)))
+        for seed in range(300)
+    ]
+    chance = np.nanmean(chance_at_k(rewards_PM, 1, able_PM))
+    assert chance == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / 300**0.5)
+    assert chance > 1 / 5 + 0.1
+
+
+def test_chance_counts_ties_and_teachers_without_a_reward():
+    rewards_PM = [[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, np.nan, np.nan], [np.nan] * 3]
+    np.testing.assert_allclose(chance_at_k(rewards_PM, 1), [1, 1 / 3, 2 / 3, 1 / 3, np.nan])
+    np.testing.assert_allclose(chance_at_k(rewards_PM, 3), [1, 1, 1, 1, np.nan])
+
+
+@given(arrays(np.float64, (3, 4), elements=VALUES))
+def test_hits_of_an_assignment_are_those_of_its_scores(rewards_PM):
+    teacher_P = np.array([0, 3, -1])
+    scores_PM = np.full((3, 4), np.nan)
+    scores_PM[[0, 1], [0, 3]] = 1
+    np.testing.assert_array_equal(hits(rewards_PM, teacher_P), hit_at_k(scores_PM, rewards_PM, 1))

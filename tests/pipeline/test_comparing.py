@@ -23,6 +23,7 @@ from persyn_ray.pipeline import comparing
 from persyn_ray.pipeline.comparing import METHODS, compare, seed_recipes, why_no_students
 from persyn_ray.pipeline.gathering_comparison import gather_comparison
 from persyn_ray.records import read_record
+from persyn_ray.report import comparison_content, comparison_page
 from persyn_ray.report.content import to_json
 from persyn_ray.schemas import EVALUATIONS
 
@@ -448,3 +449,29 @@ def test_a_real_run_of_two_seeds_is_compared(
 def test_methods_are_those_of_recipes() -> None:
     assert {"random", "strong", "oracle"} <= set(METHODS)
     assert PERSYN not in METHODS
+
+
+@pytest.mark.parametrize("lost", ["report.json", "tables", "router", "everything"])
+def test_a_comparison_appears_whatever_its_seeds_have_lost(make_recipe: Make, lost: str) -> None:
+    answers = {name: [{"p": 1, "q": 0}, {"p": 1, "q": 1}] for name in (BEFORE, PERSYN, "random")}
+    recipe = make_recipe()
+    seeds = finished_seeds(recipe, ["random"], answers)
+    for seed in seeds if lost in ("tables", "everything") else seeds[:1]:
+        root = run_of(seed).root
+        if lost == "everything":
+            root.remove()
+        elif lost == "router":
+            root.write_text("report.json", to_json({"problems": {"router": "it \x1b[2J is lost"}}))
+        else:
+            root.remove(lost)
+    content = gather_comparison(recipe, seeds, None)
+    assert content["problems"]
+    page = comparison_page.render(content)
+    text = comparison_page.markdown(content)
+    for part in content["problems"]:
+        assert part in page
+        assert part in text
+    assert "\x1b" not in page + text + comparison_content.to_json(content)
+    if lost == "report.json":
+        assert content["methods"][PERSYN]["mean"]["value"] == 0.75
+        assert "seeds.0" in content["problems"]

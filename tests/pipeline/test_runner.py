@@ -1,7 +1,9 @@
 """The runner: what is done is kept, what has drifted is refused, what was interrupted goes on."""
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ from rich.console import Console
 
 from persyn_ray.attempts import attempt_at
 from persyn_ray.config import Recipe
-from persyn_ray.errors import AttemptError, ConfigError, DriftError
+from persyn_ray.errors import AttemptError, ConfigError, DriftError, StepError
 from persyn_ray.layout import Run, run_of
-from persyn_ray.pipeline import runner
+from persyn_ray.pipeline import reporting, runner
 from persyn_ray.pipeline.owning import claim
+from persyn_ray.pipeline.reporting import report_what_stands
 from persyn_ray.pipeline.runner import drift, planned_steps, require_no_drift, run_recipe
 from persyn_ray.records import read_record
 from persyn_ray.storage import Folder
@@ -273,6 +276,38 @@ def test_a_step_that_does_not_exist_is_refused_with_those_that_do(
 ) -> None:
     with pytest.raises(ConfigError, match="'sing' is no step; the steps are prompts, collect"):
         run_recipe(make_recipe(), quiet, **{option: "sing"})
+
+
+def test_a_run_that_fails_leaves_a_report_of_what_stands(
+    make_recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, screen = make_recipe(), Console(width=200, file=io.StringIO())
+    run_recipe(recipe, screen, until="prompts")
+
+    def fail(*_: object) -> None:
+        raise StepError("no teacher answers")
+
+    monkeypatch.setattr(runner, "_carry_out_somewhere", fail)
+    with pytest.raises(StepError, match="no teacher answers"):
+        run_recipe(recipe, screen, when_failed=partial(report_what_stands, screen))
+    run = run_of(recipe)
+    assert run.root.read_json("report.json")["prompts"]["num_parallel"] == 12
+    assert "Not measured in this run" in run.root.read_text("report.html")
+    assert f"Report of what stands: {run.root.address}/report.html" in screen.file.getvalue()
+
+
+def test_a_report_that_cannot_be_written_hides_no_error(
+    make_recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, screen = make_recipe(), Console(width=200, file=io.StringIO())
+    run_recipe(recipe, screen, until="prompts")
+
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(reporting, "write_report", no_room)
+    report_what_stands(screen, recipe, run_of(recipe))
+    assert "No report could be written: OSError: [Errno 28]" in screen.file.getvalue()
 
 
 def test_a_run_folder_that_cannot_be_written_is_refused(

@@ -165,8 +165,12 @@ def _reward() -> dict[str, Any]:
                 "mean_learnability": learnability,
                 "mean_tokens": tokens,
                 "num_null": 5 if name == "strong-generalist" else 0,
+                "num_responses": 2500,
                 "num_truncated": 4 if name == "strong-generalist" else 0,
                 "num_looped": 1 if name == "strong-generalist" else 0,
+                "num_failed": 0,
+                "num_absent": 0,
+                "num_unscored": 0,
             }
             for name, (reward, quality, learnability, tokens) in rows.items()
         },
@@ -175,6 +179,14 @@ def _reward() -> dict[str, Any]:
             "num_ties": 768,
             "num_null": 20,
             "num_prompts_without_pairs": 3,
+        },
+        "incomplete": "drop",
+        "prompts": {
+            "num": 2500,
+            "num_rewarded": 2500,
+            "num_comparable": 2500,
+            "num_preferring": 2497,
+            "num_all_tied": 3,
         },
     }
 
@@ -202,7 +214,16 @@ def _router() -> dict[str, Any]:
         "num_fit": 2125,
         "num_heldout": 375,
         "heldout_set": "router hold-out",
+        "prompts": {
+            "num": 375,
+            "num_rewarded": 375,
+            "num_comparable": 375,
+            "num_preferring": 374,
+            "num_all_tied": 1,
+        },
         "hit_at_1": estimate(0.713, 0.046),
+        "chance_at_1": 0.232,
+        "chance_at_3": 0.641,
         "hit_at_3": estimate(0.965, 0.019),
         "regret": estimate(0.063, 0.014),
         "pairwise_accuracy": estimate(0.884, 0.011),
@@ -230,6 +251,7 @@ def _router() -> dict[str, Any]:
             {
                 "num_parallel": num,
                 "hit_at_1": estimate(hit, 0.047),
+                "chance_at_1": 0.232,
                 "regret": estimate(regret, 0.016),
                 "pairwise_accuracy": estimate(accuracy, 0.012),
             }
@@ -284,6 +306,7 @@ def _transfer() -> dict[str, Any]:
 def _ranking(hit: float) -> dict[str, Any]:
     return {
         "hit_at_1": estimate(hit, 0.09, 94),
+        "chance_at_1": 0.23,
         "regret": estimate(0.22 * (1 - hit), 0.03, 94),
         "pairwise_accuracy": estimate(0.5 + hit / 2, 0.02, 94),
     }

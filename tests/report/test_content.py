@@ -7,7 +7,7 @@ from persyn_ray.errors import DataError
 from persyn_ray.report.content import complete, to_json
 
 
-def test_the_thirteen_sections_are_always_there() -> None:
+def test_all_sections_are_always_there() -> None:
     assert list(complete({})) == [
         "run",
         "prompts",
@@ -22,8 +22,10 @@ def test_the_thirteen_sections_are_always_there() -> None:
         "timing",
         "forecast",
         "dead_letters",
+        "problems",
     ]
-    assert set(complete({}).values()) == {None}
+    assert complete({}).pop("problems") == {}
+    assert all(value is None for name, value in complete({}).items() if name != "problems")
 
 
 def test_a_whole_content_is_kept_as_it_is(content: dict[str, Any]) -> None:
@@ -50,6 +52,7 @@ def test_what_is_known_of_a_part_is_kept_and_the_rest_is_null() -> None:
     assert router["transfer"] is not None
     assert router["transfer"]["fits"]["all"]["math"] == {
         "hit_at_1": None,
+        "chance_at_1": None,
         "regret": {"value": 0.1, "low": None, "high": None, "num": None},
         "pairwise_accuracy": None,
     }
