@@ -124,6 +124,10 @@ class Run:
     def dead_letters(self, step: str) -> Folder:
         return self.root / "tables" / "dead_letters" / step
 
+    def unavailable(self, step: str, teacher: str) -> Folder:
+        """Notes of what a teacher could not be reached for, by shard."""
+        return self.root / "tables" / "unavailable" / step / teacher
+
     @property
     def rewards(self) -> Folder:
         return self.root / "tables" / "rewards"

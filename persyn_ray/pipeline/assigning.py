@@ -16,17 +16,16 @@ from numpy.typing import NDArray
 from persyn_ray.config import Recipe
 from persyn_ray.errors import DataError
 from persyn_ray.layout import PERSYN, Run
-from persyn_ray.method.allocation import tie_breaks
 from persyn_ray.method.preferences import count_preferences
 from persyn_ray.pipeline import constraining
 from persyn_ray.pipeline.methods import (
     Booleans,
     Choices,
     Floats,
+    Parallel,
     Teachers,
     method_teachers,
     parallel_of,
-    persyn_teachers,
 )
 from persyn_ray.pool import TeacherPool
 from persyn_ray.schemas import ASSIGNMENT, DEAD_LETTERS, conform
@@ -154,16 +153,26 @@ def num_reassigned(recipe: Recipe, run: Run, method: str) -> int:
 
 
 def asked_by_persyn(recipe: Recipe, run: Run, shard: str) -> dict[str, list[str]]:
-    """Prompts that each teacher is asked when PerSyn works alone: ASSIGNMENT, and before it those
-    that were preferred to it and gave no complete response.
+    """Prompts that each teacher is asked when PerSyn works alone."""
+    return asked_by(recipe, run, shard, PERSYN, None)
+
+
+def asked_by(
+    recipe: Recipe, run: Run, shard: str, method: str, parallel: Parallel | None
+) -> dict[str, list[str]]:
+    """Prompts that each teacher is asked for one method: ASSIGNMENT, and before it those that were
+    preferred to it and gave no complete response.
+
+    Args:
+        parallel: what methods beside PerSyn go by.
     """
     choices, names = _choices(recipe, run, shard), recipe.pool.names
-    teacher_of = _teacher_of(run.assignment(PERSYN).read_table(shard))
+    teacher_of = _teacher_of(run.assignment(method).read_table(shard))
     asked: dict[str, list[str]] = {name: [] for name in names}
     left_PM = choices.candidates_PM.copy()
-    breaks_PM = tie_breaks(choices.prompt_ids, names, recipe.prompts.seed)
     for _ in names:
-        teacher_P, _ = persyn_teachers(replace(choices, candidates_PM=left_PM), breaks_PM)
+        left = replace(choices, candidates_PM=left_PM)
+        teacher_P, _ = method_teachers(method, recipe, left, parallel)
         for p in np.flatnonzero(teacher_P >= 0):
             prompt_id, name = choices.prompt_ids[p], names[teacher_P[p]]
             asked[name].append(prompt_id)

@@ -21,6 +21,11 @@ def collected_splits(recipe: Recipe) -> tuple[str, ...]:
     return tuple(splits)
 
 
+def open_splits(recipe: Recipe) -> tuple[str, ...]:
+    """Splits that step synthesize asks for: others hold all that any method can ask for already."""
+    return tuple(s for s in ("parallel", "routed") if s not in collected_splits(recipe))
+
+
 def students(recipe: Recipe) -> tuple[str, ...]:
     """The student before fine-tuning and one per method; none when answers cannot be checked."""
     return () if check_of(recipe) is None else (BEFORE, *assigned_methods(recipe))

@@ -192,8 +192,8 @@ def _seconds(teacher: Teacher, known: dict[str, Any], num_units: int) -> tuple[f
 def _unreachable(run: Run, step: str, teacher: str) -> str:
     reasons = [
         row["detail"]
-        for name in run.dead_letters(step).names(f".{teacher}.parquet")
-        for row in run.dead_letters(step).read_table(name).to_pylist()
+        for _, table in run.unavailable(step, teacher).tables()
+        for row in table.to_pylist()
     ]
     return (
         f"Teacher {teacher!r} could not be reached for a single prompt: "

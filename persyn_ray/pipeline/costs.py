@@ -8,12 +8,12 @@ from persyn_ray import rows
 from persyn_ray.config import Recipe
 from persyn_ray.layout import Run
 from persyn_ray.pipeline.assigning import asked_by_persyn
+from persyn_ray.pipeline.letters import all_letters
 from persyn_ray.schemas import LEARNABILITY, RESPONSES
 from persyn_ray.stages.store import existing, scores_of
 from persyn_ray.stages.tables import shards_of
 from persyn_ray.teachers import Teacher
 
-BURYING = ("prompts", "collect", "route", "synthesize")  # steps that leave dead letters
 NUM_EXAMPLES = 5  # dead letters shown in the report
 
 
@@ -101,13 +101,12 @@ def _teacher_tokens(
     }
 
 
-def dead_letters(run: Run) -> dict[str, Any]:
+def dead_letters(recipe: Recipe, run: Run) -> dict[str, Any]:
     """Counts by reason and by teacher, and the first few."""
     by_reason: dict[str, int] = {}
     by_teacher: dict[str, int] = {}
     examples: list[dict[str, Any]] = []
-    tables = (t for step in BURYING for _, t in run.dead_letters(step).tables())
-    for row in (row for table in tables for row in table.to_pylist()):
+    for row in (row for table in all_letters(recipe, run) for row in table.to_pylist()):
         by_reason[row["reason"]] = by_reason.get(row["reason"], 0) + 1
         if row["teacher"] is not None:
             by_teacher[row["teacher"]] = by_teacher.get(row["teacher"], 0) + 1

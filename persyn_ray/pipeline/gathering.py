@@ -88,7 +88,7 @@ def _sections(
         "timing": ((), lambda: _timing(records)),
         "forecast": ((), lambda: forecast_against_actual(recipe, run, records)),
         "prompts": (("prompts",), lambda: _prompts(_counts(records, "prompts"))),
-        "dead_letters": (("prompts",), lambda: dead_letters(run)),
+        "dead_letters": (("prompts",), lambda: dead_letters(recipe, run)),
         "reward": (("rewards",), lambda: gather_reward(recipe, run, parallel(), problems)),
         "alpha_sweep": (("rewards",), lambda: gather_alpha_sweep(recipe, parallel())),
         "allocation": (

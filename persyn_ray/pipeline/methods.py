@@ -67,7 +67,7 @@ def parallel_of(recipe: Recipe, run: Run) -> Parallel:
 
 
 def method_teachers(
-    method: str, recipe: Recipe, choices: Choices, parallel: Parallel
+    method: str, recipe: Recipe, choices: Choices, parallel: Parallel | None
 ) -> tuple[Teachers, Floats]:
     """A method's teacher for each prompt (-1: none can take it), and the margin where it has one.
 
@@ -81,6 +81,7 @@ def method_teachers(
         return baselines.random_assignment(ids, names, seed, able_PM), none_P
     if method == PERSYN:
         return persyn_teachers(choices, breaks_PM)
+    assert parallel is not None
     if method in SELECTING or method in EMBEDDED:
         return assign(_scores(method, recipe, choices, parallel), breaks_PM, able_PM)
     fallback_M = means(parallel.signals.rewards_PM)

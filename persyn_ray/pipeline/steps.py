@@ -21,8 +21,21 @@ from persyn_ray.layout import (
     seen_by_student,
     teacher_identity,
 )
-from persyn_ray.pipeline import assigning, collecting, constraining, loading, scoring, writing
-from persyn_ray.pipeline.choices import assigned_methods, collected_splits, students
+from persyn_ray.pipeline import (
+    assigning,
+    collecting,
+    constraining,
+    letters,
+    loading,
+    scoring,
+    writing,
+)
+from persyn_ray.pipeline.choices import (
+    assigned_methods,
+    collected_splits,
+    open_splits,
+    students,
+)
 from persyn_ray.pipeline.forecast import write_forecast
 from persyn_ray.pipeline.progress import follow, watch_training
 from persyn_ray.records import Settings
@@ -84,7 +97,9 @@ def _prompts(context: Context) -> dict[str, Any]:
 def _collect(context: Context) -> dict[str, Any]:
     write_forecast(context.recipe, context.run, "collect")
     shards = shards_of(context.run, *collected_splits(context.recipe))
-    return _ask(context, "collect", shards, None)
+    counts = _ask(context, "collect", shards, None)
+    letters.write_failures(context.recipe, context.run, "collect")
+    return counts
 
 
 def _ask(
@@ -129,9 +144,7 @@ def _route(context: Context) -> dict[str, Any]:
 def _synthesize(context: Context) -> dict[str, Any]:
     recipe, run = context.recipe, context.run
     methods = assigned_methods(recipe)
-    # Splits that every teacher has answered already hold all that any method can ask for.
-    open_splits = [s for s in ("parallel", "routed") if s not in collected_splits(recipe)]
-    shards = shards_of(run, *open_splits)
+    shards = shards_of(run, *open_splits(recipe))
     write_forecast(recipe, run, "synthesize")
     counts = _ask(context, "synthesize", shards, methods)
     if recipe.responses.incomplete == "next_best":
@@ -139,6 +152,7 @@ def _synthesize(context: Context) -> dict[str, Any]:
         while assigning.reassign(recipe, run, methods):
             counts = _added(counts, _ask(context, "synthesize", shards, methods))
         counts |= constraining.after_reassigning(run)
+    letters.write_failures(recipe, run, "synthesize")
     counts["examples"] = {method: writing.write_examples(recipe, run, method) for method in methods}
     return counts
 
@@ -213,7 +227,7 @@ STEPS: tuple[Step, ...] = (
         },
         _collect,
         # Responses stay: they are filed by what determines them.
-        lambda run: [run.dead_letters("collect")],
+        lambda run: [run.dead_letters("collect"), run.unavailable("collect", "")],
     ),
     Step(
         "score",
@@ -270,7 +284,12 @@ STEPS: tuple[Step, ...] = (
         ("route",),
         lambda r: {"responses": _dump(r.responses, "incomplete")},
         _synthesize,
-        lambda run: [run.examples(""), run.dataset, run.dead_letters("synthesize")],
+        lambda run: [
+            run.examples(""),
+            run.dataset,
+            run.dead_letters("synthesize"),
+            run.unavailable("synthesize", ""),
+        ],
     ),
     Step(
         "finetune",

@@ -1,4 +1,4 @@
-"""Collect: the teachers' responses to a shard, asked for once and filed; failures are buried."""
+"""Collect: the teachers' responses to a shard, asked for once and filed."""
 
 import threading
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ class Collect:
         lasting = rows.without(new, "finish_reason", ["unavailable"])
         if lasting.num_rows:
             store.add(shard, lasting)
-        self._bury(teacher, shard, pa.concat_tables([answered, new]))
+        self._note(teacher, shard, rows.where(new, "finish_reason", "unavailable"))
         return new
 
     def _asked(self, teacher: Teacher, prompts: pa.Table) -> pa.Table:
@@ -100,15 +100,14 @@ class Collect:
                 )
             return self.stages[teacher.name]
 
-    def _bury(self, teacher: Teacher, shard: str, responses: pa.Table) -> None:
-        """Dead letters of all failures, also of those that an earlier call met."""
+    def _note(self, teacher: Teacher, shard: str, unavailable: pa.Table) -> None:
+        """What is not filed is a dead letter that no stored response tells of."""
         step = "collect" if self.methods is None else "synthesize"
-        letters = dead_letters(step, rows.among(responses, "finish_reason", FAILED))
-        name = f"{shard.removesuffix('.parquet')}.{teacher.name}.parquet"
-        if letters.num_rows:
-            self.run.dead_letters(step).write_table(name, letters)
+        folder = self.run.unavailable(step, teacher.name)
+        if unavailable.num_rows:
+            folder.write_table(shard, dead_letters(step, unavailable))
         else:
-            self.run.dead_letters(step).remove(name)
+            folder.remove(shard)
 
     def _wanted(self, teacher: Teacher, shard: str, prompts: pa.Table) -> pa.Table:
         if self.methods is None:

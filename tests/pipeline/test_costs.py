@@ -181,18 +181,24 @@ def test_recorded_answers_are_counted_in_the_students_tokens(
 def test_dead_letters_are_counted_by_reason_and_teacher_over_all_steps(
     make_recipe: Make, carry_out: CarryOut
 ) -> None:
-    run = carry_out(make_recipe(), until="prompts")
-    assert dead_letters(run)["num"] == 0
-    for step, reason, teacher in (
-        ("prompts", "no_text", None),
-        ("collect", "error", "a"),
-        ("route", "no_candidate", None),
-        ("synthesize", "error", "b"),
-    ):
-        rows = [{"step": step, "reason": reason, "teacher": teacher}] * 2
+    recipe = make_recipe()
+    run = carry_out(recipe, until="prompts")
+    assert dead_letters(recipe, run)["num"] == 0
+    for step, reason in (("prompts", "no_text"), ("route", "no_candidate")):
+        rows = [{"step": step, "reason": reason, "teacher": None}] * 2
         table = pa.Table.from_pylist(rows, schema=DEAD_LETTERS)
         run.dead_letters(step).write_table("x.parquet", table)
-    found = dead_letters(run)
+    for split, name in (("parallel", "a"), ("routed", "b")):
+        (shard, *_), (teacher,) = (
+            shards_of(run, split),
+            [t for t in recipe.teachers if t.name == name],
+        )
+        asked = run.prompts.read_table(shard)["prompt_id"].to_pylist()
+        failed = [response(i, name, 0) | {"finish_reason": "error"} for i in asked[:2]]
+        run.responses(teacher).write_table(shard, pa.Table.from_pylist(failed, schema=RESPONSES))
+        rows = [{"prompt_id": i, "teacher": name, "margin": None} for i in asked]
+        run.assignment(PERSYN).write_table(shard, pa.Table.from_pylist(rows, schema=ASSIGNMENT))
+    found = dead_letters(recipe, run)
     assert found["num"] == 8
     assert found["by_reason"] == {"no_text": 2, "error": 4, "no_candidate": 2}
     assert found["by_teacher"] == {"a": 2, "b": 2}

@@ -11,8 +11,10 @@ from persyn_ray.engines.base import Completion, Request
 from persyn_ray.engines.scripted import ScriptedEngine
 from persyn_ray.layout import PERSYN, Run, run_of
 from persyn_ray.pipeline.assigning import write_assignments
+from persyn_ray.pipeline.letters import failures
+from persyn_ray.schemas import RESPONSES
 from persyn_ray.stages.collect import Collect
-from persyn_ray.stages.store import Store
+from persyn_ray.stages.store import Store, existing
 from persyn_ray.stages.tables import shards_of
 from persyn_ray.stages.units import units_of
 
@@ -158,14 +160,12 @@ def test_an_unavailable_answer_is_not_kept_and_is_asked_again(
     monkeypatch.setattr(ScriptedEngine, "generate", away)
     progress = Collect(recipe)({"shard": shard})
     assert (progress.rows, progress.errors, progress.unavailable) == (15, 15, 15)
-    letters = [
-        row for _, table in run.dead_letters("collect").tables() for row in table.to_pylist()
-    ]
+    letters = failures(recipe, run, "collect").to_pylist()
     assert {row["reason"] for row in letters} == {"unavailable"}
     assert len(letters) == 15
-    assert not run.responses(recipe.teachers[0]).exists(shard)
+    assert existing(run.responses(recipe.teachers[0]), shard, RESPONSES).num_rows == 0
 
     monkeypatch.setattr(ScriptedEngine, "generate", answering)
     progress = Collect(recipe)({"shard": shard})
     assert (progress.rows, progress.errors) == (15, 0)
-    assert run.dead_letters("collect").names() == []
+    assert failures(recipe, run, "collect").num_rows == 0

@@ -12,6 +12,7 @@ from persyn_ray.errors import StepError
 from persyn_ray.layout import BEFORE, PERSYN, Run, parts_of, run_of
 from persyn_ray.method.preferences import count_preferences
 from persyn_ray.pipeline.assigning import write_assignments
+from persyn_ray.pipeline.letters import failures
 from persyn_ray.schemas import RESPONSES
 from persyn_ray.scoring import ExactMatch
 from persyn_ray.stages.collect import Collect
@@ -118,7 +119,7 @@ def test_a_teacher_that_fails_has_dead_letters_no_reward_and_no_pair(
     failing = {"name": "c", "engine": {"kind": "scripted", "fail_on": "No."}}
     recipe = make_recipe({"teachers": [*scripted, failing], "student.name": random_llama})
     run = carry_out(recipe, until="rewards")
-    letters = rows(run.dead_letters("collect"))
+    letters = failures(recipe, run, "collect").to_pylist()
     assert {(row["teacher"], row["reason"]) for row in letters} == {("c", "error")}
     assert sorted(row["prompt_id"] for row in letters) == sorted(prompt_ids(run, "parallel"))
     rewards = load_rewards(run, shards_of(run, "parallel"), 3).rewards_PM
@@ -135,8 +136,10 @@ def test_dead_letters_of_earlier_calls_stay_when_a_teacher_is_added(
         return [{"name": name, "engine": engine} for name in names]
 
     run = carry_out(make_recipe({"teachers": failing("a")}), until="collect")
-    carry_out(make_recipe({"teachers": failing("a", "b")}), until="collect")
-    letters = [(row["teacher"], row["prompt_id"]) for row in rows(run.dead_letters("collect"))]
+    recipe = make_recipe({"teachers": failing("a", "b")})
+    carry_out(recipe, until="collect")
+    found = failures(recipe, run, "collect").to_pylist()
+    letters = [(row["teacher"], row["prompt_id"]) for row in found]
     ids = prompt_ids(run, "parallel")
     assert sorted(letters) == sorted((name, prompt_id) for name in "ab" for prompt_id in ids)
 

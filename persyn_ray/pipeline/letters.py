@@ -1,0 +1,101 @@
+"""Dead letters: what of a run could not be carried, step by step.
+
+Failures of teachers are read off the stored responses to what this run has asked, so no way to stop
+or go on can lose or double one. Only what is not stored, a teacher that could not be reached, is
+noted when it happens (tables/unavailable), and counts until there is a response. The files in
+tables/dead_letters are for people and for rows that are stored nowhere else.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+import pyarrow as pa
+
+from persyn_ray import rows
+from persyn_ray.config import Recipe
+from persyn_ray.layout import Run
+from persyn_ray.pipeline.assigning import asked_by
+from persyn_ray.pipeline.choices import assigned_methods, collected_splits, open_splits
+from persyn_ray.pipeline.methods import parallel_of
+from persyn_ray.records import read_record
+from persyn_ray.schemas import DEAD_LETTERS, RESPONSES
+from persyn_ray.stages.collect import asked_of, assigned, dead_letters, probe_order
+from persyn_ray.stages.store import FAILED, existing
+from persyn_ray.stages.tables import shards_of
+
+FAILURES = "failures.parquet"
+"""The file of a step's dead letters that are read off the responses."""
+
+
+def all_letters(recipe: Recipe, run: Run) -> Iterator[pa.Table]:
+    """The dead letters of every step, as the run's tables say now."""
+    for step in ("prompts", "collect", "route", "synthesize"):
+        for name, table in run.dead_letters(step).tables():
+            if name != FAILURES:
+                yield table
+        if step in ASKED and read_record(run.records, "prompts") is not None:
+            yield failures(recipe, run, step)
+
+
+def write_failures(recipe: Recipe, run: Run, step: str) -> None:
+    """Leave a step's failures where people look for dead letters."""
+    table, folder = failures(recipe, run, step), run.dead_letters(step)
+    if table.num_rows:
+        folder.write_table(FAILURES, table)
+    else:
+        folder.remove(FAILURES)
+
+
+def failures(recipe: Recipe, run: Run, step: str) -> pa.Table:
+    """DEAD_LETTERS of collect or synthesize: what its teachers were asked and did not answer."""
+    found = [DEAD_LETTERS.empty_table()]
+    columns = ["prompt_id", "teacher", "finish_reason", "error"]
+    for shard, asked in ASKED[step](recipe, run):
+        for teacher in recipe.teachers:
+            ids = pa.array(sorted(set(asked[teacher.name])), pa.string())
+            if not len(ids):
+                continue
+            stored = existing(run.responses(teacher), shard, RESPONSES, columns)
+            stored = rows.among(stored, "prompt_id", ids)
+            failed = rows.among(stored, "finish_reason", FAILED)
+            found.append(dead_letters(step, failed))
+            noted = existing(run.unavailable(step, teacher.name), shard, DEAD_LETTERS)
+            noted = rows.among(noted, "prompt_id", ids)
+            found.append(rows.without(noted, "prompt_id", stored["prompt_id"]))
+    return pa.concat_tables(found)
+
+
+Asked = Iterator[tuple[str, Mapping[str, Sequence[str]]]]
+"""Shards, each with the ids of the prompts that each teacher was asked."""
+
+
+def _asked_in_collect(recipe: Recipe, run: Run) -> Asked:
+    order = probe_order(recipe, run)
+    for shard in shards_of(run, *collected_splits(recipe)):
+        prompts = run.prompts.read_table(shard, ["prompt_id"])
+        yield (
+            shard,
+            {t.name: asked_of(t, prompts, order)["prompt_id"].to_pylist() for t in recipe.teachers},
+        )
+
+
+def _asked_in_synthesize(recipe: Recipe, run: Run) -> Asked:
+    methods = assigned_methods(recipe)
+    has_moved = recipe.responses.incomplete == "next_best"
+    parallel = None
+    for shard in shards_of(run, *open_splits(recipe)):
+        if not all(run.assignment(method).exists(shard) for method in methods):
+            continue
+        asked: dict[str, list[str]] = {name: [] for name in recipe.pool.names}
+        if not has_moved:
+            for row in assigned(run, shard, methods).to_pylist():
+                asked[row["teacher"]].append(row["prompt_id"])
+        else:
+            parallel = parallel or parallel_of(recipe, run)
+            for of in map(partial(asked_by, recipe, run, shard, parallel=parallel), methods):
+                for name, ids in of.items():
+                    asked[name] += ids
+        yield shard, asked
+
+
+ASKED = {"collect": _asked_in_collect, "synthesize": _asked_in_synthesize}
