@@ -4,9 +4,11 @@ Only what a command needs is imported, inside the command: `persyn --help` loads
 ray.
 """
 
+import io
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Callable
 from functools import partial
 from importlib.resources import files
@@ -18,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from persyn_ray import __version__
+from persyn_ray.credentials import cut_secrets
 from persyn_ray.errors import PersynError
 
 app = typer.Typer(
@@ -66,7 +69,7 @@ def run(
     from persyn_ray.pipeline.reporting import report_what_stands, write_report
     from persyn_ray.pipeline.runner import run_recipe
 
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING)
+    _log(verbose)
     given = tuple(overrides or ())
     loaded = load_recipe(recipe, given)
     done = run_recipe(
@@ -98,7 +101,7 @@ def compare(
     from persyn_ray.config import load_recipe
     from persyn_ray.pipeline.comparing import compare as compare_methods
 
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING)
+    _log(verbose)
     given = tuple(overrides or ())
     names = [name.strip() for option in methods or () for name in option.split(",")]
     loaded = load_recipe(recipe, given)
@@ -223,7 +226,8 @@ def init(
     if path.exists():
         raise ConfigError(f"{path} is there already; choose another name.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(files("persyn_ray").joinpath("template.yaml").read_text())
+    template = files("persyn_ray").joinpath("template.yaml").read_text("utf-8")
+    path.write_text(template, "utf-8")
     console.print(f"Wrote {path}. `persyn plan {path}` says what it will do.")
 
 
@@ -258,7 +262,7 @@ def serve(
     from persyn_ray.endpoint.source import read_settings, settings_of, with_a_key
     from persyn_ray.runtime.endpoint import Address, is_local, start, wait
 
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING)
+    _log(verbose)
     given = read_settings(settings) if settings is not None else {}
     router, chosen = settings_of(source, given, tuple(overrides or ()))
     # A cluster's replicas have keys of their own environment, and keep those they have.
@@ -353,8 +357,29 @@ def _show_import(imported: Any, out: Path) -> None:
     )
 
 
+def _log(verbose: bool) -> None:
+    """Log to the terminal; libraries put addresses into their lines, with what may be in them."""
+    handler = logging.StreamHandler()
+    handler.addFilter(_cut_record)
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
+
+
+def _cut_record(record: logging.LogRecord) -> bool:
+    record.msg, record.args = cut_secrets(record.getMessage()), None
+    return True
+
+
+def _show_fault(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """A fault of ours, which nobody foresaw: a traceback without secrets."""
+    sys.stderr.write(cut_secrets("".join(traceback.format_exception(kind, error, trace))))
+
+
 def entry() -> None:
     """The `persyn` command: known errors are one message, without a traceback."""
+    sys.excepthook = _show_fault
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode shows what it can
+            stream.reconfigure(errors="replace")
     sys.exit(guarded(app))
 
 

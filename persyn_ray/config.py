@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from persyn_ray.assignment import Assignment
+from persyn_ray.credentials import GUARDED, places_of_secrets
 from persyn_ray.errors import ConfigError
 from persyn_ray.pool import TeacherPool
 from persyn_ray.scoring import Check, Scoring, needs_reference
@@ -355,6 +356,29 @@ class Recipe(Section):
             raise ValueError("assignment.max_gpu_seconds needs hardware (hardware.nodes is 0)")
 
 
+_PLACES = {"base_url": True, "api_key_env": True, "api_key_file": True}
+NOT_SHOWN: dict[str, Any] = {
+    "run": True,
+    "serving": True,
+    "responses": {"store": True},
+    "teachers": {"__all__": {"engine": _PLACES}},
+    "scoring": {
+        "quality": {"engine": _PLACES, "parts": {"__all__": {"quality": {"engine": _PLACES}}}}
+    },
+}
+"""Where a run, its endpoints and their keys lie: nobody's business who reads of its results."""
+
+
+def shown(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as reports and data set cards show it: all that shapes the results."""
+    return recipe.model_dump(mode="json", exclude=NOT_SHOWN)
+
+
+def stored(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as its run keeps it: enough to make the run again, and nobody is let in by it."""
+    return recipe.model_dump(mode="json", exclude={"serving": {"keys"}})
+
+
 def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
     """Read a recipe and apply `section.key=value` overrides (values are YAML).
 
@@ -365,9 +389,11 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
     if not path.is_file():
         raise ConfigError(f"No recipe at {path}. `persyn init {path}` writes one to start from.")
     try:
-        data = yaml.safe_load(path.read_text())
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no UTF-8 text: {error.reason}.") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no valid YAML: {error}") from error
+        raise ConfigError(f"{path} is no valid YAML: {yaml_problem(error)}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping of sections, found {type(data).__name__}.")
     for override in overrides:
@@ -375,20 +401,50 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
     return parse_recipe(data, str(path))
 
 
+def yaml_problem(error: yaml.YAMLError) -> str:
+    """What is wrong with a YAML text, and where; not the text itself, which may hold a key."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    where = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+    return f"{problem or type(error).__name__}{where}"
+
+
 def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
-    """Validate a mapping; every complaint names its key by its dotted path."""
+    """Validate a mapping; every complaint names its key by its dotted path.
+
+    Raises:
+        ConfigError: it does not fit the schema, or holds a secret, which no message repeats.
+    """
+    refuse_secrets(data, where)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
         lines = [_complaint(item) for item in error.errors()]
-        raise ConfigError(f"{where} is no valid recipe:\n" + "\n".join(lines)) from error
+        raise ConfigError(f"{where} is no valid recipe:\n" + "\n".join(lines)) from None
+
+
+def refuse_secrets(data: Any, where: str) -> None:
+    """Refuse settings that hold a key, a password or a signature.
+
+    Raises:
+        ConfigError: naming each place, and no secret.
+    """
+    if places := places_of_secrets(data):
+        raise ConfigError(f"{where} holds secrets:\n" + "\n".join(places))
 
 
 def _complaint(item: Any) -> str:
-    key = ".".join(str(part) for part in item["loc"]) or "recipe"
-    is_quiet = item["type"] in ("missing", "extra_forbidden") or "base_url" in key
-    given = "" if is_quiet else f" (given: {item['input']!r})"  # an address may hold a password
+    key = dotted(item["loc"]) or "recipe"
+    is_quiet = item["type"] in ("missing", "extra_forbidden") or not GUARDED.isdisjoint(item["loc"])
+    given = "" if is_quiet else f" (given: {item['input']!r})"
     return f"  {key}: {item['msg']}{given if len(given) < 200 else ''}"
+
+
+def dotted(loc: tuple[str | int, ...]) -> str:
+    """Where a complaint belongs; whoever has a key is not named, for it may be the key."""
+    parts = [str(part) for part in loc]
+    if "keys" in parts[:-1]:
+        parts = [*parts[: parts.index("keys") + 1], "NAME"]
+    return ".".join(parts)
 
 
 def change(data: dict[str, Any], override: str) -> dict[str, Any]:
@@ -403,11 +459,13 @@ def change(data: dict[str, Any], override: str) -> dict[str, Any]:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"Override {override!r}: the value is no valid YAML: {error}") from error
-    return _changed(data, key.split("."), value, override)
+        raise ConfigError(
+            f"Override {key!r}: the value is no valid YAML: {yaml_problem(error)}"
+        ) from None
+    return _changed(data, key.split("."), value, key)
 
 
-def _changed(node: Any, keys: list[str], value: Any, override: str) -> Any:
+def _changed(node: Any, keys: list[str], value: Any, whole: str) -> Any:
     """A copy of a node with one value set: YAML aliases share nodes, which must not change."""
     if not keys:
         return value
@@ -415,12 +473,12 @@ def _changed(node: Any, keys: list[str], value: Any, override: str) -> Any:
     if isinstance(node, list):
         if not key.isdecimal() or int(key) >= len(node):
             raise ConfigError(
-                f"Override {override!r}: {key!r} is no position in a list of {len(node)}; "
+                f"Override {whole!r}: {key!r} is no position in a list of {len(node)}; "
                 "positions start at 0."
             )
         copy = list(node)
-        copy[int(key)] = _changed(node[int(key)], rest, value, override)
+        copy[int(key)] = _changed(node[int(key)], rest, value, whole)
         return copy
     if node is not None and not isinstance(node, dict):
-        raise ConfigError(f"Override {override!r}: {key!r} stands below {node!r}, a plain value.")
-    return (node or {}) | {key: _changed((node or {}).get(key), rest, value, override)}
+        raise ConfigError(f"Override {whole!r}: {key!r} stands below a plain value.")
+    return (node or {}) | {key: _changed((node or {}).get(key), rest, value, whole)}

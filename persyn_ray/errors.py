@@ -11,12 +11,20 @@ PersynError
  └── RouterError                      the router's endpoint gives no answer (persyn_ray.client)
 
 All are picklable, because workers raise them across processes. A message says what is wrong, with
-which value, what would be right, and which setting changes it.
+which value, what would be right, and which setting changes it. Keys, passwords and signatures that
+a server, a library or an address has brought into it are cut out when it is made.
 """
+
+from typing import Any
+
+from persyn_ray.credentials import cut_secrets
 
 
 class PersynError(Exception):
     """Anything this package raises on purpose."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*(cut_secrets(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class ConfigError(PersynError, ValueError):

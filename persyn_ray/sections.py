@@ -9,7 +9,11 @@ class Section(BaseModel):
     """A part of the recipe: frozen, and strict about its keys."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        hide_input_in_errors=True,  # it may be a key
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from persyn_ray.sections import Section
-from persyn_ray.teachers import OpenAIEngine
+from persyn_ray.teachers import OpenAIEngine, file_name, variable_name
 
 Owner = Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,64}$")]
 Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -26,7 +26,9 @@ class Serving(Section):
 
     # Who may ask, and how much
     keys: dict[Owner, Digest] = Field(default={})
-    """SHA-256 of each API key, by its owner's name; `persyn key NAME` makes both."""
+    """SHA-256 of each API key, by its owner's name; `persyn key NAME` makes both. They are for
+    `persyn serve` (`--settings`, or `serving.keys.NAME=SHA256`): no run keeps them, so that to
+    serve somebody else's run lets nobody in."""
     keys_env: str = "PERSYN_API_KEYS"
     """Environment variable of the replicas with further ones, as `NAME:SHA256,NAME:SHA256`."""
     keys_file: str | None = None
@@ -83,6 +85,16 @@ class Serving(Section):
     gave the parallel set."""
     upstreams: dict[str, Upstream] = Field(default={})
     """Where teachers answer chats; the recipe's teachers of kind openai by default."""
+
+    @field_validator("keys_env")
+    @classmethod
+    def _names_a_variable(cls, name: str) -> str:
+        return variable_name(name)
+
+    @field_validator("keys_file")
+    @classmethod
+    def _names_a_file(cls, path: str | None) -> str | None:
+        return None if path is None else file_name(path)
 
     @field_validator("upstreams", mode="before")
     @classmethod

@@ -5,12 +5,14 @@ only carries it out (`resources`, `price`, `budget`, `size`, an endpoint's addre
 so none of it makes a finished response be written again.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from persyn_ray.credentials import looks_like_key
 from persyn_ray.errors import ConfigError
 from persyn_ray.sections import Model, Section
 
@@ -30,6 +32,7 @@ SETTINGS = frozenset(
         "distributed_executor_backend",
     }
 )
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 GPU_USE = 0.9  # share of a GPU that engines may fill, where `gpu_memory_utilization` is not given
 SHAPING = frozenset({"kv_cache_dtype", "hf_overrides", "generation_config", "reasoning_config"})
 
@@ -124,12 +127,39 @@ class OpenAIEngine(Section):
     def _no_secrets(cls, base_url: str) -> str:
         """An address is written into the run folder; a key must not be in it."""
         parts = urlsplit(base_url)
-        if parts.username or parts.password or parts.query:
+        if "@" in parts.netloc or parts.query or parts.fragment or looks_like_key(parts.path):
             raise ValueError(
-                "an address with a user, a password or a query would be stored with the run; use "
-                "api_key_env or api_key_file"
+                "an address with a user, a password, a query, a fragment or what looks like a key "
+                "would be stored with the run; use api_key_env or api_key_file"
             )
         return base_url
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _names_a_variable(cls, name: str | None) -> str | None:
+        return None if name is None else variable_name(name)
+
+    @field_validator("api_key_file")
+    @classmethod
+    def _names_a_file(cls, path: str | None) -> str | None:
+        return None if path is None else file_name(path)
+
+
+def variable_name(name: str) -> str:
+    """The name of an environment variable, refused without repeating it: it may be the key."""
+    if not VARIABLE.fullmatch(name) or looks_like_key(name):
+        raise ValueError(
+            "is no name of an environment variable; it holds the name, such as OPENAI_API_KEY, and "
+            "never the key itself"
+        )
+    return name
+
+
+def file_name(path: str) -> str:
+    """The path of a file, refused without repeating it where it looks like a key."""
+    if "/" not in path and looks_like_key(path):
+        raise ValueError("looks like a key; it holds the path of a file with the key in it")
+    return path
 
 
 class RecordedEngine(Section):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from persyn_ray.config import Recipe, parse_recipe
+from persyn_ray.config import Recipe, parse_recipe, stored
 from persyn_ray.layout import Run, run_of
 from persyn_ray.method.planted import specialists
 from persyn_ray.pipeline.runner import planned_steps
@@ -223,7 +223,7 @@ def carry_out_here(recipe: Recipe, until: str = "evaluate") -> Run:
         leave_record(recipe, step.name, rows)
         if step.name == until:
             break
-    run.root.write_json("recipe.json", recipe.model_dump(mode="json"))
+    run.root.write_json("recipe.json", stored(recipe))
     return run
 
 

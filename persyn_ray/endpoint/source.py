@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from persyn_ray.config import Recipe, change, parse_recipe
+from persyn_ray.config import Recipe, change, dotted, parse_recipe, refuse_secrets, yaml_problem
 from persyn_ray.endpoint.keys import new_key
 from persyn_ray.errors import ConfigError
 from persyn_ray.serving import Serving, Upstream
@@ -54,11 +54,13 @@ def read_settings(path: Path) -> dict[str, Any]:
         ConfigError: there is no such file, or it is no mapping.
     """
     try:
-        data = yaml.safe_load(path.read_text())
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"No settings at {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no UTF-8 text: {error.reason}.") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no valid YAML: {error}") from error
+        raise ConfigError(f"{path} is no valid YAML: {yaml_problem(error)}") from None
     if isinstance(data, dict) and set(data) == {"serving"}:
         data = data["serving"]
     if not isinstance(data, dict):
@@ -78,21 +80,25 @@ def parse_serving(data: Mapping[str, Any], where: str) -> Serving:
     """Validate settings; every complaint names its key.
 
     Raises:
-        ConfigError: they do not fit.
+        ConfigError: they do not fit, or hold a secret, which no message repeats.
     """
+    refuse_secrets({"serving": data}, f"Settings of {where}: this")
     try:
         return Serving.model_validate(dict(data))
     except ValidationError as error:
         lines = [
-            f"  serving.{'.'.join(map(str, item['loc']))}: {item['msg']}"
+            f"  serving.{dotted(item['loc'])}: {item['msg']}"
             for item in error.errors(include_input=False)
         ]
-        raise ConfigError(f"Settings of {where}:\n" + "\n".join(lines)) from error
+        raise ConfigError(f"Settings of {where}:\n" + "\n".join(lines)) from None
 
 
 def _of_recipe(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's section, with what its teachers say where it says nothing."""
-    said = recipe.serving.model_dump(mode="json", exclude_unset=True)
+    """The recipe's section, with what its teachers say where it says nothing.
+
+    Who may ask is said by whoever serves: a run may be somebody else's.
+    """
+    said = recipe.serving.model_dump(mode="json", exclude_unset=True, exclude={"keys"})
     prices = {t.name: t.price.response for t in recipe.teachers if t.price is not None}
     upstreams = {
         teacher.name: Upstream(**teacher.engine.model_dump()).model_dump(mode="json")

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, TypedDict
 
+from persyn_ray.credentials import cut_secrets
+
 FinishReason = Literal["stop", "length", "loop", "error", "missing", "unavailable"]
 """How a response ended: by the teacher, cut by its token limit, in a circle; or why there is none:
 the prompt cannot be answered, nothing is recorded, or the teacher could not be reached (that is not
@@ -47,12 +49,12 @@ class Completion:
     @classmethod
     def failed(cls, reason: str, num_prompt_tokens: int = 0) -> "Completion":
         """A request that could not be answered, and why."""
-        return cls(None, "error", num_prompt_tokens, 0, reason)
+        return cls(None, "error", num_prompt_tokens, 0, cut_secrets(reason))
 
     @classmethod
     def unavailable(cls, reason: str) -> "Completion":
         """A request that another run may have answered, and why this one could not."""
-        return cls(None, "unavailable", 0, 0, reason)
+        return cls(None, "unavailable", 0, 0, cut_secrets(reason))
 
 
 class Engine(Protocol):

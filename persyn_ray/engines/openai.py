@@ -171,7 +171,8 @@ class OpenAIEngine:
             reply = await self._attempt(session, who, content, bound)
             if isinstance(reply, Completion):
                 error = None if reply.error is None else self._account.clean(reply.error)
-                return replace(reply, error=error)
+                text = None if reply.text is None else self._account.without_key(reply.text)
+                return replace(reply, text=text, error=error)
             reason = self._account.clean(reply.reason)
             logger.info("%s, attempt %d at %s: %s", self._name, failures, who, reason)
             if reply.pause is None and failures < self._endpoint.attempts:

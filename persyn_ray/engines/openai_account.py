@@ -5,17 +5,21 @@ changed one counts, and is never an attribute, part of a message or of an except
 """
 
 import difflib
+import json
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 
+from persyn_ray.credentials import CUT, cut_secrets
 from persyn_ray.engines import openai_wire as wire
 from persyn_ray.engines.openai_session import Raw
 from persyn_ray.errors import ConfigError
 from persyn_ray.teachers import OpenAIEngine as Endpoint
 
 LONGEST_MESSAGE = 500  # characters of a server's message that are kept
+LONGEST_READ = 16_384  # characters of one in which secrets are looked for
 SHORTEST_SECRET = 6  # characters; endpoints without keys are often given `none` or `EMPTY`
 NUM_NAMED = 5  # models of the endpoint that an error lists
 WITHOUT_LIST = frozenset({404, 405, 501})  # endpoints need not list their models
@@ -48,7 +52,7 @@ class Account:
             return None
         try:
             found = os.environ.get(self._env or "", "")
-            key = (found if self._file is None else Path(self._file).read_text()).strip()
+            key = (found if self._file is None else Path(self._file).read_text("utf-8")).strip()
         except OSError as error:
             raise ConfigError(self._no_key(error.strerror or type(error).__name__)) from None
         except UnicodeDecodeError:  # holds the file's content
@@ -68,14 +72,20 @@ class Account:
 
     def clean(self, text: str) -> str:
         """A message as it may be shown and stored: short, valid Unicode and without the key."""
+        text = wire.printable(cut_secrets(self.without_key(text)[:LONGEST_READ]))
+        return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]} ..."
+
+    def without_key(self, text: str) -> str:
+        """A text of the endpoint, which may repeat what it was sent."""
         try:
             key = self.key()
         except ConfigError:
             key = None
-        if key is not None and len(key) >= SHORTEST_SECRET:
-            text = text.replace(key, "[key]")
-        text = wire.printable(text)
-        return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]} ..."
+        if key is None or len(key) < SHORTEST_SECRET:
+            return text
+        for form in {key, quote(key, safe=""), json.dumps(key)[1:-1]}:
+            text = text.replace(form, CUT)
+        return text
 
     def explain(self, status: int, reason: str) -> str:
         """What is wrong, and with which setting, when an endpoint will answer nothing."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from persyn_ray.config import Recipe
+from persyn_ray.config import Recipe, shown
 from persyn_ray.layout import PERSYN, Run, parts_of
 from persyn_ray.method import baselines
 from persyn_ray.method.allocation import tie_breaks
@@ -128,7 +128,7 @@ def _run(recipe: Recipe, records: Records, versions: dict[str, str]) -> Content:
     done = [record for record in records.values() if record is not None]
     return {
         "name": recipe.name or recipe.run.rstrip("/").rsplit("/", 1)[-1],
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": shown(recipe),
         "fingerprint": done[-1].fingerprint if done else None,
         "created": done[-1].finished if done else None,
         "versions": versions,

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from persyn_ray import __version__
 from persyn_ray.attempts import Attempt, attempt_at
-from persyn_ray.config import Recipe
+from persyn_ray.config import Recipe, stored
 from persyn_ray.errors import AttemptError, ConfigError, DriftError
 from persyn_ray.layout import Run, run_of
 from persyn_ray.pipeline.owning import claim, require_made, require_own
@@ -200,7 +200,7 @@ def _carry_out(
     console: Console,
 ) -> None:
     _invalidate(plan, todo, run)
-    run.root.write_json("recipe.json", recipe.model_dump(mode="json"))
+    run.root.write_json("recipe.json", stored(recipe))
     for planned in todo:
         attempt.require_newest()
         _carry_out_one(planned, attempt, recipe, run, console)
