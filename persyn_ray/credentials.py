@@ -45,7 +45,7 @@ SECRET_PARAMETER = re.compile(
     f"{_SECRET}|auth|code|key|sig|x?(?:amz|goog)?(?:signature|credential)"
 )
 
-# Every repetition that something may have to follow is bounded, so that long texts take linear time.
+# What may be repeated before something else has to follow is bounded: long texts take linear time.
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,15}://"
 _USER = re.compile(rf"({_SCHEME})([^\s/?#'\"<>]*)@(?=[^\s/@]*)")
 _USER_WITHOUT_SCHEME = re.compile(
@@ -88,13 +88,18 @@ def cut_secrets(text: str) -> str:
     """A message without keys, passwords, signatures and the values of variables that hold such."""
     for value in _values_of_variables():
         text = text.replace(value, CUT).replace(quote(value, safe=""), CUT)
-    text = _USER.sub(rf"\1{CUT}@", text)
+    text = _USER.sub(lambda match: f"{match[1]}{CUT}@" if _is_secret(match) else match[0], text)
     text = _USER_WITHOUT_SCHEME.sub(f"{CUT}@", text)
     text = _ADDRESS.sub(lambda match: _PARAMETER.sub(_cut_parameter, match[0]), text)
     text = _HEADER.sub(rf"\1{CUT}", text)
     text = _BEARER.sub(rf"\1{CUT}", text)
     text = _ASSIGNED.sub(rf"\1{CUT}", text)
     return LONG_KEY.sub(CUT, text)
+
+
+def _is_secret(user: re.Match[str]) -> bool:
+    """A name alone is none, but where it may be a token: no web address needs one."""
+    return ":" in unquote(user[2]) or user[1].lower() in ("http://", "https://")
 
 
 def _values_of_variables() -> list[str]:
@@ -167,10 +172,8 @@ def _is_key(text: str, path: tuple[str, ...]) -> bool:
 
 
 def _problem(text: str, path: tuple[str, ...]) -> str | None:
-    for match in _USER.finditer(text):
-        scheme, user = match[1].lower(), unquote(match[2])
-        if ":" in user or scheme in ("http://", "https://"):
-            return "an address with a user or a password"
+    if any(map(_is_secret, _USER.finditer(text))):
+        return "an address with a user or a password"
     if _USER_WITHOUT_SCHEME.match(text):
         return "an address with a password"
     for address in _ADDRESS.findall(text):
