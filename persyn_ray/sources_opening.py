@@ -1,0 +1,135 @@
+"""Opening a source file: decompressed and decoded text, or a refusal that says what the file is.
+
+What is wrong with a file as a whole (cut off, compressed otherwise than its name says, a web page,
+a pointer of Git LFS) is a `DataError` that names it, whichever library finds it out.
+"""
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+import fsspec
+import pyarrow as pa
+
+from persyn_ray.errors import DataError
+
+HEAD_BYTES = 512
+_CUT = "its compressed data ends too early: it was not copied or written to its end"
+_KINDS = (  # how files begin, what they are, and the ending that says so
+    (b"\x1f\x8b", "gzip data", ".gz"),
+    (b"BZh", "bzip2 data", ".bz2"),
+    (b"\xfd7zXZ\x00", "xz data", ".xz"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard data", ".zst"),
+    (b"PAR1", "a parquet file", ".parquet"),
+    (b"PK\x03\x04", "a ZIP archive or an Excel workbook", None),
+    (b"ARROW1", "an Arrow file", None),
+    (b"Obj\x01", "an Avro file", None),
+    (b"SQLite format 3", "an SQLite data base", None),
+    (b"%PDF", "a PDF", None),
+    (
+        b"version https://git-lfs",
+        "a pointer of Git LFS in place of the data (`git lfs pull`)",
+        None,
+    ),
+    (b"<!doctype", "a web page", None),
+    (b"<html", "a web page", None),
+    (b"<?xml", "an XML document, such as a storage's refusal", None),
+)
+_ENCODINGS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def _zstandard(raw: BinaryIO) -> Any:
+    # Arrow reads all frames of a file and notices one that is cut, as Python's modules do.
+    return pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd")
+
+
+COMPRESSIONS: dict[str, Callable[[Any], Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": _zstandard,
+}
+
+
+@contextmanager
+def blamed(file: str) -> Iterator[None]:
+    """Any failure to read a file as a `DataError` that names it."""
+    try:
+        yield
+    except EOFError as error:
+        raise DataError(f"{file} cannot be read: {_CUT}.") from error
+    except (OSError, zlib.error, lzma.LZMAError, pa.ArrowException, UnicodeError) as error:
+        why = _CUT if "Truncated compressed" in str(error) else str(error) or type(error).__name__
+        raise DataError(f"{file} cannot be read: {why}.") from error
+
+
+@contextmanager
+def opened(file: str) -> Iterator[Any]:
+    """The bytes of a file, as they lie.
+
+    Raises:
+        DataError: it is empty, or begins as no file of its name does.
+    """
+    with _raw(file) as handle:
+        head = handle.read(HEAD_BYTES)
+    why = _misnamed(head, Path(file.lower()).suffix)
+    if why is not None:
+        raise DataError(f"{file} {why}.")
+    with _raw(file) as handle:
+        yield handle
+
+
+@contextmanager
+def opened_text(file: str) -> Iterator[TextIO]:
+    """The text of a file, decompressed by its ending; UTF-8 unless a byte order mark says else.
+
+    Bytes that are no UTF-8 become lone surrogates; line ends stay as they are.
+    """
+    with opened(file) as raw, _decompressed(file, raw) as plain:
+        buffered = io.BufferedReader(plain)
+        encoding = _encoding(buffered.peek(4))
+        with io.TextIOWrapper(buffered, encoding, "surrogateescape", newline="") as text:
+            yield text
+
+
+def _raw(file: str) -> Any:
+    return fsspec.open(file, "rb")
+
+
+def _decompressed(file: str, raw: Any) -> Any:
+    suffix = Path(file.lower()).suffix
+    return COMPRESSIONS[suffix](raw) if suffix in COMPRESSIONS else raw
+
+
+def _encoding(head: bytes) -> str:
+    found = (encoding for mark, encoding in _ENCODINGS if head.startswith(mark))
+    return next(found, "utf-8-sig")
+
+
+def _misnamed(head: bytes, suffix: str) -> str | None:
+    """Why a file that begins like this cannot be what its ending says, or None."""
+    if not head:
+        return "is empty"
+    begin = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    for mark, what, ending in _KINDS:
+        if head.startswith(mark) or (mark.startswith(b"<") and begin.startswith(mark)):
+            if ending == suffix:
+                return None
+            hint = f": give its name the ending {ending}" if ending else ""
+            return f"is {what}{hint}"
+    needed = {ending: what for _, what, ending in _KINDS if ending not in (None, ".zst")}
+    if suffix in needed:
+        return f"is not {needed[suffix]}, as its name says; it begins with {head[:40]!r}"
+    return None
