@@ -48,14 +48,15 @@ class Prompts(Section):
     """Where the prompts come from and how they are split."""
 
     path: str | tuple[str, ...]
-    """Paths or globs of parquet, jsonl or csv files (any fsspec address), `hub:NAME` or
+    """Paths or globs of parquet, jsonl, json, csv or tsv files (any fsspec address), `hub:NAME` or
     `package:...`."""
     config: str | None = None
     """Configuration name of a hub data set."""
     split: str = "train"
     """Split of a hub data set."""
     column: str = "prompt"
-    """Column with the text, or with `messages` (a list of role and content)."""
+    """Column with the text, or with a conversation (a list of messages in OpenAI's or ShareGPT's
+    form, up to its last user turn). `instruction` takes a column `input` along, as in Alpaca."""
     reference_column: str | None = None
     """Column with the right answer; needed by exact_answer and exact_match."""
     task_column: str | None = None

@@ -1,16 +1,16 @@
 """Data in: prompts from files, from the hub or from installed packages, and their split.
 
 A prompt is known by the hash of its conversation, so the same prompt is the same row in every run
-and duplicates fall together (the reference is no part of it; of duplicates the first counts). Rows
-that are no prompt become dead letters with their file and row number, and the rest goes on: no
-text, malformed messages, text that is no valid Unicode, no reference where one is needed. Text is
-kept as it is, NUL and control characters included; what must not reach a model is dealt with where
-text becomes tokens.
+and duplicates fall together, also those that only read the same (see `cells.text_key`); the
+reference is no part of it. Of duplicates the first counts, with its own text. Rows that are no
+prompt become dead letters with their file and row number, and the rest goes on: no text, malformed
+messages, text that is no valid Unicode, no reference where one is needed. Text is kept as it is,
+NUL and control characters included; what must not reach a model is dealt with where text becomes
+tokens.
 """
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,20 +18,24 @@ from typing import Any
 
 import pyarrow as pa
 
+from persyn_ray.cells import label_of, text_key
 from persyn_ray.config import Prompts
+from persyn_ray.conversations import Messages, NoConversation, messages_of
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.schemas import DEAD_LETTERS, PROMPTS, conform
-from persyn_ray.sources import PACKAGE, BadRow, Row, columns_of, expand, rows_of
+from persyn_ray.sources import PACKAGE, BadRow, Row, batch_rows, expand, require, rows_with
 
 HUB = "hub:"
-ROLES = ("system", "user", "assistant")
 CHUNK_ROWS = 10_000
 SETTING = "prompts.path"
+COLUMNS = "prompts.column, prompts.reference_column or prompts.task_column"
+ALPACA = ("instruction", "input")
+"""An instruction and what it is about, in columns of their own."""
 UNSPLIT = PROMPTS.remove(PROMPTS.get_field_index("split"))
 """Schema of prompts that have no split yet."""
 
-Messages = list[dict[str, str]]
-Numbered = Iterator[tuple[int, Row | BadRow]]
+Numbered = Iterator[tuple[str, int, Row | BadRow]]
+"""Source, number and content of rows."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,6 @@ class LoadedPrompts:
     table: pa.Table  # schema UNSPLIT
     dead: pa.Table  # schema DEAD_LETTERS
     num_duplicates: int
-
-
-class _NoPrompt(Exception):
-    """A row that is no prompt: reason and detail of its dead letter."""
 
 
 def load_prompts(
@@ -65,9 +65,10 @@ def load_prompts(
     table = pa.concat_tables(tables)
     if not table.num_rows:
         reasons = sorted(map(str, set(dead["reason"].to_pylist())))
+        first = f" The first is {dead['detail'][0].as_py()}." if dead.num_rows else ""
         raise DataError(
             f"No prompt in {path or section.path!r}, column {section.column!r}: "
-            f"{dead.num_rows} rows were refused {reasons}. Set {SETTING} and prompts.column."
+            f"{dead.num_rows} rows were refused {reasons}.{first} Set {SETTING} and prompts.column."
         )
     limit = section.limit if limit is None and path is None else limit
     if limit is not None and limit < table.num_rows:
@@ -84,9 +85,9 @@ def iter_prompts(
             f"prompts.template is {section.template!r}; it needs {{prompt}} where the text goes."
         )
     seen: set[bytes] = set()
-    for source, rows in _sources(section, path or section.path):
-        while chunk := list(islice(rows, CHUNK_ROWS)):
-            yield _convert(section, source, chunk, require_reference, seen)
+    rows = _rows(section, path or section.path)
+    while chunk := list(islice(rows, CHUNK_ROWS)):
+        yield _convert(section, chunk, require_reference, seen)
 
 
 def split_prompts(table: pa.Table, num_parallel: int, num_heldout: int, seed: int) -> pa.Table:
@@ -116,9 +117,12 @@ def split_prompts(table: pa.Table, num_parallel: int, num_heldout: int, seed: in
 
 
 def prompt_id_of(messages: Sequence[dict[str, str]]) -> str:
-    """The id of a conversation: the first 32 hex digits of the SHA-256 of its canonical JSON."""
+    """The id of a conversation: the first 32 hex digits of the SHA-256 of its canonical JSON.
+
+    Conversations that read the same have the same id.
+    """
     canonical = json.dumps(
-        [{"role": message["role"], "content": message["content"]} for message in messages],
+        [{"role": turn["role"], "content": text_key(turn["content"])} for turn in messages],
         ensure_ascii=False,
         sort_keys=True,
         separators=(",", ":"),
@@ -132,24 +136,21 @@ def _drawn_order(table: pa.Table, seed: int) -> list[int]:
     return sorted(range(len(keys)), key=keys.__getitem__)
 
 
-def _sources(section: Prompts, paths: str | Sequence[str]) -> Iterator[tuple[str, Numbered]]:
-    """Name and rows of every source; what is missing is found before the first row is read."""
-    needed = [section.column, section.reference_column, section.task_column]
-    columns = [column for column in needed if column is not None]
-    opened: list[tuple[str, Numbered]] = []
+def _rows(section: Prompts, paths: str | Sequence[str]) -> Numbered:
+    """The rows of every path, one path after the other."""
+    named = [section.column, section.reference_column, section.task_column]
+    columns = list(dict.fromkeys(column for column in named if column is not None))
+    also = ALPACA[1:] if section.column == ALPACA[0] else ()
     for path in (paths,) if isinstance(paths, str) else paths:
         if path.startswith(HUB):
-            opened.append((path, _hub_rows(section, path, columns)))
+            yield from _hub_rows(section, path, columns, also)
             continue
-        for file in expand(path, SETTING):
-            _require_columns(columns, columns_of(file), file)
+        for file, number, row in rows_with(expand(path, SETTING), columns, COLUMNS, also):
             # A package's place, like the folder of a file, differs between machines.
-            source = path if path.startswith(PACKAGE) else file.rsplit("/", 1)[-1]
-            opened.append((source, rows_of(file, columns)))
-    yield from opened
+            yield path if path.startswith(PACKAGE) else file.rsplit("/", 1)[-1], number, row
 
 
-def _hub_rows(section: Prompts, path: str, columns: list[str]) -> Numbered:
+def _hub_rows(section: Prompts, path: str, columns: list[str], also: Sequence[str]) -> Numbered:
     from datasets import Dataset, load_dataset  # 2 s that only hub data sets cost
 
     name = path.removeprefix(HUB)
@@ -161,33 +162,27 @@ def _hub_rows(section: Prompts, path: str, columns: list[str]) -> Numbered:
             f"{section.split!r}): {error}. Set {SETTING}."
         ) from error
     assert isinstance(dataset, Dataset)
-    _require_columns(columns, dataset.column_names, path)
-    return iter(enumerate(dataset.select_columns(columns), start=1))  # pyright: ignore[reportReturnType]
-
-
-def _require_columns(needed: list[str], present: list[str], where: str) -> None:
-    absent = [column for column in needed if column not in present]
-    if absent:
-        raise ConfigError(
-            f"{where} has no column {absent}; it has {present}. Set prompts.column, "
-            "prompts.reference_column or prompts.task_column."
-        )
+    require(columns, dataset.column_names, path, COLUMNS)
+    present = [*columns, *(column for column in also if column in dataset.column_names)]
+    tables = dataset.select_columns(present).with_format("arrow").iter(CHUNK_ROWS)
+    batches = (batch for table in tables for batch in table.to_batches())  # pyright: ignore
+    rows = (row for batch in batches for row in batch_rows(batch))
+    yield from ((path, number, row) for number, row in enumerate(rows, start=1))
 
 
 def _convert(
     section: Prompts,
-    source: str,
-    chunk: list[tuple[int, Row | BadRow]],
+    chunk: list[tuple[str, int, Row | BadRow]],
     require_reference: bool,
     seen: set[bytes],
 ) -> LoadedPrompts:
     prompts: list[dict[str, Any]] = []
     dead: list[dict[str, str | None]] = []
     num_duplicates = 0
-    for number, row in chunk:
+    for source, number, row in chunk:
         try:
-            prompt = _prompt(section, source, row, require_reference)
-        except _NoPrompt as refusal:
+            prompt = _prompt(section, row, require_reference) | {"source": source}
+        except NoConversation as refusal:
             reason, detail = refusal.args
             where = f"{source}, row {number}: {detail}"
             blank = {"prompt_id": None, "teacher": None}
@@ -206,76 +201,55 @@ def _convert(
     )
 
 
-def _prompt(
-    section: Prompts, source: str, row: Row | BadRow, require_reference: bool
-) -> dict[str, Any]:
+def _prompt(section: Prompts, row: Row | BadRow, require_reference: bool) -> dict[str, Any]:
     if isinstance(row, BadRow):
-        raise _NoPrompt("unreadable_row", row.detail)
-    messages = _messages(section, row.get(section.column))
-    reference, task = _label(row, section.reference_column), _label(row, section.task_column)
+        raise NoConversation("unreadable_row", row.detail)
+    messages, known_by = _messages(section, row)
+    reference, task = (
+        None if column is None else label_of(row.get(column))
+        for column in (section.reference_column, section.task_column)
+    )
     texts = [reference, task, *(message["content"] for message in messages)]
     if not all(_is_unicode(text) for text in texts if text is not None):
-        raise _NoPrompt("invalid_unicode", "a text holds bytes or surrogates that are no UTF-8")
+        raise NoConversation(
+            "invalid_unicode", "a text holds bytes or surrogates that are no UTF-8"
+        )
     if require_reference and reference is None:
-        raise _NoPrompt("no_reference", f"column {section.reference_column!r} is empty")
+        raise NoConversation("no_reference", f"column {section.reference_column!r} is empty")
     return {
-        "prompt_id": prompt_id_of(messages),
+        "prompt_id": prompt_id_of(known_by),
         "messages": messages,
         "reference": reference,
         "task": task,
-        "source": source,
     }
 
 
-def _messages(section: Prompts, value: Any) -> Messages:
-    """The conversation in a cell: text through the template, or messages as they stand."""
-    if value is None or (isinstance(value, str) and not value.strip()):
-        raise _NoPrompt("no_text", f"column {section.column!r} is empty")
-    if isinstance(value, list):
-        return _given_messages(value)
+def _messages(section: Prompts, row: Row) -> tuple[Messages, Messages]:
+    """The conversation of a row as it is sent, and as its id is made of it.
+
+    A cell holds messages, which are taken as they stand, or text, which goes through the template.
+    """
+    value = row.get(section.column)
+    messages = messages_of(value)
+    if messages is not None:
+        return messages, messages
+    if value is None or (isinstance(value, str) and not text_key(value)):
+        raise NoConversation("no_text", f"column {section.column!r} is empty")
     if not isinstance(value, str):
-        raise _NoPrompt(
+        raise NoConversation(
             "wrong_type", f"column {section.column!r} holds no text but {type(value).__name__}"
         )
+    subject = row.get(ALPACA[1]) if section.column == ALPACA[0] else None
+    text = f"{value}\n\n{subject}" if isinstance(subject, str) and subject.strip() else value
+    return _asked(section, text), _asked(section, text_key(text))
+
+
+def _asked(section: Prompts, text: str) -> Messages:
     # Not str.format: templates speak of \boxed{} and JSON.
-    messages = [{"role": "user", "content": section.template.replace("{prompt}", value)}]
+    messages = [{"role": "user", "content": section.template.replace("{prompt}", text)}]
     if section.system_prompt is not None:
         messages.insert(0, {"role": "system", "content": section.system_prompt})
     return messages
-
-
-def _given_messages(value: list[Any]) -> Messages:
-    messages: Messages = []
-    for message in value:
-        role = message.get("role") if isinstance(message, dict) else None
-        content = message.get("content") if isinstance(message, dict) else None
-        if role not in ROLES or not isinstance(content, str):
-            raise _NoPrompt(
-                "bad_messages",
-                f"a message needs a role of {ROLES} and a text, found {message!r:.200}",
-            )
-        messages.append({"role": role, "content": content})
-    if not messages or messages[-1]["role"] != "user":
-        raise _NoPrompt("bad_messages", "the conversation does not end with a user message")
-    if not messages[-1]["content"].strip():
-        raise _NoPrompt("no_text", "the last user message is empty")
-    return messages
-
-
-def _label(row: Row, column: str | None) -> str | None:
-    """A reference or task as text, None where there is none.
-
-    Whole numbers lose the `.0` that a column of integers gains from an empty cell.
-    """
-    value = None if column is None else row.get(column)
-    if isinstance(value, float):
-        if math.isnan(value):
-            return None
-        value = int(value) if value.is_integer() else value
-    if isinstance(value, list | dict):
-        value = json.dumps(value, ensure_ascii=False, default=str)
-    text = "" if value is None else str(value).strip()
-    return text or None
 
 
 def _is_unicode(text: str) -> bool:

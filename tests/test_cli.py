@@ -1,5 +1,6 @@
 """The command line: what it prints, and how it fails."""
 
+import gzip
 import json
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from persyn_ray import __version__
 from persyn_ray.cli import app, guarded
 from persyn_ray.config import Recipe, load_recipe
-from persyn_ray.errors import ConfigError, DriftError
+from persyn_ray.errors import ConfigError, DriftError, PersynError
 from persyn_ray.layout import Run
 
 Make = Callable[..., Recipe]
@@ -111,6 +112,32 @@ def test_the_report_is_written_anew(finished: tuple[Recipe, Run], tmp_path: Path
     assert json.loads((copy / "report.json").read_text())["run"]["student"]
     assert "<html" in (copy / "report.html").read_text()
     assert (copy / "dataset" / "README.md").is_file()
+
+
+LINES = b'{"prompt": "1 + 1?", "answer": 2, "task": "add"}\n' * 40
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("p.jsonl.gz", gzip.compress(LINES)[:-30], "ends too early"),
+        ("p.jsonl.gz", LINES, "is not gzip data"),
+        ("p.jsonl", gzip.compress(LINES), "is gzip data"),
+        ("p.jsonl", b"", "is empty"),
+        ("p.parquet", b"<!DOCTYPE html><html>", "is a web page"),
+        ("p.parquet", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        ("p.csv", b'prompt,answer,task\n"1 + 1?,2,add\n2 + 2?,4,add\n', "line 2: a quotation mark"),
+        ("p.jsonl", LINES.replace(b"prompt", b"promt"), "'promt' is nearest to 'prompt'"),
+        ("p.jsonl", LINES.replace(b'"1 + 1?"', b"[]"), "row 1: the conversation has no user"),
+    ],
+)
+@pytest.mark.parametrize("command", [("plan",), ("run", "--until", "prompts")])
+def test_a_file_that_cannot_be_read_is_one_message_with_its_name(
+    recipe: Path, tmp_path: Path, command: tuple[str, ...], name: str, content: bytes, says: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(PersynError, match=rf"{name}.*{says}"):
+        persyn(command[0], recipe, f"prompts.path={tmp_path / name}", *command[1:])
 
 
 def test_a_known_error_is_one_message_and_exit_code_1(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 import json
 import random
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -75,8 +78,9 @@ def test_conversations_are_taken_as_they_are(tmp_path: Path) -> None:
 
 def test_an_id_is_the_content_and_nothing_else() -> None:
     assert prompt_id_of([USER]) == prompt_id_of([{"content": "Hi", "role": "user", "x": "y"}])
-    others = [[{**USER, "content": "Hi "}], [{**USER, "role": "system"}], [USER, USER]]
+    others = [[{**USER, "content": "Hi!"}], [{**USER, "role": "system"}], [USER, USER]]
     assert len({prompt_id_of(messages) for messages in [[USER], *others]}) == 4
+    assert prompt_id_of([USER]) == prompt_id_of([{**USER, "content": " Hi\u200b\r\n"}])
     # From sha256sum of the canonical text: ids never change between versions.
     assert prompt_id_of([USER]) == "557f6d9586f57ae72d24a7d34f47ed21"
 
@@ -101,7 +105,7 @@ def test_rows_that_are_no_prompt_become_dead_letters_and_the_rest_goes_on(tmp_pa
         {"prompt": 7},
         {"prompt": "lone \ud800 surrogate"},
         {"prompt": [{"role": "robot", "content": "Hi"}]},
-        {"prompt": [USER, {"role": "assistant", "content": "Hi"}]},
+        {"prompt": [{"role": "assistant", "content": "Hi"}]},
         {"prompt": [{"role": "user", "content": None}]},
         {"prompt": [{"role": "user", "content": " "}]},
         {"prompt": []},
@@ -136,10 +140,38 @@ def test_a_missing_reference_matters_only_where_one_is_needed(tmp_path: Path) ->
 
 
 def test_references_of_any_type_become_text(tmp_path: Path) -> None:
-    values = [72.0, 7.5, 3, True, ["a", "b"], "x ", float("nan"), 10**20]
+    values = [72.0, 7.5, 3, True, ["a", "b"], "x ", float("nan"), 10**20, 1e-5, [0.5, None]]
     rows = [{"prompt": str(index), "ref": value} for index, value in enumerate(values)]
     table = load_prompts(section(jsonl(tmp_path, rows), reference_column="ref")).table
-    expected = ["72", "7.5", "3", "True", '["a", "b"]', "x", None, "100000000000000000000"]
+    expected = ["72", "7.5", "3", "True", '["a", "b"]', "x", None, "1" + "0" * 20, "0.00001"]
+    assert table["reference"].to_pylist() == [*expected, "[0.5, null]"]
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array([0.1, 7.0], pa.float32()), ["0.1", "7"]),
+        (pa.array([0.1, None], pa.float16()), ["0.1", None]),
+        (pa.array([1e-5, float("nan")], pa.float64()), ["0.00001", None]),
+        (pa.array([b"72", b" \\frac{1}{2} "], pa.binary()), ["72", "\\frac{1}{2}"]),
+        (pa.array([2**53 + 1, -1], pa.int64()), ["9007199254740993", "-1"]),
+        (pa.array([Decimal("18.70"), Decimal(5)], pa.decimal128(6, 2)), ["18.70", "5"]),
+        (pa.array([date(2024, 2, 29), None]), ["2024-02-29", None]),
+        (pa.array([datetime(2024, 2, 29)] * 2, pa.timestamp("ns")), ["2024-02-29"] * 2),
+        (pa.array([True, False]), ["True", "False"]),
+        (pa.array(["a", "b"]).dictionary_encode(), ["a", "b"]),
+        (pa.array([[0.1], [2.5]], pa.list_(pa.float32())), ["[0.1]", "[2.5]"]),
+    ],
+)
+@pytest.mark.parametrize("through", ["file", "hub"])
+def test_references_of_typed_columns_are_what_was_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: Any, expected: Any, through: str
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "set").mkdir()
+    pq.write_table(pa.table({"prompt": ["x", "y"], "ref": column}), tmp_path / "set/a.parquet")
+    path = tmp_path / "set/a.parquet" if through == "file" else f"hub:{tmp_path / 'set'}"
+    table = load_prompts(section(path, reference_column="ref")).table
     assert table["reference"].to_pylist() == expected
 
 
@@ -163,7 +195,14 @@ def test_what_the_recipe_gets_wrong_is_named(
 
 def test_no_prompt_at_all_is_an_error_with_the_reasons(tmp_path: Path) -> None:
     path = jsonl(tmp_path, [{"prompt": ""}, {"prompt": 3}])
-    with pytest.raises(DataError, match=r"'prompt': 2 rows were refused \['no_text', 'wrong_type'"):
+    says = (
+        r"'prompt': 2 rows were refused \['no_text', 'wrong_type'\]\. The first is prompts\.jsonl, "
+        r"row 1: column 'prompt' is empty\."
+    )
+    with pytest.raises(DataError, match=says):
+        load_prompts(section(path))
+    jsonl(tmp_path, [{"prompt": [{"role": "user", "content": [{"type": "image_url"}]}]}])
+    with pytest.raises(DataError, match=r"row 1: only text is carried.*'image_url'"):
         load_prompts(section(path))
     path.write_text('{"prompt": "a"}\n')
     table = tmp_path / "empty.parquet"
@@ -182,6 +221,75 @@ def test_a_data_set_of_the_hub_kind_is_read(
     assert texts(loaded.table) == ["a"]
     assert loaded.table["source"].to_pylist() == [f"hub:{tmp_path / 'set'}"]
     assert loaded.dead.num_rows == 1
+
+
+def test_the_hub_gives_conversations_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "set").mkdir()
+    jsonl(tmp_path / "set", [{"chat": [{"from": "human", "value": "a"}], "other": 1}])
+    loaded = load_prompts(section(f"hub:{tmp_path / 'set'}", column="chat"))
+    assert texts(loaded.table) == ["a"]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_an_instruction_takes_its_input_along(tmp_path: Path, form: str) -> None:
+    rows = [
+        {"instruction": "Sort.", "input": "3 1 2", "output": "1 2 3"},
+        {"instruction": "Sort.", "input": "9 8", "output": "8 9"},
+        {"instruction": "Say hi.", "input": "", "output": "hi"},
+    ]
+    path = tmp_path / f"a.{form}"
+    match form:
+        case "jsonl":
+            jsonl(tmp_path, [*rows, {"instruction": "Late."}], "a.jsonl")
+        case "csv":
+            pd.DataFrame(rows).to_csv(path, index=False)
+        case "parquet":
+            pq.write_table(pa.Table.from_pylist(rows), path)
+    table = load_prompts(section(path, column="instruction", template="> {prompt}")).table
+    expected = ["> Sort.\n\n3 1 2", "> Sort.\n\n9 8", "> Say hi."]
+    assert texts(table)[:3] == expected
+    other = load_prompts(section(path, column="input")).table  # by itself it is a prompt
+    assert texts(other) == ["3 1 2", "9 8"]
+
+
+TWINS = ["What is 1+1?", " What is 1+1?", "What is 1+1?\r\n", "\ufeffWhat is\u00a01+1?\u200b"]
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"template": "{prompt} Be brief."}, {"system_prompt": "Be brief."}]
+)
+def test_prompts_that_read_the_same_fall_together_and_the_first_is_sent(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    for rotated in range(len(TWINS)):
+        given = TWINS[rotated:] + TWINS[:rotated]
+        loaded = load_prompts(section(jsonl(tmp_path, [{"prompt": t} for t in given]), **settings))
+        assert loaded.num_duplicates == len(TWINS) - 1
+        template = settings.get("template", "{prompt}")
+        assert texts(loaded.table) == [template.replace("{prompt}", given[0])]
+        assert loaded.table["prompt_id"].to_pylist() == (
+            load_prompts(section(jsonl(tmp_path, [{"prompt": TWINS[0]}]), **settings))
+            .table["prompt_id"]
+            .to_pylist()
+        )
+
+
+def test_twins_among_conversations_fall_together(tmp_path: Path) -> None:
+    chats = [[{**USER, "content": text}] for text in ("Caf\u00e9?", "Cafe\u0301?\n")]
+    answered = [[*chats[0], {"role": "assistant", "content": "Yes."}]]
+    rows = [{"prompt": chat} for chat in (*chats, *answered)] + [{"prompt": "Caf\u00e9? "}]
+    loaded = load_prompts(section(jsonl(tmp_path, rows)))
+    assert (texts(loaded.table), loaded.num_duplicates) == (["Caf\u00e9?"], 3)
+
+
+def test_a_key_that_no_row_has_is_named_after_reading(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, [{"prompt": "a"}] * 120 + [{"prompt": "b", "answer": 7}])
+    settings = section(path, reference_column="answer")
+    assert load_prompts(settings).table["reference"].to_pylist() == [None, "7"]
+    says = r"no column \['answers'\]; .*'answer' is nearest to 'answers'.*prompts\.reference_column"
+    with pytest.raises(ConfigError, match=says):
+        load_prompts(settings.model_copy(update={"reference_column": "answers"}))
 
 
 def test_a_limit_is_a_seeded_draw_that_ignores_the_order_of_rows(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Step prompts: sizes of the splits, what is counted, what is buried."""
 
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,30 @@ def test_a_prompt_in_both_files_is_held_out_and_the_parallel_set_keeps_its_size(
     assert counts["duplicates"] == 8
     assert sorted(texts(recipe, "heldout")) == sorted(row["prompt"] for row in sums(*range(12, 24)))
     assert len(set(texts(recipe))) == counts["rows"] == 24
+
+
+def test_held_out_problems_are_never_trained_on_however_they_are_written(
+    make_recipe: Make, tmp_path: Path
+) -> None:
+    apart = [{"prompt": f"Sum of {n} and caf\u00e9?", "answer": n, "task": "add"} for n in range(6)]
+    ways = (" {}", "{}\n", "\ufeff{}\u200b", "{}\u3000\r\n", "\u00a0{}")
+    ours = [row | {"prompt": way.format(row["prompt"])} for way in ways for row in apart]
+    ours += [row | {"prompt": unicodedata.normalize("NFD", row["prompt"])} for row in apart]
+    for template in ("{prompt}", "{prompt} Be brief.", "Q: {prompt}\nA:"):
+        recipe = make_recipe(
+            {
+                "run": str(tmp_path / template.replace("{prompt}", "").strip()[:1] / "run"),
+                "prompts.path": jsonl(tmp_path / "ours.jsonl", *sums(*range(12)), *ours),
+                "evaluate.path": jsonl(tmp_path / "apart.jsonl", *apart),
+                "prompts.num_heldout": 0,
+                "prompts.template": template,
+            }
+        )
+        counts = write_prompts(recipe, run_of(recipe))
+        assert counts["splits"] == {"parallel": 12, "heldout": 6, "routed": 0}
+        assert counts["duplicates"] == 36
+        asked = {template.replace("{prompt}", row["prompt"]) for row in apart}
+        assert set(texts(recipe, "heldout")) == asked
 
 
 def test_holding_out_every_prompt_is_refused(make_recipe: Make, tmp_path: Path) -> None:
