@@ -353,8 +353,10 @@ def _show_import(imported: Any, out: Path) -> None:
     console.print(
         f"Wrote {imported.num_prompts:,} prompts to {out}. Left out: "
         f"{imported.num_duplicates:,} further responses to a prompt, {imported.num_unreadable:,} "
-        "rows that hold no prompt."
+        "rows, responses or scores that cannot be read."
     )
+    if imported.first_unreadable:
+        console.print(f"The first that cannot be read: {imported.first_unreadable}", markup=False)
 
 
 def _log(verbose: bool) -> None:

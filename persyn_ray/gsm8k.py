@@ -7,8 +7,6 @@ models;
 One row per question and teacher: question, answer, teacher, response, is_correct (as published).
 """
 
-import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from persyn_ray.errors import ConfigError, DataError
+from persyn_ray.sources import BadRow, rows_of
 
 FINE_TUNED = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 CHAT = ("mistralai/Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview")
@@ -32,18 +31,24 @@ def write_gsm8k_parallel(solutions: Path, responses: Path, out: Path) -> int:
     for path in (solutions, responses):
         if not path.is_file():
             raise ConfigError(f"No file at {path}: fetch it from its repository first.")
-    problems = [json.loads(line) for line in solutions.read_text().splitlines() if line.strip()]
-    with responses.open(newline="") as file:
-        published = list(csv.DictReader(file))
     try:
-        chats = {row["prompt"].strip(): row for row in published}
-        rows = [row for problem in problems for row in _rows(problem, chats)]
-    except KeyError as error:
+        chats = {row["prompt"].strip(): row for row in _published(responses)}
+        rows = [row for problem in _published(solutions) for row in _rows(problem, chats)]
+    except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"The sources have no column {error}; were they taken as published?"
+            f"The sources lack a column or hold something else in it ({error}); were they taken as "
+            "published?"
         ) from error
     pq.write_table(pa.Table.from_pylist(rows), out)
     return len(rows)
+
+
+def _published(source: Path) -> Iterator[dict[str, Any]]:
+    """All rows of a file, of which none may be damaged."""
+    for number, row in rows_of(str(source)):
+        if isinstance(row, BadRow):
+            raise DataError(f"{source}, row {number}: {row.detail}.")
+        yield row
 
 
 def _rows(problem: dict[str, Any], chats: dict[str, dict[str, str]]) -> Iterator[dict[str, Any]]:

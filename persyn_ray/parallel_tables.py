@@ -10,19 +10,22 @@
 
 A file for each teacher, because `engine: {kind: recorded}` reads its whole file. The scores are
 read by `quality: {kind: recorded}`. Texts are kept as they are. A response that a table lacks is
-left out, never filled in. Of several rows about the same prompt and teacher the first counts.
+left out, never filled in; what cannot be read is counted, and the rest goes on. Of several rows
+about the same prompt and teacher the first counts.
 """
 
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from persyn_ray.cells import label_of, text_key, text_of
+from persyn_ray.conversations import NoConversation, messages_of
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.parallel_writing import Entry, Imported, Response, Tables
-from persyn_ray.sources import BadRow, Row, columns_of, expand, rows_of
+from persyn_ray.sources import BadRow, Row, columns_of, expand, rows_with
 
 ZOO_SCORES = (
     "Skywork-Reward-Llama-3.1-8B",
@@ -33,10 +36,13 @@ PROMPT_COLUMNS = ("problem", "prompt", "question", "instruction")
 ANSWER_COLUMNS = ("answer", "reference", "ground_truth")
 TEACHER_COLUMNS = ("teacher", "model")
 RESPONSE_COLUMNS = ("response", "content")
+FILES = "the files to import"
+ZOO = "other files: the zoo has it as published, and `persyn import-parallel` reads other tables"
+OPTIONS = "--prompt-column, --answer-column, --teacher-column, --response-column or --teacher"
 
 
 class _Unreadable(Exception):
-    """A row without a prompt, or with text that is no Unicode."""
+    """A row or a response that cannot be used, and why."""
 
 
 _Reader = Callable[[Row], Entry]
@@ -47,20 +53,19 @@ def import_zoo(paths: Sequence[str], out: Path) -> Imported:
 
     Raises:
         ConfigError: a path names no file, or `out` is there already.
-        DataError: no column holds responses as published, or a value is of another type.
+        DataError: a file is damaged, or no column holds responses as published.
     """
 
     def read(row: Row) -> Entry:
-        cells = {name: cell for name, cell in row.items() if _is_zoo_response(cell)}
-        responses = [
-            Response(name, _text(cell["content"]), tuple(_score(cell, one) for one in ZOO_SCORES))
-            for name, cell in cells.items()
-        ]
-        return Entry(_prompt(row, "instruction"), None, responses)
+        entry = Entry(_prompt(row, "instruction"), None, [], [])
+        for name, cell in row.items():
+            if _is_zoo_response(cell):
+                scores = tuple(_score(entry, name, cell, one) for one in ZOO_SCORES)
+                _respond(entry, name, cell["content"], scores)
+        return entry
 
-    files = expand(paths, "the files to import")
-    _require(("instruction",), files, "the zoo has it as published")
-    return _convert(files, read, out, ZOO_SCORES, with_answers=False)
+    rows = rows_with(expand(paths, FILES), ("instruction",), ZOO, also=None)
+    return _convert(rows, read, out, ZOO_SCORES, with_answers=False)
 
 
 def import_parallel(
@@ -81,10 +86,10 @@ def import_parallel(
     Raises:
         ConfigError: a column is not there or could be one of several, a path names no file, or
             `out` is there already.
-        DataError: a value is of another type, or there is no response at all.
+        DataError: a file is damaged, or there is no response at all.
     """
-    files = expand(paths, "the files to import")
-    columns = columns_of(files[0])
+    files = expand(paths, FILES)
+    columns = list(dict.fromkeys(name for file in files for name in columns_of(file)))
     prompt = _column(prompt_column, PROMPT_COLUMNS, columns, "--prompt-column")
     answer = None
     if answer_column is not None or set(ANSWER_COLUMNS) & set(columns):
@@ -101,30 +106,48 @@ def import_parallel(
         response = _column(response_column, RESPONSE_COLUMNS, columns, "--response-column")
         needed, responses_of = (teacher, response), _long(teacher, response)
     shared = (prompt, *needed) if answer is None else (prompt, answer, *needed)
-    _require(shared, files, "all files need the columns that are read from the first")
 
     def read(row: Row) -> Entry:
-        return Entry(_prompt(row, prompt), _answer(row, answer), responses_of(row))
+        found = None if answer is None else _unicode(label_of(row.get(answer)))
+        entry = Entry(_prompt(row, prompt), found, [], [])
+        for name, cell in responses_of(row):
+            _respond(entry, name, cell)
+        return entry
 
-    return _convert(files, read, out, (), with_answers=answer is not None)
+    return _convert(rows_with(files, shared, OPTIONS), read, out, (), answer is not None)
 
 
-def _wide(teachers: Sequence[str]) -> Callable[[Row], list[Response]]:
-    return lambda row: [Response(name, _text(row.get(name))) for name in teachers]
+def _wide(teachers: Sequence[str]) -> Callable[[Row], list[tuple[str, Any]]]:
+    return lambda row: [(name, row.get(name)) for name in teachers]
 
 
-def _long(teacher: str, response: str) -> Callable[[Row], list[Response]]:
-    def responses(row: Row) -> list[Response]:
-        name = _text(row.get(teacher))
-        if not name:
-            raise _Unreadable
-        return [Response(name, _text(row.get(response)))]
+def _long(teacher: str, response: str) -> Callable[[Row], list[tuple[str, Any]]]:
+    def responses(row: Row) -> list[tuple[str, Any]]:
+        name = _unicode(label_of(row.get(teacher)))
+        if name is None:
+            raise _Unreadable(f"column {teacher!r} is empty")
+        return [(name, row.get(response))]
 
     return responses
 
 
+def _respond(entry: Entry, teacher: str, cell: Any, scores: tuple[Any, ...] = ()) -> None:
+    """Add a cell's response to an entry, or why it is none."""
+    try:
+        if isinstance(cell, list | dict):
+            kind = type(cell).__name__
+            raise _Unreadable(f"a text is expected, found {kind} {str(cell)[:80]!r}")
+        entry.responses.append(Response(teacher, _unicode(text_of(cell)), scores))
+    except _Unreadable as why:
+        entry.faults.append(f"response of {teacher}: {why}")
+
+
 def _convert(
-    files: Sequence[str], read: _Reader, out: Path, scores: Sequence[str], with_answers: bool
+    rows: Iterable[tuple[str, int, Row | BadRow]],
+    read: _Reader,
+    out: Path,
+    scores: Sequence[str],
+    with_answers: bool,
 ) -> Imported:
     """Write everything under a temporary name first."""
     if out.exists():
@@ -133,15 +156,10 @@ def _convert(
     part = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         tables = Tables(part, scores, with_answers)
-        for file in files:
-            for number, row in rows_of(file):
-                _take(tables, read, row, f"{file}, row {number}")
+        for file, number, row in rows:
+            _take(tables, read, row, f"{file}, row {number}")
         imported = tables.close()
-        if not imported.num_responses:
-            raise DataError(
-                f"{files[0]} holds no response in the columns {columns_of(files[0])}: was it "
-                "taken as published? `persyn import-parallel` takes other columns by name."
-            )
+        _require_responses(imported)
         part.chmod(0o755)
         part.rename(out)
     finally:
@@ -149,15 +167,30 @@ def _convert(
     return imported
 
 
+def _require_responses(imported: Imported) -> None:
+    if not imported.num_responses:
+        first = imported.first_unreadable
+        more = f" Of {imported.num_unreadable:,} left out the first is {first}." if first else ""
+        raise DataError(
+            f"The table holds no response.{more} Was it taken as published? `persyn "
+            "import-parallel` takes other columns by name."
+        )
+
+
 def _take(tables: Tables, read: _Reader, row: Row | BadRow, where: str) -> None:
     try:
         if isinstance(row, BadRow):
-            raise _Unreadable
-        tables.add(read(row))
-    except _Unreadable:
-        tables.imported.num_unreadable += 1
+            raise _Unreadable(row.detail)
+        entry = read(row)
+    except _Unreadable as why:
+        tables.imported.leave_out(f"{where}: {why}")
+        return
+    try:
+        tables.add(entry)
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
+    for fault in entry.faults:
+        tables.imported.leave_out(f"{where}: {fault}")
 
 
 def _is_zoo_response(cell: Any) -> bool:
@@ -174,42 +207,35 @@ def _column(given: str | None, usual: Sequence[str], columns: Sequence[str], opt
     return found[0]
 
 
-def _require(needed: Sequence[str], files: Sequence[str], why: str) -> None:
-    for file in files:
-        absent = [name for name in needed if name not in columns_of(file)]
-        if absent:
-            raise ConfigError(f"{file} has no column {absent}: {why}.")
-
-
 def _prompt(row: Row, column: str) -> str:
-    prompt = _text(row.get(column))
-    if prompt is None or not prompt.strip():
-        raise _Unreadable
+    """The text of a prompt; a conversation is one only if its user alone speaks, and once."""
+    cell = row.get(column)
+    try:
+        messages = messages_of(cell)
+    except NoConversation as error:
+        raise _Unreadable(error.args[1]) from error
+    if messages is not None and len(messages) > 1:
+        raise _Unreadable(f"column {column!r} holds a conversation of {len(messages)} messages")
+    prompt = _unicode(text_of(cell) if messages is None else messages[0]["content"])
+    if prompt is None or not text_key(prompt):
+        raise _Unreadable(f"column {column!r} is empty")
     return prompt
 
 
-def _text(value: Any) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise DataError(f"a text is expected, found {type(value).__name__} {str(value)[:80]!r}")
+def _unicode(text: str | None) -> str | None:
     try:
-        value.encode()
+        (text or "").encode()
     except UnicodeEncodeError as error:
-        raise _Unreadable from error
-    return value
+        raise _Unreadable("a text holds bytes or surrogates that are no UTF-8") from error
+    return text
 
 
-def _answer(row: Row, column: str | None) -> str | None:
-    """An answer as text; numbers are common."""
-    value = None if column is None else row.get(column)
-    return str(value) if isinstance(value, int | float) else _text(value)
-
-
-def _score(cell: dict[str, Any], name: str) -> float | None:
+def _score(entry: Entry, teacher: str, cell: dict[str, Any], name: str) -> float | None:
+    """A score, None where there is none; one that is no number is added to the entry's faults."""
     value = cell.get(name)
-    if value is None:
+    try:
+        score = math.nan if value is None else float(value)
+    except (TypeError, ValueError):
+        entry.faults.append(f"score {name} of {teacher}: a number is expected, found {value!r:.80}")
         return None
-    if not isinstance(value, int | float):
-        raise DataError(f"a score {name} is expected to be a number, found {value!r:.80}")
-    return float(value) if math.isfinite(value) else None
+    return score if math.isfinite(score) else None

@@ -4,7 +4,7 @@
     FOLDER/responses/TEACHER.parquet   question, teacher, response, and a column for each score
 
 Rows are written as they come, a stretch at a time; what is remembered is 100 bytes a response. Of
-several responses of a teacher to the same prompt (but for white space around it) the first counts.
+several responses of a teacher to prompts that read the same (`cells.text_key`) the first counts.
 """
 
 import re
@@ -17,6 +17,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from persyn_ray.cells import text_key
 from persyn_ray.errors import DataError
 from persyn_ray.sources import Row
 
@@ -33,7 +34,15 @@ class Imported:
     num_duplicates: int = 0
     """Further responses of a teacher to a prompt that has one; left out."""
     num_unreadable: int = 0
-    """Rows that are damaged or hold no prompt; left out."""
+    """Rows that are damaged or hold no prompt, responses that are no text, scores that are no
+    numbers; left out."""
+    first_unreadable: str | None = None
+    """Where the first of them stands, and what is wrong with it."""
+
+    def leave_out(self, why: str) -> None:
+        """Count what cannot be used."""
+        self.num_unreadable += 1
+        self.first_unreadable = self.first_unreadable or why
 
 
 class Response(NamedTuple):
@@ -50,6 +59,8 @@ class Entry(NamedTuple):
     prompt: str
     answer: str | None
     responses: list[Response]
+    faults: list[str]
+    """What else the row holds that cannot be used, and why."""
 
 
 class Tables:
@@ -100,8 +111,7 @@ class Tables:
         return self.imported
 
     def _is_new(self, prompt: str, teacher: str = "") -> bool:
-        # Recorded responses are found by the stripped prompt.
-        text = f"{teacher}\0{prompt.strip()}"
+        text = f"{teacher}\0{text_key(prompt)}"  # by which recorded responses are found
         key = blake2b(text.encode(), digest_size=16).digest()
         is_new = key not in self._seen
         self._seen.add(key)

@@ -167,14 +167,15 @@ class RecordedEngine(Section):
 
     kind: Literal["recorded"]
     path: str
-    """Parquet, jsonl or csv file."""
-    teacher: str | None = None
-    """Value of the teacher column to take; the teacher's name by default."""
+    """Parquet, jsonl or csv files: a path or a glob."""
+    teacher: str | None = Field(default=None, coerce_numbers_to_str=True)
+    """Value of the teacher column to take, compared as text; the teacher's name by default."""
     prompt_column: str = "question"
     teacher_column: str = "teacher"
     response_column: str = "response"
     finish_reason_column: str | None = None
-    """stop or length; every recorded response counts as complete without it."""
+    """Column that says how a response ended: stop, length or a server's word for it. What it does
+    not say, and every response without this setting, counts as complete."""
 
 
 class ScriptedEngine(Section):

@@ -176,11 +176,73 @@ def test_columns_are_named_where_they_are_not_the_usual_ones(tmp_path: Path) -> 
         import_parallel([path], tmp_path / "other", prompt_column="text", teachers=("nobody",))
 
 
-def test_every_file_has_the_columns_of_the_first(tmp_path: Path) -> None:
-    whole = write(tmp_path, LONG, "jsonl", "whole")
+def test_every_file_with_a_header_has_all_columns(tmp_path: Path) -> None:
     rest = [{key: value for key, value in LONG[1].items() if key != "answer"}]
-    with pytest.raises(ConfigError, match=r"rest\.jsonl has no column \['answer'\]"):
-        import_parallel([whole, write(tmp_path, rest, "jsonl", "rest")], tmp_path / "out")
+    whole = write(tmp_path, LONG, "parquet", "whole")
+    with pytest.raises(ConfigError, match=r"rest\.parquet has no column \['answer'\]"):
+        import_parallel([whole, write(tmp_path, rest, "parquet", "rest")], tmp_path / "out")
+
+
+@pytest.mark.parametrize("late", [1, 101, 1_500])
+def test_an_answer_may_come_in_a_late_row_or_file(tmp_path: Path, late: int) -> None:
+    rows = [{"problem": f"{n}?", "model": "ada", "response": "x"} for n in range(late)]
+    rows.append(LONG[0])
+    paths = [
+        write(tmp_path, rows[:1], "jsonl", "first"),
+        write(tmp_path, rows[1:], "jsonl", "rest"),
+    ]
+    assert import_parallel(paths, tmp_path / "out").num_prompts == late + 1
+    prompts = pq.read_table(tmp_path / "out" / "prompts.parquet").to_pylist()
+    assert prompts[-1] == {"question": "1+1?", "answer": "2"}
+    assert {row["answer"] for row in prompts[:-1]} == {None}
+
+
+def test_answers_are_what_was_meant(tmp_path: Path) -> None:
+    values = [float("nan"), float("inf"), None, " ", 1e-5, 7.0, True, [1, 2]]
+    rows = [LONG[0] | {"problem": f"{n}?", "answer": value} for n, value in enumerate(values)]
+    import_parallel([write(tmp_path, rows, "jsonl")], tmp_path / "out")
+    found = pq.read_table(tmp_path / "out" / "prompts.parquet")["answer"].to_pylist()
+    assert found == [None, None, None, None, "0.00001", "7", "True", "[1, 2]"]
+    narrow = pa.table(
+        {
+            "problem": ["1?", "2?"],
+            "answer": pa.array([0.1, None], pa.float32()),
+            "model": [5, 5],
+            "response": pa.array([b"0.1", None], pa.binary()),
+        }
+    )
+    pq.write_table(narrow, tmp_path / "narrow.parquet")
+    found = import_parallel([str(tmp_path / "narrow.parquet")], tmp_path / "narrow")
+    assert found.num_responses == {"5": 1}
+    assert rows_in(tmp_path / "narrow", "5")[0]["response"] == "0.1"
+    answers = pq.read_table(tmp_path / "narrow" / "prompts.parquet")["answer"].to_pylist()
+    assert answers == ["0.1", None]
+
+
+def test_prompts_that_read_the_same_are_one(tmp_path: Path) -> None:
+    rows = [LONG[0] | {"problem": text} for text in ("1+1?", "1+1?\u200b ", "1+1?\r\n")]
+    rows.append(LONG[0] | {"problem": [{"role": "user", "content": "1+1?"}]})
+    found = import_parallel([write(tmp_path, rows, "jsonl")], tmp_path / "out")
+    assert (found.num_prompts, found.num_duplicates, found.num_unreadable) == (1, 3, 0)
+
+
+def test_one_bad_response_leaves_the_others_of_its_row(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        {"prompt": "1?", "a": ["x"], "b": "fine"},
+        {"prompt": "2?", "a": "half \ud800", "b": 7},
+        {"prompt": [*[{"role": "user", "content": "x"}] * 2], "a": "x", "b": "x"},
+    ]
+    found = import_parallel([write(tmp_path, rows, "jsonl")], tmp_path / "out", teachers=("a", "b"))
+    assert (found.num_responses, found.num_unreadable) == ({"b": 2}, 3)
+    assert "row 1: response of a: a text is expected, found list" in str(found.first_unreadable)
+
+
+def test_a_score_that_is_no_number_is_left_out(tmp_path: Path) -> None:
+    rows = [{"instruction": "1?", "gemma": zoo_cell("2", 1, 1, 1) | {SKYWORK: "good"}}]
+    found = import_zoo([write(tmp_path, rows, "jsonl")], tmp_path / "out")
+    assert (found.num_responses, found.num_unreadable) == ({"gemma": 1}, 1)
+    assert "a number is expected, found 'good'" in str(found.first_unreadable)
+    assert rows_in(tmp_path / "out", "gemma")[0][SKYWORK] is None
 
 
 def test_rows_without_a_prompt_are_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -201,10 +263,9 @@ def test_what_is_not_as_published_is_refused_and_leaves_nothing(tmp_path: Path) 
     text = [{"uuid": "a", "instruction": "1+1?", "gemma": json.dumps(zoo_cell("2", 1, 1, 1))}]
     with pytest.raises(DataError, match="holds no response"):
         import_zoo([write(tmp_path, text, "parquet")], out)
-    scored = [{"instruction": "1+1?", "gemma": zoo_cell("2", 1, 1, 1) | {SKYWORK: "good"}}]
-    with pytest.raises(DataError, match=r"row 1: a score .* found 'good'"):
-        import_zoo([write(tmp_path, scored, "jsonl")], out)
-    with pytest.raises(DataError, match="row 1: a text is expected, found list"):
+    with pytest.raises(
+        DataError, match="row 1: response of org/r1: a text is expected, found list"
+    ):
         import_parallel([write(tmp_path, [LONG[0] | {"response": ["2"]}], "jsonl")], out)
     with pytest.raises(ConfigError, match=r"no column \['instruction'\]"):
         import_zoo([write(tmp_path, LONG, "jsonl")], out)
@@ -242,4 +303,5 @@ def test_both_commands_write_and_count(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, arguments, catch_exceptions=False)
         assert result.exit_code == 0, result.output
         assert "Wrote 2 prompts" in " ".join(result.output.split())
+        assert "cannot be read:" not in result.output
     assert len(list(tmp_path.glob("?/responses/*.parquet"))) == 5

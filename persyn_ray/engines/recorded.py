@@ -1,8 +1,10 @@
 """Answers read from a table of parallel responses: a teacher that has spoken already.
 
-A response is found by the text of the prompt (the last user message, stripped), never by position.
-A prompt without one gives finish reason `missing`. The tables hold no token counts and none are
-invented: `num_tokens` is 0, and accounting goes by the student's tokens.
+A response is found by the text of the prompt (the last user message, see `cells.text_key`), never
+by position. A prompt without one gives finish reason `missing`. Rows that cannot be used are left
+out and counted in a warning; one that has a prompt and no usable response is that prompt's error.
+The tables hold no token counts and none are invented: `num_tokens` is 0, and accounting goes by the
+student's tokens.
 """
 
 import logging
@@ -10,11 +12,26 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar
 
+from persyn_ray.cells import label_of, text_key, text_of
+from persyn_ray.conversations import prompt_key
 from persyn_ray.engines.base import Completion, FinishReason, Request, last_user_text
-from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.sources import BadRow, columns_of, expand, rows_of
+from persyn_ray.errors import ConfigError
+from persyn_ray.sources import BadRow, Notes, Row, expand, rows_with
 
 logger = logging.getLogger(__name__)
+
+ENDINGS: dict[str, FinishReason] = {
+    **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete"), "stop"),
+    **dict.fromkeys(("length", "max_tokens", "model_length", "max_output_tokens"), "length"),
+    "loop": "loop",
+}
+"""Words of many servers for how a response ended."""
+WITHHELD = ("content_filter", "safety", "recitation", "refusal", "tool_calls", "tool_use", "error")
+"""Words for a response that is no answer, whatever stands in its place."""
+COLUMNS = (
+    "`prompt_column`, `teacher_column`, `response_column` or `finish_reason_column` of the engine"
+)
+MOST_NAMES = 50  # teachers that an error lists
 
 
 class RecordedEngine:
@@ -39,17 +56,14 @@ class RecordedEngine:
         self._columns = [column for column in wanted if column is not None]
 
     def check(self) -> None:
-        """Refuse a table without the columns or the teacher; answers are not read."""
-        for file in self._files:
-            self._require_columns(file)
-        teachers: set[str] = set()
-        for file in self._files:
-            for _, row in rows_of(file, [self._teacher_column]):
-                if not isinstance(row, BadRow):
-                    teachers.add(str(row.get(self._teacher_column)))
-                if self._teacher in teachers:
-                    return
-        self._require_teacher(teachers)
+        """Refuse a table without the columns or the teacher, or one that is damaged.
+
+        The table is read as it is for answers: what passes here will not fail there.
+        """
+        try:
+            self._recorded  # noqa: B018
+        finally:
+            self.close()
 
     def refuses(self, request: Request) -> str | None:
         """Nothing is refused; an answer that was never recorded is counted as `missing`."""
@@ -60,11 +74,12 @@ class RecordedEngine:
 
         Raises:
             ConfigError: a column is missing, or the table has no such teacher.
-            DataError: a row of the table cannot be read.
+            DataError: a file of the table is damaged as a whole.
         """
         recorded = self._recorded
         missing = Completion(None, "missing", 0, 0)
-        return [recorded.get(last_user_text(item.messages).strip(), missing) for item in requests]
+        keys = (text_key(last_user_text(item.messages)) for item in requests)
+        return [recorded.get(key, missing) for key in keys]
 
     def close(self) -> None:
         """Forget the table; it is read again when needed."""
@@ -73,59 +88,59 @@ class RecordedEngine:
     @cached_property
     def _recorded(self) -> dict[str, Completion]:
         found: dict[str, Completion] = {}
-        teachers: set[str] = set()
-        num_contradictions = 0
-        for file in self._files:
-            self._require_columns(file)
-            for number, row in rows_of(file, self._columns):
-                if isinstance(row, BadRow):
-                    raise DataError(f"{file}, row {number}: {row.detail}.")
-                teachers.add(str(row.get(self._teacher_column)))
-                prompt = row.get(self._prompt)
-                if row.get(self._teacher_column) != self._teacher or not isinstance(prompt, str):
-                    continue
-                completion = self._completion(row, f"{file}, row {number}")
-                first = found.setdefault(prompt.strip(), completion)
-                num_contradictions += first != completion
-        self._require_teacher(teachers)
-        if num_contradictions:
-            logger.warning(
-                "%s: %d further answers of %s to prompts that have one already; the first counts.",
-                self._path,
-                num_contradictions,
-                self._teacher,
-            )
+        teachers: dict[str, None] = {}
+        notes = Notes()
+        for file, number, row in rows_with(self._files, self._columns, COLUMNS):
+            where = f"{file}, row {number}"
+            if isinstance(row, BadRow):
+                notes.add("rows that cannot be read", f"{where}: {row.detail}")
+                continue
+            name = label_of(row.get(self._teacher_column))
+            if name is None:
+                notes.add("rows without a teacher", where)
+                continue
+            teachers[name[:80]] = None
+            if name == self._teacher.strip():
+                self._take(found, row, where, notes)
+        self._require_teacher(teachers, notes)
+        if notes.counts:
+            logger.warning("Answers of %s in %s: %s.", self._teacher, self._path, notes)
         return found
 
-    def _completion(self, row: dict[str, object], where: str) -> Completion:
-        text = row.get(self._response)
+    def _take(self, found: dict[str, Completion], row: Row, where: str, notes: Notes) -> None:
+        key = prompt_key(row.get(self._prompt))
+        if key is None:
+            notes.add("rows without a prompt", where)
+            return
+        completion = self._completion(row, where, notes)
+        first = found.get(key)
+        if first is None or first.text is None:
+            found[key] = completion
+        elif completion.text is not None and completion != first:
+            notes.add("further answers to prompts that have one already", where)
+
+    def _completion(self, row: Row, where: str, notes: Notes) -> Completion:
+        response = row.get(self._response)
+        if isinstance(response, list | dict):
+            kind = type(response).__name__
+            return Completion.failed(f"{where}: {self._response!r} holds no text but {kind}")
+        text = text_of(response)
         if text is None:
             return Completion(None, "missing", 0, 0)
-        if not isinstance(text, str):
-            raise DataError(f"{where}: {self._response!r} holds no text but {type(text).__name__}.")
-        return Completion(text, self._finish_reason(row, where), 0, 0)
+        word = "stop" if self._finish is None else label_of(row.get(self._finish))
+        if word is not None and word.lower() in WITHHELD:
+            return Completion.failed(f"{where}: {self._finish!r} is {word!r}")
+        ending = None if word is None else ENDINGS.get(word.lower())
+        if ending is None:
+            what = "nothing" if word is None else repr(word[:80])
+            notes.add(f"rows whose {self._finish!r} is {what}, taken as complete", where)
+        return Completion(text, ending or "stop", 0, 0)
 
-    def _finish_reason(self, row: dict[str, object], where: str) -> FinishReason:
-        given = "stop" if self._finish is None else row.get(self._finish)
-        if given == "stop":
-            return "stop"
-        if given == "length":
-            return "length"
-        raise DataError(f"{where}: {self._finish!r} is {given!r}; it must be stop or length.")
-
-    def _require_teacher(self, teachers: set[str]) -> None:
-        if self._teacher not in teachers:
+    def _require_teacher(self, teachers: dict[str, None], notes: Notes) -> None:
+        if self._teacher.strip()[:80] not in teachers:
+            more = f" It also has {notes}." if notes.counts else ""
             raise ConfigError(
                 f"{self._path} has no teacher {self._teacher!r} in column "
-                f"{self._teacher_column!r}; it has {sorted(teachers)[:50]}. "
+                f"{self._teacher_column!r}; it has {sorted(teachers)[:MOST_NAMES]}.{more} "
                 "Set `teacher` of the engine to one of these."
-            )
-
-    def _require_columns(self, file: str) -> None:
-        present = columns_of(file)
-        absent = [column for column in self._columns if column not in present]
-        if absent:
-            raise ConfigError(
-                f"{file} has no column {absent}; it has {present}. Set `prompt_column`, "
-                "`teacher_column`, `response_column` or `finish_reason_column` of the engine."
             )

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from persyn_ray import rows
 from persyn_ray.config import Recipe
-from persyn_ray.errors import ConfigError, StepError
+from persyn_ray.errors import ConfigError, DataError, StepError
 from persyn_ray.layout import Run
 from persyn_ray.pipeline.choices import has_own_pool, resources_of
 from persyn_ray.pipeline.progress import follow
@@ -24,7 +24,7 @@ from persyn_ray.stages.collect import Collect, assigned
 from persyn_ray.stages.store import existing, shards_in
 from persyn_ray.stages.units import Unit, Work, units_of
 from persyn_ray.stages.work import CollectAndScore
-from persyn_ray.teachers import OpenAIEngine, Teacher, VllmEngine
+from persyn_ray.teachers import OpenAIEngine, RecordedEngine, Teacher, VllmEngine
 
 SHARED = "shared pool"
 UNKNOWN_SECONDS = 60.0  # per unit and per load, where nothing better is known
@@ -34,7 +34,8 @@ def check_teachers(teachers: Iterable[Teacher], recipe: Recipe) -> None:
     """Refuse teachers that cannot work, all of them in one message, before anything is spent.
 
     Raises:
-        ConfigError: wrong model path, no chat template, no such model at an endpoint, wrong key.
+        ConfigError: wrong model path, no chat template, no such model at an endpoint, wrong key, a
+            recorded table that cannot be read.
     """
     from persyn_ray.engines.build import build_engine
 
@@ -42,7 +43,7 @@ def check_teachers(teachers: Iterable[Teacher], recipe: Recipe) -> None:
     for teacher in teachers:
         try:
             build_engine(teacher, recipe.pool).check()
-        except ConfigError as error:
+        except (ConfigError, DataError) as error:
             complaints.append(str(error))
     if complaints:
         raise ConfigError("\n".join(complaints))
@@ -69,7 +70,7 @@ def ask(
 
     units = _open_units(recipe, run, shards, methods)
     asked = [teacher for teacher in recipe.teachers if units[teacher.name]]
-    if any(has_own_pool(teacher) for teacher in asked):
+    if any(has_own_pool(t) or isinstance(t.engine, RecordedEngine) for t in asked):
         check_teachers(asked, recipe)
     crews = _crews(recipe, run, step, units, methods)
     counts: dict[str, CrewCounts] = {}

@@ -1,26 +1,33 @@
 """Scores that stand beside recorded responses: a quality for which no model is run.
 
-A score is found by the texts of the prompt (its last user message, stripped) and of the response as
-the student sees it, because that is what was scored: a teacher that has answered anew, or another
-file of the same name, gets no score that belongs to other words. Equal responses have equal scores:
-the mean where a table gives them several. What the table does not hold is unknown.
+A score is found by the texts of the prompt (its last user message, see `cells.text_key`) and of the
+response as the student sees it, because that is what was scored: a teacher that has answered anew,
+or another file of the same name, gets no score that belongs to other words. Equal responses have
+equal scores: the mean where a table gives them several. What the table does not hold, or holds as
+no number, is unknown; such rows are counted in a warning.
 """
 
+import logging
 import math
 from collections.abc import Sequence
 from hashlib import blake2b
 from statistics import fmean
 from typing import Any
 
+from persyn_ray.cells import text_key, text_of
 from persyn_ray.config import Responses
+from persyn_ray.conversations import prompt_key
 from persyn_ray.engines.base import last_user_text
-from persyn_ray.errors import ConfigError, DataError
+from persyn_ray.errors import DataError
 from persyn_ray.scoring import Recorded
-from persyn_ray.sources import BadRow, columns_of, expand, rows_of
+from persyn_ray.sources import BadRow, Notes, expand, rows_with
 from persyn_ray.stages.judging import Graded, Row
 from persyn_ray.texts import student_text
 from persyn_ray.verify import Verdict
 
+logger = logging.getLogger(__name__)
+
+COLUMNS = "score_column, prompt_column or response_column of scoring.quality"
 NOT_RECORDED = "not_recorded"  # outcome of a response whose score the table does not hold
 
 
@@ -29,18 +36,28 @@ class RecordedScores:
 
     Raises:
         ConfigError: a file or a column is not there.
-        DataError: a row cannot be read, or a score is no number.
+        DataError: a file is damaged, or the column holds no number at all.
     """
 
     def __init__(self, how: Recorded, section: Responses | None = None) -> None:
         self._how, self._section = how, section
         self._scores: dict[bytes, list[float]] = {}
-        for file in expand(how.path, "scoring.quality.path"):
-            self._require_columns(file)
-            for number, row in rows_of(file, self._columns):
-                if isinstance(row, BadRow):
-                    raise DataError(f"{file}, row {number}: {row.detail}.")
-                self._add(row, f"{file}, row {number}")
+        notes = Notes()
+        for file, number, row in rows_with(
+            expand(how.path, "scoring.quality.path"), self._columns, COLUMNS
+        ):
+            where = f"{file}, row {number}"
+            if isinstance(row, BadRow):
+                notes.add("rows that cannot be read", f"{where}: {row.detail}")
+            else:
+                self._add(row, where, notes)
+        if notes.counts and not any(self._scores.values()):
+            raise DataError(
+                f"{how.path} holds no score: {notes}. Set scoring.quality.score_column to a column "
+                "of numbers."
+            )
+        if notes.counts:
+            logger.warning("Scores in %s that are unknown: %s.", how.path, notes)
 
     def __call__(self, rows: Sequence[Row]) -> list[Graded]:
         """Scores of rows with `messages` and `response`, the latter as the student sees it."""
@@ -51,47 +68,40 @@ class RecordedScores:
         return [self._how.prompt_column, self._how.response_column, self._how.score_column]
 
     def _graded(self, row: Row) -> Graded:
-        scores = self._scores.get(_key(last_user_text(row["messages"]), row["response"]))
+        scores = self._scores.get(_key(text_key(last_user_text(row["messages"])), row["response"]))
         if scores is None:
             return Verdict(NOT_RECORDED, None), "no row has this prompt and this response"
         if not scores:
-            return Verdict(NOT_RECORDED, None), f"column {self._how.score_column!r} is empty"
+            return Verdict(NOT_RECORDED, None), f"column {self._how.score_column!r} has no number"
         return Verdict("scored", fmean(scores)), None
 
-    def _add(self, row: dict[str, Any], where: str) -> None:
-        prompt, response = row.get(self._how.prompt_column), row.get(self._how.response_column)
-        if not isinstance(prompt, str) or not isinstance(response, str):
+    def _add(self, row: dict[str, Any], where: str, notes: Notes) -> None:
+        prompt = prompt_key(row.get(self._how.prompt_column))
+        response = text_of(row.get(self._how.response_column))
+        if prompt is None or response is None:
             return
         if self._section is not None:
             response = student_text(response, self._section)
         scores = self._scores.setdefault(_key(prompt, response or ""), [])
-        score = self._number(row.get(self._how.score_column), where)
-        if score is not None:
+        value = row.get(self._how.score_column)
+        if value is None:
+            return
+        score = _number(value)
+        if score is None:
+            notes.add("rows whose score is no number", f"{where}: {value!r:.80}")
+        else:
             scores.append(score)
 
-    def _number(self, value: Any, where: str) -> float | None:
-        if value is None or value == "":  # csv has no other way to say nothing
-            return None
-        try:
-            score = float(value)
-        except (TypeError, ValueError) as error:
-            raise DataError(
-                f"{where}: column {self._how.score_column!r} holds no number but {value!r:.80}. "
-                "Set scoring.quality.score_column to a column of scores."
-            ) from error
-        return score if math.isfinite(score) else None
 
-    def _require_columns(self, file: str) -> None:
-        present = columns_of(file)
-        absent = [column for column in self._columns if column not in present]
-        if absent:
-            raise ConfigError(
-                f"{file} has no column {absent}; it has {present}. Set score_column, "
-                "prompt_column or response_column of scoring.quality."
-            )
+def _number(value: Any) -> float | None:
+    try:
+        score = float(value)
+    except (TypeError, ValueError):
+        return None
+    return score if math.isfinite(score) else None
 
 
 def _key(prompt: str, response: str) -> bytes:
     # Texts may hold half a surrogate pair, which UTF-8 proper cannot.
-    text = f"{prompt.strip()}\0{response}".encode("utf-8", "surrogatepass")
+    text = f"{prompt}\0{response}".encode("utf-8", "surrogatepass")
     return blake2b(text, digest_size=16).digest()

@@ -13,6 +13,7 @@ import pytest
 from persyn_ray.engines.base import Message, Request
 from persyn_ray.engines.recorded import RecordedEngine
 from persyn_ray.errors import ConfigError, DataError
+from persyn_ray.teachers import Teacher
 
 ROWS: list[dict[str, Any]] = [
     {"question": "1+1?", "teacher": "ada", "response": "2", "end": "stop"},
@@ -52,15 +53,111 @@ def test_responses_are_found_by_text_whatever_the_order(tmp_path: Path, ending: 
     assert {item.num_tokens for item in ada.generate(asked)} == {0}
 
 
-def test_a_recorded_finish_reason_is_kept_and_a_strange_one_refused(tmp_path: Path) -> None:
-    path = write(tmp_path, "parquet")
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("stop", "stop"),
+        ("eos_token", "stop"),
+        ("end_turn", "stop"),
+        (" STOP ", "stop"),
+        ("length", "length"),
+        ("max_tokens", "length"),
+        ("loop", "loop"),
+        (None, "stop"),
+        ("", "stop"),
+        ("who knows", "stop"),
+        (7, "stop"),
+        ("content_filter", "error"),
+        ("tool_calls", "error"),
+        ("error", "error"),
+    ],
+)
+def test_how_a_response_ended_is_read_in_many_words(
+    tmp_path: Path, word: Any, expected: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, "jsonl", [ROWS[0] | {"end": word}])
     engine = RecordedEngine(path, "ada", finish_reason_column="end")
-    reasons = [item.finish_reason for item in engine.generate([request("1+1?"), request("2+2?")])]
-    assert reasons == ["stop", "length"]
-    strange = write(tmp_path, "jsonl", [ROWS[0] | {"end": "eos"}])
-    engine = RecordedEngine(strange, "ada", finish_reason_column="end")
-    with pytest.raises(DataError, match="row 1: 'end' is 'eos'"):
-        engine.generate([])
+    with caplog.at_level(logging.WARNING):
+        (completion,) = engine.generate([request("1+1?")])
+    assert completion.finish_reason == expected
+    assert (completion.text == "2") == (expected != "error")
+    assert (completion.error is None) == (expected != "error")
+    assert ("taken as complete" in caplog.text) == (word in (None, "", "who knows", 7))
+
+
+def test_null_ends_nothing_in_typed_columns(tmp_path: Path) -> None:
+    path = write(tmp_path, "parquet", [ROWS[0] | {"end": None}, *ROWS[1:]])
+    engine = RecordedEngine(path, "ada", finish_reason_column="end")
+    engine.check()
+    assert [one.text for one in engine.generate([request("1+1?"), request("2+2?")])] == ["2", "4"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked"), [(5, "5"), (5.0, "5"), ("5", "5"), (" ada ", "ada"), (b"ada", "ada")]
+)
+def test_names_of_teachers_compare_as_text(tmp_path: Path, stored: Any, asked: str) -> None:
+    path = tmp_path / "recorded.parquet"
+    rows = [{"question": "1+1?", "teacher": stored, "response": 2}]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    engine = RecordedEngine(str(path), asked)
+    engine.check()
+    assert engine.generate([request("1+1?")])[0].text == "2"
+
+
+@pytest.mark.parametrize("name", [5, 5.0])
+def test_a_recipe_may_name_a_teacher_by_number(name: Any) -> None:
+    engine = {"kind": "recorded", "path": "x", "teacher": name}
+    teacher = Teacher.model_validate({"name": "five", "engine": engine})
+    assert teacher.engine.teacher == str(name)
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_line_ends_make_no_difference(tmp_path: Path, ending: str, ends: str) -> None:
+    path = Path(write(tmp_path, ending, [ROWS[0], ROWS[2]]))
+    text = path.read_text().replace("\r\n", "\n")
+    path.write_bytes(text.replace("\n", ends).encode())
+    engine = RecordedEngine(str(path), "ada")
+    engine.check()
+    assert engine.generate([request("1+1?")])[0].text == "2"
+
+
+def test_prompts_that_read_the_same_have_the_same_response(tmp_path: Path) -> None:
+    chat = [{"role": "system", "content": "Sum."}, {"role": "user", "content": "Caf\u00e9\r\n1"}]
+    rows = [{"question": chat, "teacher": "ada", "response": "2"}]
+    engine = RecordedEngine(write(tmp_path, "jsonl", rows), "ada")
+    assert engine.generate([request("\ufeffCafe\u0301\n1 ")])[0].text == "2"
+
+
+def test_rows_that_cannot_be_used_are_counted_and_the_rest_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = Path(write(tmp_path, "jsonl"))
+    odd = [
+        {"question": "5+5?", "teacher": None, "response": "10"},
+        {"question": None, "teacher": "ada", "response": "10"},
+        {"question": "6+6?", "teacher": "ada", "response": {"text": "12"}},
+        {"question": "7+7?", "teacher": "ada", "response": None},
+        {"question": "7+7?", "teacher": "ada", "response": "14"},
+        {"question": "8+8?", "teacher": "ada", "response": float("nan")},
+    ]
+    lines = ["{broken", *map(json.dumps, odd), "7"]
+    path.write_text(path.read_text() + "\n".join(lines) + "\n")
+    engine = RecordedEngine(str(path), "ada")
+    for read in (engine.check, lambda: engine.generate([])):
+        caplog.clear()
+        engine.close()
+        with caplog.at_level(logging.WARNING):
+            read()
+        assert "2 rows that cannot be read (first " in caplog.text
+        assert "row 5: no valid JSON" in caplog.text
+        assert "1 rows without a teacher" in caplog.text
+        assert "1 rows without a prompt" in caplog.text
+    asked = [request(text) for text in ("1+1?", "6+6?", "7+7?", "8+8?")]
+    found = engine.generate(asked)
+    assert [one.text for one in found] == ["2", None, "14", None]
+    assert [one.finish_reason for one in found] == ["stop", "error", "stop", "missing"]
+    assert "row 8: 'response' holds no text but dict" in str(found[1].error)
 
 
 def test_of_two_answers_the_first_counts_and_a_warning_counts_the_rest(
@@ -92,11 +189,11 @@ def test_errors_name_the_file_the_columns_and_the_teachers(tmp_path: Path) -> No
             asked(stranger)
 
 
-def test_a_damaged_row_stops_with_its_number(tmp_path: Path) -> None:
-    path = Path(write(tmp_path, "jsonl"))
-    path.write_text(path.read_text() + '{"question": \n')
-    with pytest.raises(DataError, match="row 5"):
-        RecordedEngine(str(path), "ada").generate([])
+def test_a_damaged_file_is_found_before_the_run(tmp_path: Path) -> None:
+    path = Path(write(tmp_path, "csv"))
+    path.write_text(path.read_text() + '9+9?,"ada,18,stop\n')
+    with pytest.raises(DataError, match="quotation mark"):
+        RecordedEngine(str(path), "ada").check()
 
 
 def test_a_closed_engine_reads_again(tmp_path: Path) -> None:

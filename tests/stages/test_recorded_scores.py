@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,17 +96,29 @@ def test_published_verdicts_are_scores_too(
     assert [value for value, _ in qualities(how, prompts(("1+1?", None)), said)] == [0.0, 1.0]
 
 
-def test_what_is_no_score_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path, [*ROWS, ROWS[0] | {"rm": "good"}], "jsonl")
-    with pytest.raises(DataError, match=r"row 4: column 'rm' holds no number but 'good'"):
+def test_what_is_no_score_is_unknown_and_counted(
+    tmp_path: Path, prompts: Table, responses: Table, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, [*ROWS, ROWS[0] | {"response": "II", "rm": "good"}], "jsonl")
+    Path(path).write_text(Path(path).read_text() + "{\n")
+    how = recorded(path)
+    said = responses(("p0", "2"), ("p0", "II"))
+    with caplog.at_level(logging.WARNING):
+        found = qualities(how, prompts(("1+1?", None)), said)
+    assert found == [(3.5, "scored"), (None, "not_recorded")]
+    assert "1 rows whose score is no number (first " in caplog.text
+    assert "row 4: 'good'" in caplog.text
+    assert "1 rows that cannot be read" in caplog.text
+
+
+def test_a_table_without_scores_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, [row | {"rm": "good"} for row in ROWS], "jsonl")
+    with pytest.raises(DataError, match=r"no score: 3 rows .*'good'.*scoring\.quality\.score_col"):
         Quality(recorded(path))
     with pytest.raises(ConfigError, match=r"no column \['skywork'\]; it has .* Set score_column"):
         Quality(recorded(path, "skywork"))
     with pytest.raises(ConfigError, match=r"scoring\.quality\.path"):
         Quality(recorded(str(tmp_path / "absent.parquet")))
-    Path(path).write_text(Path(path).read_text() + "{\n")
-    with pytest.raises(DataError, match="row"):
-        Quality(recorded(path))
 
 
 def test_it_reads_no_reference_and_checks_nobody(
