@@ -181,10 +181,10 @@ class RouteBatches:
         )
 
     Adds the columns teacher, margin, is_novel, fallback and router (its version). The column of
-    prompts may hold texts or conversations, lists of messages with role and content; with
-    `batch_format="pyarrow"` conversations keep their Arrow type, which numpy batches lose. A row
-    whose prompt is null or without text gets null in all these columns (NaN as the margin of
-    numpy batches) and costs no request; a prompt the endpoint refuses fails its batch.
+    prompts may hold texts or conversations, lists of messages with role and content. Batches may be
+    of any format; with `batch_format="pyarrow"` conversations keep their Arrow type, which others
+    lose. A row whose prompt is null or without text gets null in all these columns (NaN where the
+    format has no other null) and costs no request; a prompt the endpoint refuses fails its batch.
 
     The key is best left to the variable PERSYN_API_KEY of the workers: what is given here travels
     with the plan of the data set. `retries` outlast a rollout of the endpoint, some three minutes.

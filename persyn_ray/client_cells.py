@@ -1,7 +1,8 @@
 """Prompts out of a batch of Ray Data, and columns of routes into it.
 
-A cell holds a text or a conversation, as Ray Data, numpy and Arrow give them: lists, tuples, or
-object arrays of messages, whose missing fields are null.
+A batch is a dict of numpy arrays, an Arrow table or a data frame of pandas. A cell holds a text or
+a conversation, as these give them: lists, tuples, or object arrays of messages, whose missing
+fields are null.
 """
 
 import math
@@ -21,32 +22,38 @@ TYPES = {
     "fallback": pa.string(),
     "router": pa.string(),
 }
-Batch = dict[str, Any] | pa.Table
+Batch = Any
+"""dict[str, np.ndarray], pa.Table or pandas.DataFrame; pandas is needed by nobody else."""
 
 
 def prompts_in(batch: Batch, column: str) -> list[Prompt | None]:
     """The prompts, null where there is nothing to route. Raises DataError for a wrong column."""
-    present = list(batch if isinstance(batch, dict) else batch.column_names)
+    present = list(batch.column_names if isinstance(batch, pa.Table) else batch)
     if column not in present:
         raise DataError(f"No column {column!r} in {present}; set prompt_column.")
     taken = [name for name in TYPES if name in present]
     if taken:
         raise DataError(f"The columns {taken} are there already; rename or drop them first.")
-    cells = batch[column] if isinstance(batch, dict) else batch[column].to_pylist()
+    if isinstance(batch, pa.Table):
+        cells = batch[column].to_pylist()
+    elif isinstance(batch, Mapping):
+        cells = batch[column]
+    else:  # null has several forms in pandas
+        cells = batch[column].astype(object).where(batch[column].notna(), None)
     return [_prompt(cell, column) for cell in cells]
 
 
 def with_routes(batch: Batch, routes: Sequence[Route | None]) -> Batch:
     """The batch with a column for each of TYPES, null where there is no route."""
     columns = {name: [getattr(route, name, None) for route in routes] for name in TYPES}
-    if isinstance(batch, dict):
-        margin = np.array([np.nan if v is None else v for v in columns.pop("margin")], dtype=float)
-        others = {name: np.array(values, dtype=object) for name, values in columns.items()}
-        return {**batch, "margin": margin, **others}
-    table = batch
-    for name, values in columns.items():
-        table = table.append_column(name, pa.array(values, TYPES[name]))
-    return table
+    if isinstance(batch, pa.Table):
+        for name, values in columns.items():
+            batch = batch.append_column(name, pa.array(values, TYPES[name]))
+        return batch
+    margin = np.array([np.nan if v is None else v for v in columns.pop("margin")], dtype=float)
+    others = {name: np.array(values, dtype=object) for name, values in columns.items()}
+    added = {"margin": margin, **others}
+    return {**batch, **added} if isinstance(batch, Mapping) else batch.assign(**added)
 
 
 def _prompt(cell: Any, column: str) -> Prompt | None:

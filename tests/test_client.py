@@ -7,6 +7,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -372,6 +373,32 @@ def test_an_arrow_batch_keeps_its_types(server: RouterServer) -> None:
     assert routed.schema.field("fallback").type == pa.string()
     assert routed["margin"].to_pylist() == [1.5, None, None]
     assert server.calls[0].prompts == [chats[0]]
+
+
+@pytest.mark.parametrize("dtype", [object, "str", "string", "category", pd.ArrowDtype(pa.string())])
+def test_a_data_frame_keeps_its_index_and_types(server: RouterServer, dtype: Any) -> None:
+    texts = pd.Series(["a", None, "be late", " \n", "novel"], index=[3, 1, 1, 5, 9]).astype(dtype)
+    frame = pd.DataFrame({"prompt": texts, "id": range(5)})
+    before = frame.copy()
+    routed: Any = RouteBatches(server.url, KEY)(frame)
+    assert server.calls[0].prompts == ["a", "be late", "novel"]
+    assert routed["teacher"].isna().tolist() == [False, True, False, True, False]
+    assert routed["margin"].isna().tolist() == [False, True, True, True, False]
+    assert list(routed["is_novel"]) == [False, None, None, None, True]
+    pd.testing.assert_frame_equal(routed[["prompt", "id"]], before)
+    pd.testing.assert_frame_equal(frame, before)
+
+
+def test_a_data_frame_may_hold_conversations_or_nothing(server: RouterServer) -> None:
+    chat = [{"role": "user", "content": "Hi"}]
+    cells = [chat, None, pd.NA, np.nan, np.array(chat, dtype=object)]
+    routed: Any = RouteBatches(server.url, KEY)(pd.DataFrame({"prompt": cells}))
+    assert server.calls[0].prompts == [chat, chat]
+    assert routed["teacher"].isna().tolist() == [False, True, True, True, False]
+    empty: Any = RouteBatches(server.url, KEY)(pd.DataFrame({"prompt": []}))
+    assert (len(empty), "router" in empty) == (0, True)
+    with pytest.raises(DataError, match=r"No column 'prompt' in \['question'\]"):
+        RouteBatches(server.url, KEY)(pd.DataFrame({"question": ["a"]}))
 
 
 def test_a_batch_without_prompts_asks_nothing(server: RouterServer) -> None:

@@ -22,6 +22,7 @@ from persyn_ray.endpoint.messages import (
     RouteRequest,
     RouterName,
     Status,
+    Wish,
     conversation,
 )
 from persyn_ray.endpoint.refusal import TYPES, Refusal, error_body
@@ -141,8 +142,8 @@ def _add_chat(app: FastAPI, service: Service, forwarder: Forwarder) -> None:
             raise Refusal(501, "No teacher answers chats here: set serving.upstreams.")
         whole = await request.json()  # with all that is not ours to read
         if body.model == MODEL:
-            given = [conversation(body.messages)]
-            state, _, (route,) = await find_routes(service, given, body.persyn, among=names)
+            given, wish = [conversation(body.messages)], body.persyn or Wish()
+            state, _, (route,) = await find_routes(service, given, wish, among=names)
             headers = _told(state.model.version, route) | {"x-persyn-teacher": route.teacher}
             return await forwarder.forward(
                 state.upstreams[route.teacher], route.teacher, whole, headers

@@ -69,7 +69,8 @@ class Forwarder:
         """
         account = Account(teacher, upstream)
         ours = upstream.extra_body | {"model": upstream.model}
-        content = {k: v for k, v in body.items() if k != "persyn"} | ours
+        # Null says nothing with OpenAI; other servers refuse it.
+        content = {k: v for k, v in body.items() if k != "persyn" and v is not None} | ours
         request = httpx.Request(
             "POST",
             account.url("chat/completions"),

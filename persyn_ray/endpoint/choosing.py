@@ -46,19 +46,19 @@ class Policy:
         allowed = set(self.teachers if wish.allowed is None else wish.allowed)
         if among is not None:
             allowed &= set(among)
-        allowed -= self.masked | set(wish.excluded)
+        allowed -= self.masked | set(wish.excluded or ())
         if not allowed:
             raise Refusal(
                 422,
                 f"No teacher is left: of {list(self.teachers)}, masked are {sorted(self.masked)}, "
-                f"excluded {wish.excluded}, allowed {wish.allowed or 'all'}"
+                f"excluded {wish.excluded or []}, allowed {wish.allowed or 'all'}"
                 + ("" if among is None else f", able to answer {list(among)}")
                 + ".",
             )
         return np.array([name in allowed for name in self.teachers])
 
     def _require_known(self, wish: Wish) -> None:
-        for field, names in (("allowed", wish.allowed or []), ("excluded", wish.excluded)):
+        for field, names in (("allowed", wish.allowed or []), ("excluded", wish.excluded or [])):
             for name in names:
                 if name not in self.teachers:
                     raise Refusal(
@@ -73,7 +73,7 @@ class Policy:
         """
         if not wish.price_weight:
             return np.zeros(len(self.teachers))
-        left_out = self.masked | set(wish.excluded)
+        left_out = self.masked | set(wish.excluded or ())
         unknown = [n for n in self.teachers if n not in self.prices and n not in left_out]
         if unknown:
             raise Refusal(

@@ -39,7 +39,7 @@ class Strict(BaseModel):
 class Part(BaseModel):
     """A part of a message; only text is read."""
 
-    type: str = "text"
+    type: str | None = "text"
     text: str | None = None
 
 
@@ -65,9 +65,9 @@ class Wish(Strict):
 
     allowed: Names | None = None
     """Only these teachers may be chosen."""
-    excluded: Names = []
+    excluded: Names | None = None
     """These may not."""
-    price_weight: float = Field(default=0.0, ge=0, le=1e9, allow_inf_nan=False)
+    price_weight: float | None = Field(default=None, ge=0, le=1e9, allow_inf_nan=False)
     """Logits that a dollar per million response tokens takes off a teacher's score."""
 
 
@@ -119,15 +119,15 @@ def conversation(prompt: str | list[Turn] | None) -> list[Message]:
 
 
 class ChatRequest(BaseModel):
-    """OpenAI's chat completion; all but `persyn` goes on to the teacher as it is."""
+    """OpenAI's chat completion; all but `persyn` and nulls goes on to the teacher as it is."""
 
     model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
 
     model: Name
     """`persyn`, or a teacher's name to ask it without routing."""
     messages: Conversation
-    stream: bool = False
-    persyn: Wish = Wish()
+    stream: bool | None = None
+    persyn: Wish | None = None
     """What may be chosen; not sent on."""
 
 

@@ -308,6 +308,31 @@ def test_a_stream_passes_through(make_service, teacher):
 
 
 @pytest.mark.parametrize(
+    "nulls",
+    [
+        {"stream": None},
+        {"persyn": None},
+        {"persyn": {"allowed": None, "excluded": None, "price_weight": None}},
+        {"max_tokens": None, "tools": None, "stop": None, "stream_options": None},
+        {"messages": [{"role": "user", "content": [{"type": None, "text": "hi"}], "name": None}]},
+    ],
+)
+def test_null_counts_as_not_given(make_service, teacher, nulls):
+    service = make_service(upstreams={"bert": upstream(teacher)})
+    response = ask(service, "POST", "/v1/chat/completions", CHAT | nulls)
+    assert response.status_code == 200, response.text
+    (asked,) = teacher.asked
+    assert [name for name, value in asked.items() if value is None] == ["authorization"]
+
+
+def test_null_counts_as_not_given_to_the_router_too(make_service):
+    service = make_service()
+    plain = ask(service, "POST", "/v1/route", {"prompt": "hi"}).json()
+    nulls = dict.fromkeys(("messages", "prompts", "allowed", "excluded", "price_weight"))
+    assert ask(service, "POST", "/v1/route", {"prompt": "hi"} | nulls).json() == plain
+
+
+@pytest.mark.parametrize(
     ("theirs", "ours"),
     [(401, 502), (403, 502), (404, 502), (500, 502), (503, 503), (429, 429), (400, 400)],
 )
