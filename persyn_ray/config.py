@@ -39,6 +39,8 @@ EMBEDDED = ("knn", "linear_probe")
 """Methods that read the frozen backbone's embeddings."""
 SELECTING = ("oracle", "quality_only", "learnability_only")
 """Methods that select among the responses of all teachers."""
+BY_LEARNABILITY = ("learnability_only", "car")
+"""Methods that read the student's measures, whatever alpha is."""
 
 
 Tag = Annotated[str, Field(min_length=1)]
@@ -312,6 +314,20 @@ class Recipe(Section):
     def pool(self) -> TeacherPool:
         """The teachers' names, in the recipe's order."""
         return TeacherPool(tuple(teacher.name for teacher in self.teachers))
+
+    @property
+    def measures_learnability(self) -> bool:
+        """Whether the student scores responses: something reads it, or the recipe says so.
+
+        Limits in tokens read it as well where responses are recorded: only the student counts them.
+        """
+        is_recorded = any(teacher.engine.kind == "recorded" for teacher in self.teachers)
+        return (
+            self.scoring.measure == "always"
+            or self.scoring.weighs_learnability
+            or bool(set(BY_LEARNABILITY) & set(self.compare.methods))
+            or (is_recorded and self.assignment.max_tokens is not None)
+        )
 
     @field_validator("teachers")
     @classmethod

@@ -196,7 +196,7 @@ class Run:
         if "arrangement" not in self.__dict__:
             record = read_record(self.records, "prompts")
             assert record is not None, "step prompts comes first"
-            self.__dict__["arrangement"] = record.fingerprint[:8]
+            self.__dict__["arrangement"] = record.counts["arrangement"]
         return self.__dict__["arrangement"]
 
     def learnability(self, recipe: Recipe, teacher: Teacher) -> Folder:

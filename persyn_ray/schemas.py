@@ -51,6 +51,9 @@ LEARNABILITY = pa.schema(  # measures of method/learnability.py, as they are def
         _field("entropy", pa.float64(), nullable=True),  # null from backend vllm
         _field("num_tokens", pa.int32()),  # response tokens scored, in the student's tokens
         _field("is_truncated", pa.bool_()),  # the student's context ended before the response
+        # scored, or why not: no_response, too_long, unreadable (no chat template can carry it)
+        _field("outcome", pa.string()),
+        _field("detail", pa.string(), nullable=True),  # what the template does to it
     ]
 )
 
@@ -60,7 +63,8 @@ QUALITY = pa.schema(
         _field("teacher", pa.string()),
         _field("quality", pa.float64(), nullable=True),  # on its own scale
         # correct | wrong | no_answer | timed_out | crashed (checks), scored (a model's value),
-        # ungraded (a judge's reply without a readable grade), judge_failed, no_response
+        # ungraded (a judge's reply without a readable grade), judge_failed, no_response,
+        # unreadable (no chat template can carry the response)
         _field("outcome", pa.string()),
         _field("detail", pa.string(), nullable=True),  # end of the judge's reply, or what failed
     ]

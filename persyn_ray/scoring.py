@@ -214,6 +214,9 @@ class Scoring(Section):
     """Which measure of the student's forward pass counts (the paper: log_likelihood)."""
     alpha: float = Field(0.4, ge=0, le=1)
     """Weight of learnability (the paper: 0.4)."""
+    measure: Literal["if_needed", "always"] = "if_needed"
+    """Whether the student scores responses whose learnability nothing asks for: alpha 0, and no
+    method of `compare` that reads it. Another alpha measures what is open then."""
     alpha_by_difficulty: AlphaByDifficulty | None = None
     """An alpha for each prompt, in place of `alpha`; not in the paper."""
     scaling: Literal["minmax", "zscore", "rank", "none"] = "minmax"
@@ -231,6 +234,12 @@ class Scoring(Section):
     local_window: int | None = Field(None, ge=1)
     """Tokens of a window, and of what stands before it, for local_log_likelihood; about twice the
     work. Not computed without."""
+
+    @property
+    def weighs_learnability(self) -> bool:
+        """Whether learnability has a part in the reward of any prompt."""
+        rule = self.alpha_by_difficulty
+        return self.alpha > 0 if rule is None else max(rule.hard, rule.easy) > 0
 
     @model_validator(mode="after")
     def _measured(self) -> "Scoring":

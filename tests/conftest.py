@@ -259,5 +259,5 @@ def untuned_students(recipe: Recipe, run: Run) -> dict[str, Any]:
     for method in assigned_methods(recipe):
         run.student(method).upload(Path(recipe.student.name))
         rows = sum(table.num_rows for _, table in run.examples(method).tables())
-        facts[method] = {"num_examples": rows, "num_too_long": 0}
+        facts[method] = {"num_examples": rows, "num_too_long": 0, "num_unreadable": 0}
     return {"rows": sum(fact["num_examples"] for fact in facts.values()), "students": facts}

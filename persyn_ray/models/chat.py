@@ -20,7 +20,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from persyn_ray.errors import ConfigError, DataError
@@ -67,7 +66,7 @@ def encode_prompt(
     """
     if neutral:
         messages = _neutral_messages(tokenizer, messages)
-    return encode_text(
+    return _prompt_ids(
         tokenizer, _render(tokenizer, messages, add_generation_prompt, template_kwargs)
     )
 
@@ -91,7 +90,7 @@ def encode_example(
     chat = _Chat(tokenizer, messages, template_kwargs)
     prompt_text = chat.prompt()
     turn_text, is_ended = _turn(chat, prompt_text, response)
-    prompt_ids = encode_text(tokenizer, prompt_text)
+    prompt_ids = _prompt_ids(tokenizer, prompt_text)
     turn_ids = _ids_after(tokenizer, prompt_ids, prompt_text, turn_text)
     if not is_ended:
         turn_ids = [*turn_ids, _end_of_text(tokenizer)]
@@ -128,7 +127,7 @@ def _render(
             add_generation_prompt=add_generation_prompt,
             **(template_kwargs or {}),
         )
-    except TemplateError as error:
+    except Exception as error:  # a template is a program of others: it may fail in any way
         roles = [message["role"] for message in messages]
         raise DataError(
             f"The chat template of {tokenizer_name(tokenizer)} refuses a conversation with the "
@@ -136,6 +135,17 @@ def _render(
             "`chat_template` on the model."
         ) from error
     return str(text)
+
+
+def _prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a rendered prompt: without any, nothing would predict the first response."""
+    ids = encode_text(tokenizer, text)
+    if not ids:
+        raise DataError(
+            f"The chat template of {tokenizer_name(tokenizer)} writes nothing for a conversation: "
+            "set another `chat_template` on the model."
+        )
+    return ids
 
 
 @dataclass(frozen=True)

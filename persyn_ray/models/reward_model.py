@@ -14,13 +14,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from persyn_ray.errors import DataError
 from persyn_ray.models.chat import Message, encode_prompt
 from persyn_ray.models.collate import batches_by_tokens, pad_right
+from persyn_ray.models.load import context_length
 from persyn_ray.models.neutral import neutralise
 
 Conversation = tuple[Sequence[Message], str]
 Row = dict[str, list[int]]
 
 
-@torch.inference_mode()
 def reward_scores(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -31,10 +31,31 @@ def reward_scores(
 ) -> list[float]:
     """Score of each (messages, response), in input order.
 
-    A conversation longer than `max_length` tokens loses its beginning: the response has to stay.
+    A conversation longer than `max_length` tokens, or than the model's context, loses its
+    beginning: the response has to stay.
 
     Args:
         labels: what an error calls each conversation; its number by default.
+
+    Raises:
+        DataError: the model has more than one output, or a score is not finite.
+    """
+    limit = longest(model, max_length)
+    rows = [
+        encode_conversation(tokenizer, messages, response, limit)
+        for messages, response in conversations
+    ]
+    return scores_of_rows(model, rows, tokens_per_batch, labels)
+
+
+@torch.inference_mode()
+def scores_of_rows(
+    model: PreTrainedModel,
+    rows: Sequence[Row],
+    tokens_per_batch: int = 8192,
+    labels: Sequence[str] | None = None,
+) -> list[float]:
+    """Score of each tokenised conversation (see `encode_conversation`), in input order.
 
     Raises:
         DataError: the model has more than one output, or a score is not finite.
@@ -45,9 +66,6 @@ def reward_scores(
             "name another under `model` of the reward model in `scoring.quality`."
         )
     model.eval()
-    rows = [
-        _encode(tokenizer, messages, response, max_length) for messages, response in conversations
-    ]
     scores = [math.nan] * len(rows)
     for numbers in batches_by_tokens([len(row["input_ids"]) for row in rows], tokens_per_batch):
         batch = _score_batch(model, [rows[number] for number in numbers])
@@ -57,13 +75,23 @@ def reward_scores(
     return scores
 
 
-def _encode(
+def longest(model: PreTrainedModel, max_length: int | None) -> int | None:
+    """Most tokens of a conversation: as the recipe says, within the model's context."""
+    lengths = [length for length in (max_length, context_length(model)) if length is not None]
+    return min(lengths, default=None)
+
+
+def encode_conversation(
     tokenizer: PreTrainedTokenizerBase,
     messages: Sequence[Message],
     response: str,
     max_length: int | None,
 ) -> Row:
-    """Token ids; for a pair of texts also which of the two each token is of."""
+    """Token ids; for a pair of texts also which of the two each token is of.
+
+    Raises:
+        DataError: the chat template refuses the conversation.
+    """
     if tokenizer.chat_template:
         answered = [*messages, Message(role="assistant", content=response)]
         ids = encode_prompt(tokenizer, answered, add_generation_prompt=False)

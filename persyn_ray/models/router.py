@@ -271,17 +271,30 @@ def load_router(
         ConfigError: the folder holds no router.
         PoolMismatchError: the router was fitted for other teachers than those given.
     """
+    config = _router_config(folder)
+    if teachers is not None:
+        TeacherPool(tuple(teachers)).require(tuple(config.teachers), f"The router in {folder}")
+    router = without_pooler(Router.from_pretrained(str(folder)))
+    return router.eval(), load_router_tokenizer(folder)
+
+
+def load_router_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a saved router, without its weights.
+
+    Raises:
+        ConfigError: the folder holds no router.
+    """
+    # Told the configuration, the loader need not look up a model type that only this package knows.
+    return AutoTokenizer.from_pretrained(str(folder), config=_router_config(folder))
+
+
+def _router_config(folder: str | Path) -> RouterConfig:
     path = Path(folder) / "config.json"
     if not path.is_file() or f'"{RouterConfig.model_type}"' not in path.read_text():
         raise ConfigError(
             f"{folder} holds no router: name a folder that the router step has written."
         )
-    config = RouterConfig.from_pretrained(str(folder))
-    if teachers is not None:
-        TeacherPool(tuple(teachers)).require(tuple(config.teachers), f"The router in {folder}")
-    router = without_pooler(Router.from_pretrained(str(folder)))
-    # Told the configuration, the loader need not look up a model type that only this package knows.
-    return router.eval(), AutoTokenizer.from_pretrained(str(folder), config=config)
+    return RouterConfig.from_pretrained(str(folder))
 
 
 def without_pooler(router: Router) -> Router:

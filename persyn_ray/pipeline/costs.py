@@ -17,14 +17,17 @@ from persyn_ray.teachers import Teacher
 NUM_EXAMPLES = 5  # dead letters shown in the report
 
 
-def tokens(recipe: Recipe, run: Run) -> dict[str, Any]:
-    """Teacher tokens of route-then-generate and of generate-then-select over the same prompts.
+def tokens(recipe: Recipe, run: Run) -> dict[str, Any] | None:
+    """Teacher tokens of route-then-generate and of generate-then-select over the same prompts; None
+    where nobody counted them: recorded responses that the student did not score.
 
     Route-then-generate: every teacher on the parallel set, the assigned one on each routed prompt,
     and those that were asked before it and gave no complete response.
     Generate-then-select: every teacher on all of them; where a teacher has not answered a prompt,
     its mean over its own responses stands in, and the figure is marked as estimated.
     """
+    if _counts_by_student(recipe) and not recipe.measures_learnability:
+        return None
     asked = {shard: asked_by_persyn(recipe, run, shard) for shard in shards_of(run, "routed")}
     counted = [_teacher_tokens(recipe, run, teacher, asked) for teacher in recipe.teachers]
     num_prompts = counted[0]["num_prompts"]

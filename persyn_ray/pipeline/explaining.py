@@ -13,6 +13,8 @@ from persyn_ray.stages.store import existing
 from persyn_ray.stages.tables import shards_of
 from persyn_ray.storage import Folder
 
+NOT_MEASURED = "not measured"
+
 
 def open_run(address: str) -> tuple[Recipe, Run]:
     """A run by its folder.
@@ -56,6 +58,9 @@ def explain(recipe: Recipe, run: Run, prompt_id: str) -> dict[str, Any]:
         for column in columns if row else ():
             for name, value in zip(names, row[column], strict=True):
                 teachers[name][column] = value
+    for facts in teachers.values():
+        if not recipe.measures_learnability and facts.get("learnability", 0) is None:
+            facts["learnability"] = NOT_MEASURED
     for teacher in recipe.teachers:
         for row in existing(run.responses(teacher), shard, RESPONSES).to_pylist():
             if row["prompt_id"] == full_id:

@@ -122,8 +122,10 @@ def endings_of(run: Run, teacher: Teacher, shards: list[str]) -> Counter[str]:
     return found
 
 
-def gather_alpha_sweep(recipe: Recipe, parallel: Rewards) -> Content:
-    """Section `alpha_sweep`."""
+def gather_alpha_sweep(recipe: Recipe, parallel: Rewards) -> Content | None:
+    """Section `alpha_sweep`; None where no learnability was measured."""
+    if np.isnan(parallel.learnability_PM).all():
+        return None
     scoring, names = recipe.scoring, recipe.pool.names
     sweep = metrics.alpha_sweep(
         parallel.quality_PM,

@@ -29,7 +29,7 @@ FAILURES = "failures.parquet"
 
 def all_letters(recipe: Recipe, run: Run) -> Iterator[pa.Table]:
     """The dead letters of every step, as the run's tables say now."""
-    for step in ("prompts", "collect", "route", "synthesize"):
+    for step in ("prompts", "collect", "score", "route", "synthesize"):
         for name, table in run.dead_letters(step).tables():
             if name != FAILURES:
                 yield table

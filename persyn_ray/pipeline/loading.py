@@ -1,9 +1,11 @@
 """Step prompts: read, de-duplicate, split, and lay the prompts down in shards of one split each.
 
 Every reference that a check compares with is read once here; prompts whose reference it cannot read
-become dead letters, rather than nulls in every teacher's scores.
+become dead letters, rather than nulls in every teacher's scores. So do prompts that the student,
+the router or a reward model cannot read through its chat template.
 """
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +15,7 @@ from persyn_ray import rows
 from persyn_ray.config import Prompts, Recipe
 from persyn_ray.errors import DataError
 from persyn_ray.layout import Run, parts_of
+from persyn_ray.pipeline.readers import Reader, readers_of, refusals
 from persyn_ray.prompts import LoadedPrompts, load_prompts, split_prompts
 from persyn_ray.schemas import DEAD_LETTERS, PROMPTS, conform
 from persyn_ray.scoring import ExactAnswer, Instructions, Single, needs_reference
@@ -23,13 +26,17 @@ from persyn_ray.verify import Verifier
 SPLITS = ("parallel", "heldout", "routed")
 
 
-def read_prompts(recipe: Recipe) -> LoadedPrompts:
+def read_prompts(recipe: Recipe, readers: Sequence[Reader] = ()) -> LoadedPrompts:
     """All prompts of a recipe with their splits; held-out ones may come from a file of their own.
 
     A prompt in both files is held out, so that nobody trains on it, and counts as a duplicate.
 
+    Args:
+        readers: the models that have to be able to read a prompt.
+
     Raises:
-        ConfigError: files are not there, or hold fewer prompts than the recipe asks for.
+        ConfigError: files are not there, hold fewer prompts than the recipe asks for, or none that
+            all readers can read.
         DataError: a file is damaged, no row is a prompt, or no reference can be read.
     """
     section, path = recipe.prompts, recipe.evaluate.path
@@ -37,11 +44,12 @@ def read_prompts(recipe: Recipe) -> LoadedPrompts:
     scored = [part.quality for part in parts_of(recipe)]
     checked = [] if check is None else [check]
     if path is None:
-        loaded = _load(section, None, scored + (checked if section.num_heldout else []))
+        qualities = scored + (checked if section.num_heldout else [])
+        loaded = _readable(_load(section, None, qualities), readers, section.path)
         table = split_prompts(loaded.table, section.num_parallel, section.num_heldout, section.seed)
         return LoadedPrompts(table, loaded.dead, loaded.num_duplicates)
-    loaded = _load(section, None, scored)
-    apart = _load(section, path, checked)
+    loaded = _readable(_load(section, None, scored), readers, section.path)
+    apart = _readable(_load(section, path, checked), readers, path)
     ours = rows.without(loaded.table, "prompt_id", apart.table["prompt_id"])
     splits = pa.array(["heldout"] * apart.table.num_rows, pa.string())
     heldout = conform(apart.table.append_column("split", splits), PROMPTS, "held-out prompts")
@@ -74,7 +82,33 @@ def _load(
             f"{section.reference_column!r}, can be read. The first prompts, their references and "
             f"why: {found!r:.2000}. Set prompts.reference_column or scoring.quality."
         )
-    letters = [_letter(row, unreadable[row["reference"]]) for row in refused.to_pylist()]
+    letters = [
+        _letter(
+            row,
+            "unreadable_reference",
+            f"reference {row['reference']!r}: {unreadable[row['reference']]}",
+        )
+        for row in refused.to_pylist()
+    ]
+    return LoadedPrompts(
+        rows.without(loaded.table, "prompt_id", refused["prompt_id"]),
+        pa.concat_tables([loaded.dead, pa.Table.from_pylist(letters, schema=DEAD_LETTERS)]),
+        loaded.num_duplicates,
+    )
+
+
+def _readable(
+    loaded: LoadedPrompts, readers: Sequence[Reader], path: str | Sequence[str]
+) -> LoadedPrompts:
+    """The prompts that all readers can read; the others are dead letters."""
+    found = refusals(loaded.table["messages"].to_pylist(), readers, repr(path))
+    if not found:
+        return loaded
+    refused = loaded.table.take(list(found))
+    letters = [
+        _letter(row, "unreadable_prompt", why)
+        for row, why in zip(refused.to_pylist(), found.values(), strict=True)
+    ]
     return LoadedPrompts(
         rows.without(loaded.table, "prompt_id", refused["prompt_id"]),
         pa.concat_tables([loaded.dead, pa.Table.from_pylist(letters, schema=DEAD_LETTERS)]),
@@ -98,19 +132,23 @@ def _unreadable(quality: Single, references: Sequence[str]) -> dict[str, str]:
     return {}
 
 
-def _letter(prompt: dict[str, Any], why: str) -> dict[str, str | None]:
+def _letter(prompt: dict[str, Any], reason: str, why: str) -> dict[str, str | None]:
     return {
         "step": "prompts",
         "prompt_id": prompt["prompt_id"],
         "teacher": None,
-        "reason": "unreadable_reference",
-        "detail": f"{prompt['source']}: reference {prompt['reference']!r}: {why}",
+        "reason": reason,
+        "detail": f"{prompt['source']}: {why}",
     }
 
 
 def write_prompts(recipe: Recipe, run: Run) -> dict[str, Any]:
-    """Write PROMPTS in shards; returns counts and the names of every split's shards."""
-    loaded = read_prompts(recipe)
+    """Write PROMPTS in shards; returns counts and the names of every split's shards.
+
+    `arrangement` names how prompts were put into shards: the same prompts in the same shards have
+    the same name, whatever else the recipe says.
+    """
+    loaded = read_prompts(recipe, readers_of(recipe))
     if loaded.dead.num_rows:
         run.dead_letters("prompts").write_table("rows.parquet", loaded.dead)
     return {
@@ -118,8 +156,17 @@ def write_prompts(recipe: Recipe, run: Run) -> dict[str, Any]:
         "errors": loaded.dead.num_rows,
         "duplicates": loaded.num_duplicates,
         "splits": count_splits(loaded.table),
+        "arrangement": _arrangement(loaded.table, recipe.prompts.shard_rows),
         "shards": _write_shards(run, loaded.table, recipe.prompts.shard_rows),
     }
+
+
+def _arrangement(table: pa.Table, shard_rows: int) -> str:
+    columns = (table["prompt_id"].to_pylist(), table["split"].to_pylist())
+    digest = hashlib.sha256(str(shard_rows).encode())
+    for prompt_id, split in zip(*columns, strict=True):
+        digest.update(f" {prompt_id}:{split}".encode())
+    return digest.hexdigest()[:16]
 
 
 def count_splits(table: pa.Table) -> dict[str, int]:

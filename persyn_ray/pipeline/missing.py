@@ -65,7 +65,9 @@ def _scores(recipe: Recipe, run: Run) -> Iterator[tuple[str, Folder, list[str]]]
     for teacher in recipe.teachers:
         answered = shards_in(run.responses(teacher))
         shards = [shard for shard in collected if shard in answered]
-        signals = {"learnability": run.learnability(recipe, teacher)}
+        signals = {}
+        if recipe.measures_learnability:
+            signals["learnability"] = run.learnability(recipe, teacher)
         for part in parts_of(recipe):
             signals[part.name] = run.quality(recipe, teacher, part)
         for name, folder in signals.items():

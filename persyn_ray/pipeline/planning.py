@@ -198,6 +198,8 @@ def _narrow(known: Known) -> Iterator[str]:
 
 def _needs(recipe: Recipe, step: str) -> str:
     resources = recipe.resources
+    if step == "score" and not recipe.measures_learnability:
+        return f"{_pool_text(resources.score)}, without the student: alpha is 0"
     if step not in type(resources).model_fields:
         return "this process"
     if step in FORECAST_STEPS and any(has_own_pool(teacher) for teacher in recipe.teachers):

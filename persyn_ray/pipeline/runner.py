@@ -104,9 +104,13 @@ def _covers(override: str, key: str) -> bool:
     """Whether a `key=value` of the command line accounts for a difference under `key`."""
     given = override.partition("=")[0]
     # Teachers are numbered in the recipe and named in records; what `compare` makes all teachers
-    # answer follows from several of its keys.
-    for derived, section in (("teachers", "teachers"), ("compare.splits", "compare")):
-        if key.startswith(derived) and given.split(".")[0] == section:
+    # answer, and whether the student scores that, follow from several keys.
+    for derived, sections in (
+        ("teachers", ("teachers",)),
+        ("compare.splits", ("compare",)),
+        ("scoring.measure", ("scoring", "compare", "assignment")),
+    ):
+        if key.startswith(derived) and given.split(".")[0] in sections:
             return True
     return key == given or key.startswith(given + ".") or given.startswith(key + ".")
 

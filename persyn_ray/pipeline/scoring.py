@@ -13,8 +13,9 @@ from persyn_ray.config import Recipe, StepResources
 from persyn_ray.errors import StepError
 from persyn_ray.layout import Run, parts_of, quality_identity
 from persyn_ray.pipeline.collecting import check_teachers
+from persyn_ray.pipeline.readers import reading_identity
 from persyn_ray.records import Settings
-from persyn_ray.scoring import Judge, Part, Several, needs_reference
+from persyn_ray.scoring import Judge, Part, RewardModel, Several, needs_reference
 from persyn_ray.stages.units import Progress, Unit, Work, units_of
 from persyn_ray.stages.work import Score, checks_and_models, is_scored
 
@@ -64,15 +65,18 @@ def quality_settings(recipe: Recipe) -> Settings:
     return {"kind": "several", "parts": parts}
 
 
-def reference_settings(recipe: Recipe) -> Settings:
-    """Which qualities read references, under the recipe's keys.
+def reading_settings(recipe: Recipe) -> Settings:
+    """Which qualities read references or prompts, and with what; under the recipe's keys.
 
-    They decide which prompts there are: one whose reference cannot be read is none.
+    They decide which prompts there are: what they cannot read is none.
     """
-    reads = [
-        {"quality": {"kind": part.quality.kind if needs_reference(part.quality) else None}}
-        for part in parts_of(recipe)
-    ]
+    reads: list[dict[str, Any]] = []
+    for part in parts_of(recipe):
+        how = part.quality
+        settings: Settings = {"kind": how.kind if needs_reference(how) else None}
+        if isinstance(how, RewardModel):
+            settings["model"] = reading_identity(how.model)
+        reads.append({"quality": settings})
     if not isinstance(recipe.scoring.quality, Several):
         return reads[0]
     # Their order means nothing.
@@ -93,5 +97,12 @@ def _check_judges(recipe: Recipe, models: Sequence[Part]) -> None:
 
 
 def _num_scored(recipe: Recipe, run: Run, shards: Sequence[str]) -> int:
-    folders = [run.learnability(recipe, teacher) for teacher in recipe.teachers]
+    """Responses that have been scored: by the student, or else by the first quality."""
+    first = parts_of(recipe)[0]
+    folders = [
+        run.learnability(recipe, teacher)
+        if recipe.measures_learnability
+        else run.quality(recipe, teacher, first)
+        for teacher in recipe.teachers
+    ]
     return sum(f.num_rows(shard) for f in folders for shard in shards if f.exists(shard))

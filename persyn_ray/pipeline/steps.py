@@ -27,7 +27,9 @@ from persyn_ray.pipeline import (
     constraining,
     letters,
     loading,
+    readers,
     scoring,
+    unreadable,
     writing,
 )
 from persyn_ray.pipeline.choices import (
@@ -109,8 +111,12 @@ def _ask(
 
 
 def _score(context: Context) -> dict[str, Any]:
-    shards = shards_of(context.run, *collected_splits(context.recipe))
-    return scoring.score(context.recipe, context.run, shards, partial(_on_pool, context))
+    recipe, run, console = context.recipe, context.run, context.console
+    shards = shards_of(run, *collected_splits(recipe))
+    if not recipe.measures_learnability:
+        console.print("score: learnability is not measured (alpha is 0, scoring.measure if_needed)")
+    counts = scoring.score(recipe, run, shards, partial(_on_pool, context))
+    return counts | unreadable.bury_unreadable(recipe, run, shards, console)
 
 
 def _rewards(context: Context) -> dict[str, Any]:
@@ -176,7 +182,20 @@ def _finetune(context: Context) -> dict[str, Any]:
         finetune(context.recipe, methods, context.identity)
     facts = {method: context.run.student(method).read_json("finetune.json") for method in methods}
     context.run.remove(context.run.checkpoints)
+    for method, fact in facts.items():
+        if fact["num_too_long"] or fact["num_unreadable"]:
+            context.console.print(_left_out(method, fact), style="yellow", markup=False)
     return {"rows": sum(fact["num_examples"] for fact in facts.values()), "students": facts}
+
+
+def _left_out(method: str, fact: dict[str, Any]) -> str:
+    """A line on the examples that a student was not tuned on."""
+    why = fact["first_unreadable"]
+    return (
+        f"finetune: of the examples of {method}, {fact['num_too_long']:,} were longer than "
+        f"finetune.max_length and {fact['num_unreadable']:,} unreadable for the student"
+        + (f". The first: {why}" if why else "")
+    )
 
 
 def _evaluate(context: Context) -> dict[str, Any]:
@@ -207,11 +226,13 @@ STEPS: tuple[Step, ...] = (
     Step(
         "prompts",
         (),
-        # Prompts whose reference a check cannot read are none: so the checks decide as well.
+        # Prompts whose reference a check cannot read are none, nor are those that the student, the
+        # router or a reward model cannot: so these decide as well.
         lambda r: {
             "prompts": _dump(r.prompts),
             "evaluate": _dump(r.evaluate, "path", "check"),
-            "scoring": scoring.reference_settings(r),
+            "scoring": scoring.reading_settings(r),
+            **readers.reading_settings(r),
         },
         _prompts,
         lambda run: [run.prompts, run.dead_letters("prompts")],
@@ -234,11 +255,15 @@ STEPS: tuple[Step, ...] = (
         ("collect",),
         lambda r: {
             "student": _dump(r.student),
-            "scoring": {"quality": scoring.quality_settings(r), **measuring(r)},
+            "scoring": {
+                "quality": scoring.quality_settings(r),
+                "measure": "always" if r.measures_learnability else "if_needed",
+                **measuring(r),
+            },
             "responses": seen_by_student(r),
         },
         _score,
-        lambda run: [],
+        lambda run: [run.dead_letters("score")],
     ),
     Step(
         "rewards",

@@ -34,8 +34,9 @@ NOT_MEASURED = {
     "allocation": "no prompts were assigned.",
     "by_task": "the prompts carry no task labels (<code>prompts.task_column</code>).",
     "reward": "no rewards were computed on the parallel set.",
-    "alpha_sweep": "the allocation was not swept over alpha.",
-    "tokens": "no teacher tokens were counted.",
+    "alpha_sweep": "no learnability was measured (<code>scoring.measure</code>).",
+    "tokens": "no teacher tokens were counted (of recorded responses the student counts "
+    "them: <code>scoring.measure</code>).",
     "timing": "no step durations were recorded.",
     "forecast": "the steps left no forecast.",
     "examples": "no examples were written.",

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -155,9 +156,10 @@ def _finetune_loop(config: dict[str, Any]) -> None:
 
 def _finetune_one(recipe: Recipe, method: str, tokenizer: Any) -> None:
     from persyn_ray.models import fit, load
+    from persyn_ray.stages.encode import encoded_examples
 
     run, student, context = run_of(recipe), recipe.student, ray.train.get_context()
-    examples, num_too_long = _encoded(recipe, method, tokenizer)
+    examples, left_out = encoded_examples(recipe, method, tokenizer)
     with TemporaryDirectory() as scratch:
         trainer, losses = fit.finetune(
             partial(
@@ -182,34 +184,11 @@ def _finetune_one(recipe: Recipe, method: str, tokenizer: Any) -> None:
             run.student(method).upload(folder)
             facts = {
                 "num_examples": len(examples),
-                "num_too_long": num_too_long,
+                **asdict(left_out),
                 "num_steps": trainer.state.global_step,
                 "loss_curve": losses,
             }
             run.student(method).write_text("finetune.json", json.dumps(facts, indent=2))
-
-
-def _encoded(recipe: Recipe, method: str, tokenizer: Any) -> tuple[list[Any], int]:
-    """A method's examples as token ids with their response mask, and how many were too long."""
-    from persyn_ray.models.chat import encode_example
-
-    encoded = [
-        encode_example(
-            tokenizer,
-            row["messages"][:-1],
-            row["messages"][-1]["content"],
-            recipe.student.template_kwargs,
-        )
-        for _, table in run_of(recipe).examples(method).tables()
-        for row in table.to_pylist()
-    ]
-    kept = [example for example in encoded if len(example.ids) <= recipe.finetune.max_length]
-    if not kept:
-        raise StepError(
-            f"No example of method {method} fits finetune.max_length {recipe.finetune.max_length} "
-            f"({len(encoded)} were there before)."
-        )
-    return kept, len(encoded) - len(kept)
 
 
 def _checkpoint_of(method: str, scratch: Path) -> Path | None:

@@ -2,18 +2,21 @@
 
 All measures are stored as they are defined; which of them counts, and scaling, are applied later,
 on the driver. A response that its teacher had to cut is scored like any other. Where there is
-nothing to score the measures are null, and counted.
+nothing to score the measures are null, and `outcome` says why: there is no response, it is past the
+student's context, or the student's chat template cannot carry it.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from persyn_ray.config import Responses
 from persyn_ray.engines.vllm_scoring import SPARE_TOKENS, VllmLikelihood
+from persyn_ray.errors import DataError
 from persyn_ray.method import learnability as measures
 from persyn_ray.models.chat import Example, encode_example
 from persyn_ray.models.likelihood import Likelihood, TokenScores
@@ -24,9 +27,11 @@ from persyn_ray.models.load import (
     load_tokenizer,
     on_device,
 )
+from persyn_ray.models.readable import require_sound_template
 from persyn_ray.schemas import LEARNABILITY, conform
 from persyn_ray.sections import Student
 from persyn_ray.stages.pairing import paired
+from persyn_ray.stages.quality import UNREADABLE
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,12 @@ class Scorable:
     prompt_id: str
     teacher: str
     example: Example | None
-    """None where there is nothing to score: no response, or one past the student's context."""
+    """None where there is nothing to score; `outcome` says why."""
     is_truncated: bool = False
+    outcome: str = "scored"
+    """scored, no_response, too_long or unreadable."""
+    detail: str | None = None
+    """What the chat template does to an unreadable one."""
 
     @property
     def name(self) -> str:
@@ -60,28 +69,31 @@ class ToExamples:
         self.tokenizer = load_tokenizer(student.name, student.revision, student.chat_template, code)
         self.section, self.too_long = responses, too_long
         self.template_kwargs = student.template_kwargs
+        require_sound_template(self.tokenizer, self.template_kwargs)
         context = context_length(load_config(student.name, student.revision, code))
         limits = (max_length, context - spare if context else None, 1 << 30)
         self.max_length = min(length for length in limits if length)
 
     def __call__(self, prompts: pa.Table, responses: pa.Table) -> list[Scorable]:
-        return [
-            Scorable(row["prompt_id"], row["teacher"], *self._example(row))
-            for row in paired(prompts, responses, self.section)
-        ]
+        return [self._scorable(row) for row in paired(prompts, responses, self.section)]
 
-    def _example(self, row: dict[str, Any]) -> tuple[Example | None, bool]:
-        """The tokenised pair, and whether it was cut."""
+    def _scorable(self, row: dict[str, Any]) -> Scorable:
+        """The tokenised pair, cut where the recipe says so, or why there is none."""
+        of_row = partial(Scorable, row["prompt_id"], row["teacher"])
         if not row["response"]:
-            return None, False
-        example = encode_example(
-            self.tokenizer, row["messages"], row["response"], self.template_kwargs
-        )
+            return of_row(None, outcome="no_response")
+        try:
+            example = encode_example(
+                self.tokenizer, row["messages"], row["response"], self.template_kwargs
+            )
+        except DataError as error:  # of this row alone: the template itself is sound
+            return of_row(None, outcome=UNREADABLE, detail=str(error))
         if len(example.ids) <= self.max_length:
-            return example, False
+            return of_row(example)
         if self.too_long == "null" or example.num_prompt_tokens >= self.max_length:
-            return None, False
-        return Example(example.ids[: self.max_length], example.num_prompt_tokens), True
+            return of_row(None, outcome="too_long")
+        cut = Example(example.ids[: self.max_length], example.num_prompt_tokens)
+        return of_row(cut, is_truncated=True)
 
 
 class Learnability:
@@ -118,7 +130,12 @@ class Learnability:
         found = iter(self._measured([one for one in waiting if one.example is not None]))
         nothing: dict[str, Any] = {"num_tokens": 0, "is_truncated": False}
         rows = [
-            {"prompt_id": one.prompt_id, "teacher": one.teacher}
+            {
+                "prompt_id": one.prompt_id,
+                "teacher": one.teacher,
+                "outcome": one.outcome,
+                "detail": one.detail,
+            }
             | (nothing if one.example is None else next(found))
             for one in waiting
         ]

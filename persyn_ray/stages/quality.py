@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from persyn_ray.config import Responses
 from persyn_ray.engines.base import Engine
+from persyn_ray.errors import DataError
 from persyn_ray.schemas import QUALITY, conform
 from persyn_ray.scoring import (
     ExactAnswer,
@@ -28,6 +29,8 @@ from persyn_ray.verify import Verdict, Verifier, exact_match
 Way = Callable[[Sequence[Row]], list[Graded]]
 """Rows with a response in, a verdict for each out, in order."""
 
+UNREADABLE = "unreadable"
+"""Outcome where a model's chat template cannot carry the response; `detail` says why."""
 NO_RESPONSE: Graded = (Verdict("no_response", None), None)
 
 
@@ -116,22 +119,36 @@ def _instructions(how: Instructions) -> Way:
 
 def _reward_model(how: RewardModel) -> Way:
     from persyn_ray.models.load import load_sequence_classifier, load_tokenizer, on_device
-    from persyn_ray.models.reward_model import reward_scores
+    from persyn_ray.models.reward_model import encode_conversation, longest, scores_of_rows
 
     source = how.model
     code = source.trust_remote_code
     model = on_device(load_sequence_classifier(source.name, source.dtype, source.revision, code))
     tokenizer = load_tokenizer(source.name, source.revision, source.chat_template, code)
 
+    limit = longest(model, how.max_length)
+
+    def encoded(row: Row) -> dict[str, list[int]] | str:
+        try:
+            return encode_conversation(tokenizer, row["messages"], row["response"], limit)
+        except DataError as error:  # of this row: step prompts has tried the template
+            return str(error)
+
     def score(rows: Sequence[Row]) -> list[Graded]:
-        scores = reward_scores(
+        found = [encoded(row) for row in rows]
+        readable = [place for place, one in enumerate(found) if not isinstance(one, str)]
+        scores = scores_of_rows(
             model,
-            tokenizer,
-            [(row["messages"], row["response"]) for row in rows],
+            [one for one in found if not isinstance(one, str)],
             how.tokens_per_batch,
-            how.max_length,
-            [f"prompt {row['prompt_id']} of teacher {row['teacher']}" for row in rows],
+            [f"prompt {rows[p]['prompt_id']} of teacher {rows[p]['teacher']}" for p in readable],
         )
-        return [(Verdict("scored", value), None) for value in scores]
+        value_of = dict(zip(readable, scores, strict=True))
+        return [
+            (Verdict(UNREADABLE, None), one)
+            if isinstance(one, str)
+            else (Verdict("scored", value_of[place]), None)
+            for place, one in enumerate(found)
+        ]
 
     return score

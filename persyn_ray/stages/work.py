@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 class Score:
     """Both signals, or some of them, for the responses of a shard that have none yet.
 
+    Learnability is left out where nothing of the recipe reads it.
+
     Args:
         parts: the qualities to find; all of the recipe's by default.
     """
@@ -47,7 +49,7 @@ class Score:
         self, recipe: Recipe, learnability: bool = True, parts: Sequence[Part] | None = None
     ) -> None:
         self.recipe, self.run = recipe, run_of(recipe)
-        self.with_learnability = learnability
+        self.with_learnability = learnability and recipe.measures_learnability
         self.parts = parts_of(recipe) if parts is None else tuple(parts)
         self.learnability: Learnability | None = None
         self.qualities: dict[str, Quality] = {}
@@ -176,6 +178,7 @@ def is_scored(
 ) -> bool:
     """Whether every response to a shard has both signals, or some of them."""
     run = run_of(recipe)
+    learnability = learnability and recipe.measures_learnability
     parts = parts_of(recipe) if parts is None else parts
     asked = set(run.prompts.read_table(shard, ["prompt_id"])["prompt_id"].to_pylist())
     for teacher in recipe.teachers:

@@ -163,6 +163,7 @@ def test_recorded_answers_are_counted_in_the_students_tokens(
                 "log_likelihood": -1.0,
                 "num_tokens": n,
                 "is_truncated": False,
+                "outcome": "scored",
             }
             for i, n in zip(names[:2], counts, strict=True)
         ]

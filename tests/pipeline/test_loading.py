@@ -15,7 +15,7 @@ from persyn_ray.pipeline.loading import needs_reference, write_prompts
 from persyn_ray.scoring import Judge
 
 Make = Callable[..., Recipe]
-JUDGE = {"scoring.quality": {"kind": "reward_model", "model": {"name": "judge"}}}
+JUDGE = {"scoring.quality": {"kind": "reward_model", "model": {"name": "random:reward"}}}
 
 
 def jsonl(path: Path, *rows: Any) -> str:
@@ -250,7 +250,7 @@ def test_a_part_of_several_and_the_check_of_held_out_problems_read_references_to
     path = jsonl(tmp_path / "some.jsonl", *answered("1", "2", "???"))
     parts = [
         {"name": "right", "quality": {"kind": "exact_answer"}},
-        {"name": "good", "quality": {"kind": "reward_model", "model": {"name": "judge"}}},
+        {"name": "good", "quality": {"kind": "reward_model", "model": {"name": "random:reward"}}},
     ]
     several = {"scoring.quality": {"kind": "several", "parts": parts}}
     recipe = make_recipe(several | without_splits(path))

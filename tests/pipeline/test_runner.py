@@ -105,10 +105,10 @@ def test_from_a_later_step_does_not_excuse_an_earlier_change(
     make_recipe: Make, record_step: Callable[..., Run]
 ) -> None:
     finished_steps(make_recipe(), "prompts", "collect", "score", record=record_step)
-    changed = make_recipe({"student.name": "other"})
+    changed = make_recipe({"student.dtype": "bfloat16"})
     assert refused(changed, start="score") is None
     assert refused(changed, start="prompts") is None
-    assert "score: student.name was 'random:llama', the recipe says 'other'" in str(
+    assert "score: student.dtype was 'float32', the recipe says 'bfloat16'" in str(
         refused(changed, start="rewards")
     )
 

@@ -52,7 +52,13 @@ def test_execution_and_labels_change_no_identity(
         ({"teachers": teachers("a", "b")}, "collect"),
         ({"teachers": teachers("a", "b", "c", system_prompt="Be brief.")}, "collect"),
         ({"compare.heldout": True}, "collect"),
-        ({"student.name": "other"}, "score"),
+        # Another template may refuse other prompts, and then there are others.
+        ({"student.name": "other"}, "prompts"),
+        ({"student.chat_template": "{{ messages }}"}, "prompts"),
+        ({"router.backbone.name": "other"}, "prompts"),
+        ({"router.extend": "other/router"}, "prompts"),
+        ({"student.dtype": "bfloat16"}, "score"),
+        ({"router.backbone.dtype": "bfloat16"}, "router"),
         ({"scoring.max_length": 99}, "score"),
         # It may refuse references that the other can read, and then there are fewer prompts.
         ({"scoring.quality": {"kind": "exact_answer"}}, "prompts"),

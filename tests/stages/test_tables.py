@@ -86,6 +86,7 @@ def write_signals(recipe: Recipe, shard: str, ids: list[str], values: dict[str, 
                 "rank_surprisal": None if nats is None else 5 + nats,
                 "num_tokens": 1,
                 "is_truncated": False,
+                "outcome": "scored",
             }
             for i, (_, nats) in pairs
         ]

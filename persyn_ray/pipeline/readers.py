@@ -1,0 +1,166 @@
+"""The models that read a recipe's prompts through a chat template, and the prompts they refuse.
+
+Student, router and reward models are tried on every prompt in step prompts, before a teacher is
+paid for it: what one of them cannot read would be worth nothing later.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from persyn_ray.config import Recipe
+from persyn_ray.errors import ConfigError, DataError
+from persyn_ray.layout import parts_of
+from persyn_ray.records import Settings
+from persyn_ray.scoring import RewardModel, Several
+from persyn_ray.sections import Model
+from persyn_ray.storage import Folder
+
+WEIGHTS = (".safetensors", ".bin", ".pt")
+Messages = Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One model, by the setting that names it."""
+
+    setting: str
+    model: str
+    why_unreadable: Callable[[Messages], str | None]
+    """Why it cannot read a conversation, in a sentence; None if it can."""
+
+
+def readers_of(recipe: Recipe) -> list[Reader]:
+    """Everyone who reads the prompts; loads tokenizers and no weights.
+
+    Raises:
+        ConfigError: a model is not there, or has no chat template where it needs one.
+    """
+    return [_student(recipe), _router(recipe), *_reward_models(recipe)]
+
+
+def reading_settings(recipe: Recipe) -> Settings:
+    """What a recipe says about student and router that decides which prompts they can read."""
+    router = recipe.router
+    return {
+        "student": reading_identity(recipe.student),
+        "router": {"extend": router.extend}
+        if router.extend is not None
+        else {"backbone": reading_identity(router.backbone)},
+    }
+
+
+def reading_identity(model: Model) -> Settings:
+    """What a recipe says about a model that decides which conversations it can read."""
+    return model.model_dump(mode="json", exclude={"dtype"})
+
+
+def _student(recipe: Recipe) -> Reader:
+    from persyn_ray.models.load import load_tokenizer
+    from persyn_ray.models.readable import require_sound_template, why_unreadable
+
+    student = recipe.student
+    tokenizer = load_tokenizer(
+        student.name, student.revision, student.chat_template, student.trust_remote_code
+    )
+    kwargs = student.template_kwargs
+    require_sound_template(tokenizer, kwargs)
+    reads = partial(why_unreadable, tokenizer, template_kwargs=kwargs)
+    return Reader("student", student.name, reads)
+
+
+def _router(recipe: Recipe) -> Reader:
+    from persyn_ray.models.load import load_tokenizer
+    from persyn_ray.models.router import encode_router_prompts
+
+    section = recipe.router
+    if section.extend is not None:
+        setting, name, tokenizer = "router.extend", section.extend, _router_tokenizer(recipe)
+    else:
+        backbone = section.backbone
+        setting, name = "router.backbone", backbone.name
+        tokenizer = load_tokenizer(backbone.name, backbone.revision, backbone.chat_template)
+
+    def encode(messages: Messages) -> object:
+        return encode_router_prompts(tokenizer, [messages], section.max_length)
+
+    return Reader(setting, name, partial(_why, encode))
+
+
+def _router_tokenizer(recipe: Recipe) -> Any:
+    """The tokenizer of the router to extend; of a remote one only small files are fetched."""
+    from persyn_ray.models.router import load_router_tokenizer
+
+    folder = Folder.absolute(str(recipe.router.extend))
+    if folder.is_local:
+        return load_router_tokenizer(folder.local_path)
+    with TemporaryDirectory() as scratch:
+        for name in folder.names():
+            if not name.endswith(WEIGHTS):
+                (Path(scratch) / name).write_bytes(folder.read_bytes(name))
+        return load_router_tokenizer(scratch)
+
+
+def _reward_models(recipe: Recipe) -> list[Reader]:
+    return [
+        _reward_model(_setting_of_part(recipe, number), part.quality)
+        for number, part in enumerate(parts_of(recipe))
+        if isinstance(part.quality, RewardModel)
+    ]
+
+
+def _setting_of_part(recipe: Recipe, number: int) -> str:
+    if isinstance(recipe.scoring.quality, Several):
+        return f"scoring.quality.parts.{number}.quality.model"
+    return "scoring.quality.model"
+
+
+def _reward_model(setting: str, how: RewardModel) -> Reader:
+    from persyn_ray.models.chat import STAND_IN
+    from persyn_ray.models.load import load_tokenizer
+    from persyn_ray.models.reward_model import encode_conversation
+
+    source = how.model
+    tokenizer = load_tokenizer(
+        source.name, source.revision, source.chat_template, source.trust_remote_code
+    )
+
+    def encode(messages: Messages) -> object:
+        return encode_conversation(tokenizer, messages, STAND_IN, how.max_length)
+
+    return Reader(setting, source.name, partial(_why, encode))
+
+
+def _why(encode: Callable[[Messages], object], messages: Messages) -> str | None:
+    try:
+        encode(messages)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def refusals(
+    conversations: Sequence[Messages], readers: Sequence[Reader], where: str
+) -> dict[int, str]:
+    """Why each prompt that someone cannot read is refused, by its place; the others are not named.
+
+    Raises:
+        ConfigError: no prompt is left.
+    """
+    found: dict[int, str] = {}
+    for place, messages in enumerate(conversations):
+        for reader in readers:
+            why = reader.why_unreadable(messages)
+            if why is not None:
+                found[place] = f"{reader.setting} {reader.model!r} cannot read it: {why}"
+                break
+    if conversations and len(found) == len(conversations):
+        reasons = list(dict.fromkeys(found.values()))
+        raise ConfigError(
+            f"Of {len(found)} prompts in {where} not one can be read by all of "
+            f"{[reader.setting for reader in readers]}. The first one: {reasons[0]}"
+        )
+    return found
