@@ -39,7 +39,23 @@ def readers_of(recipe: Recipe) -> list[Reader]:
     Raises:
         ConfigError: a model is not there, or has no chat template where it needs one.
     """
-    return [_student(recipe), _router(recipe), *_reward_models(recipe)]
+    router = "router.backbone" if recipe.router.extend is None else "router.extend"
+    makers: dict[str, Callable[[], Reader]] = {
+        "student": partial(_student, recipe),
+        router: partial(_router, recipe, router),
+    }
+    for number, part in enumerate(parts_of(recipe)):
+        if isinstance(part.quality, RewardModel):
+            setting = _setting_of_part(recipe, number)
+            makers[setting] = partial(_reward_model, setting, part.quality)
+    return [_made(setting, make) for setting, make in makers.items()]
+
+
+def _made(setting: str, make: Callable[[], Reader]) -> Reader:
+    try:
+        return make()
+    except ConfigError as error:
+        raise ConfigError(f"{setting}: {error}") from error
 
 
 def reading_settings(recipe: Recipe) -> Settings:
@@ -72,17 +88,17 @@ def _student(recipe: Recipe) -> Reader:
     return Reader("student", student.name, reads)
 
 
-def _router(recipe: Recipe) -> Reader:
+def _router(recipe: Recipe, setting: str) -> Reader:
     from persyn_ray.models.load import load_tokenizer
     from persyn_ray.models.router import encode_router_prompts
 
     section = recipe.router
     if section.extend is not None:
-        setting, name, tokenizer = "router.extend", section.extend, _router_tokenizer(recipe)
+        name, tokenizer = section.extend, _router_tokenizer(section.extend)
     else:
         backbone = section.backbone
-        setting, name = "router.backbone", backbone.name
-        tokenizer = load_tokenizer(backbone.name, backbone.revision, backbone.chat_template)
+        name = backbone.name
+        tokenizer = load_tokenizer(name, backbone.revision, backbone.chat_template)
 
     def encode(messages: Messages) -> object:
         return encode_router_prompts(tokenizer, [messages], section.max_length)
@@ -90,11 +106,11 @@ def _router(recipe: Recipe) -> Reader:
     return Reader(setting, name, partial(_why, encode))
 
 
-def _router_tokenizer(recipe: Recipe) -> Any:
+def _router_tokenizer(address: str) -> Any:
     """The tokenizer of the router to extend; of a remote one only small files are fetched."""
     from persyn_ray.models.router import load_router_tokenizer
 
-    folder = Folder.absolute(str(recipe.router.extend))
+    folder = Folder.absolute(address)
     if folder.is_local:
         return load_router_tokenizer(folder.local_path)
     with TemporaryDirectory() as scratch:
@@ -102,14 +118,6 @@ def _router_tokenizer(recipe: Recipe) -> Any:
             if not name.endswith(WEIGHTS):
                 (Path(scratch) / name).write_bytes(folder.read_bytes(name))
         return load_router_tokenizer(scratch)
-
-
-def _reward_models(recipe: Recipe) -> list[Reader]:
-    return [
-        _reward_model(_setting_of_part(recipe, number), part.quality)
-        for number, part in enumerate(parts_of(recipe))
-        if isinstance(part.quality, RewardModel)
-    ]
 
 
 def _setting_of_part(recipe: Recipe, number: int) -> str:

@@ -30,7 +30,7 @@ from persyn_ray.schemas import EVALUATIONS
 Make = Callable[..., Recipe]
 CarryOut = Callable[..., Run]
 Answers = dict[str, list[dict[str, Any]]]
-NO_CHECK = {"scoring.quality": {"kind": "reward_model", "model": {"name": "m"}}}
+NO_CHECK = {"scoring.quality": {"kind": "reward_model", "model": {"name": "random:reward"}}}
 
 
 def write_evaluations(run: Run, student: str, answers: dict[str, Any]) -> None:

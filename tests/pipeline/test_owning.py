@@ -11,6 +11,7 @@ from rich.console import Console
 from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError
 from persyn_ray.layout import run_of
+from persyn_ray.pipeline import loading
 from persyn_ray.pipeline.comparing import compare
 from persyn_ray.pipeline.owning import MARKER
 from persyn_ray.pipeline.planning import plan_run
@@ -252,8 +253,14 @@ def test_a_remote_input_is_found_however_it_is_written(make_recipe: Make, quiet:
     ],
 )
 def test_inputs_that_no_step_removes_are_taken(
-    make_recipe: Make, quiet: Console, tmp_path: Path, setting: str, value: str
+    make_recipe: Make,
+    quiet: Console,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    value: str,
 ) -> None:
+    monkeypatch.setattr(loading, "readers_of", lambda _: ())  # no model is there
     run = run_recipe(make_recipe(), quiet, until="prompts")
     run.root.write_text("prompts.jsonl", (tmp_path / "prompts.jsonl").read_text())
     recipe = make_recipe({setting: value.format(run=tmp_path / "run")})

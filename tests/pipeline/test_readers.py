@@ -122,7 +122,9 @@ def test_however_a_template_fails_it_is_one_sentence(
     """Of the student, which is asked for an answered conversation too, they take none."""
     changes = {"student.chat_template": template}
     recipe = recipe_over(make_recipe, tmp_path, GOOD, changes)
-    with pytest.raises(ConfigError, match=r"^The chat template of .*`chat_template` on the model"):
+    with pytest.raises(
+        ConfigError, match=r"^student: The chat template of .*`chat_template` on the model"
+    ):
         write_prompts(recipe, run_of(recipe))
 
 
@@ -187,6 +189,25 @@ def test_a_student_without_a_chat_template_is_refused_before_it_costs_anything(
     changes = {"student.chat_template": ""}
     recipe = recipe_over(make_recipe, tmp_path, GOOD, changes)
     with pytest.raises(ConfigError, match=r"has no chat template: set `chat_template`"):
+        write_prompts(recipe, run_of(recipe))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "called"),
+    [
+        ("student.name", "no/such/model", "student"),
+        ("router.backbone.name", "/no/such/model", "router.backbone"),
+        ("router.extend", "/no/such/router", "router.extend"),
+        ("scoring.quality.model.name", "/no/such/model", "scoring.quality.model"),
+    ],
+)
+def test_a_model_that_is_not_there_is_named_with_its_setting_before_it_costs_anything(
+    make_recipe: Make, tmp_path: Path, setting: str, value: str, called: str
+) -> None:
+    quality = {"kind": "reward_model", "model": {"name": "random:reward"}}
+    changes = {"scoring.quality": quality, setting: value}
+    recipe = recipe_over(make_recipe, tmp_path, GOOD, changes)
+    with pytest.raises(ConfigError, match=f"^{called}: .*/no/such|^{called}: .*no/such"):
         write_prompts(recipe, run_of(recipe))
 
 
