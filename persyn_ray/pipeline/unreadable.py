@@ -21,6 +21,7 @@ from persyn_ray.stages.store import existing, scores_of
 from persyn_ray.storage import Folder
 from persyn_ray.teachers import Teacher
 
+
 def bury_unreadable(
     recipe: Recipe, run: Run, shards: Sequence[str], console: Console
 ) -> dict[str, int]:
@@ -68,9 +69,7 @@ def _verdicts(recipe: Recipe, run: Run, shard: str) -> Iterator[tuple[str, dict[
             yield from ((model, row) for row in table.to_pylist())
 
 
-def _signals(
-    recipe: Recipe, run: Run, teacher: Teacher
-) -> Iterator[tuple[str, Folder, pa.Schema]]:
+def _signals(recipe: Recipe, run: Run, teacher: Teacher) -> Iterator[tuple[str, Folder, pa.Schema]]:
     if recipe.measures_learnability:
         model = f"student {recipe.student.name!r}"
         yield model, run.learnability(recipe, teacher), LEARNABILITY
