@@ -66,7 +66,12 @@ def text_of(value: Any) -> str | None:
 
 
 def label_of(value: Any) -> str | None:
-    """A short text such as an answer or a name, stripped; None where there is nothing."""
+    """A short text such as an answer or a name, stripped; None where there is nothing.
+
+    A list of one value is that value: tables have it where some answers are several.
+    """
+    if isinstance(value, list) and len(value) == 1 and not isinstance(value[0], list | dict):
+        value = value[0]
     text = text_of(value)
     return (text.strip() or None) if text is not None else None
 

@@ -46,6 +46,14 @@ class LoadedPrompts:
     dead: pa.Table  # schema DEAD_LETTERS
     num_duplicates: int
 
+    @property
+    def lost(self) -> str:
+        """What rows became that are not in the table, in a sentence; empty where all are."""
+        if not self.dead.num_rows and not self.num_duplicates:
+            return ""
+        first = f" (the first: {self.dead['detail'][0].as_py()})" if self.dead.num_rows else ""
+        return f" {self.dead.num_rows} rows were refused{first}, {self.num_duplicates} duplicates."
+
 
 def load_prompts(
     section: Prompts,
@@ -90,11 +98,14 @@ def iter_prompts(
         yield _convert(section, chunk, require_reference, seen)
 
 
-def split_prompts(table: pa.Table, num_parallel: int, num_heldout: int, seed: int) -> pa.Table:
+def split_prompts(
+    table: pa.Table, num_parallel: int, num_heldout: int, seed: int, lost: str = ""
+) -> pa.Table:
     """Give each prompt its split: parallel first, then heldout, the rest routed.
 
     The order is drawn by a hash of seed and prompt, so a split depends neither on the order of the
-    rows nor on the machine, and every stretch of the table is a fair mix.
+    rows nor on the machine, and every stretch of the table is a fair mix. `lost` says in an error
+    why there are no more prompts.
 
     Raises:
         ConfigError: there are fewer prompts than the parallel set and the held-out set need.
@@ -106,7 +117,7 @@ def split_prompts(table: pa.Table, num_parallel: int, num_heldout: int, seed: in
         if wanted > available:
             raise ConfigError(
                 f"prompts.{name} is {wanted}, but of {table.num_rows} prompts only "
-                f"{max(available, 0)} can be taken: lower prompts.{name} or add prompts."
+                f"{max(available, 0)} can be taken: lower prompts.{name} or add prompts.{lost}"
             )
     num_routed = table.num_rows - num_parallel - num_heldout
     splits = ["parallel"] * num_parallel + ["heldout"] * num_heldout + ["routed"] * num_routed

@@ -24,14 +24,23 @@ def records_of(text: TextIO, file: str) -> Iterator[tuple[int, list[str]]]:
     """
     csv.field_size_limit(LONGEST)
     lines = iter(text)
-    num_blank, first = _first_line(lines)
-    reader = csv.reader(chain([first], lines), delimiter=_delimiter(first), strict=True)
+    skipped, header = _first_line(lines)
+    delimiter = _delimiter(header)
+    if header.lower().startswith("sep="):  # spreadsheets name it in a line before the header
+        delimiter = header[4:5]
+        more, header = _first_line(lines)
+        skipped += more + 1
+    names = next(csv.reader([header], delimiter=delimiter), [])
+    spaced = len(names) > 1 and all(name.startswith(" ") for name in names[1:])
+    reader = csv.reader(
+        chain([header], lines), delimiter=delimiter, skipinitialspace=spaced, strict=True
+    )
     while True:
-        line = num_blank + reader.line_num + 1
+        line = skipped + reader.line_num + 1
         try:
             record = next(reader, None)
         except csv.Error as error:
-            raise DataError(_complaint(file, line, num_blank + reader.line_num, error)) from error
+            raise DataError(_complaint(file, line, skipped + reader.line_num, error)) from error
         if record is None:
             return
         if record:

@@ -1,9 +1,11 @@
-"""Rows of JSON: an object a line, or one list of objects, whatever the file's ending says.
+"""Rows of JSON: an object a line, one list of objects, or objects over several lines each.
 
-A number stays as it was written. NaN and infinities, which are no JSON, are no values.
+Which it is shows in the text, whatever the file's ending says. A number stays as it was written;
+NaN and infinities, which are no JSON, are no values.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal, DecimalException
@@ -13,6 +15,8 @@ from typing import Any, TextIO
 from persyn_ray.errors import DataError
 
 _DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=lambda _: None)
+_FAULTS = (ValueError, RecursionError, DecimalException)
+_SPACE = re.compile(r"\s*")
 
 
 @dataclass(frozen=True)
@@ -23,22 +27,24 @@ class BadRow:
 
 
 def objects_of(text: TextIO, file: str) -> Iterator[dict[str, Any] | BadRow | None]:
-    """The objects of a text: one a line (None for an empty line), or those of one list.
+    """The objects of a text: one a line (None for an empty line), those of one list, or those that
+    stand one after another in several lines each.
 
     Raises:
-        DataError: the text begins as a list and is none.
+        DataError: the text begins as a list, or as an object of several lines, and is none.
     """
     lines = iter(text)
-    begin = list(_up_to_content(lines))
-    if begin and begin[-1].lstrip().startswith("["):
-        rest = list(_up_to_content(lines))
-        # Lines that are lists, each by itself, are lines all the same.
-        if not rest or not rest[-1].strip() or isinstance(_value(begin[-1]), BadRow):
-            yield from _listed("".join(chain(begin, rest, lines)), file)
-            return
-        begin += rest
-    for line in chain(begin, lines):
-        yield _object(_value(line)) if line.strip() else None
+    begin, second = list(_up_to_content(lines)), list(_up_to_content(lines))
+    first = begin[-1].strip() if begin else ""
+    rest = chain(begin, second, lines)
+    # Lines that are lists, each by itself, are lines all the same.
+    is_alone = not second or not second[-1].strip()
+    if first.startswith("[") and (is_alone or isinstance(_value(first), BadRow)):
+        yield from _listed("".join(rest), file)
+    elif first == "{" and second and second[-1].lstrip().startswith('"'):
+        yield from _one_after_another("".join(rest), file)
+    else:
+        yield from (_object(_value(line)) if line.strip() else None for line in rest)
 
 
 def _up_to_content(lines: Iterator[str]) -> Iterator[str]:
@@ -56,10 +62,21 @@ def _listed(text: str, file: str) -> Iterator[dict[str, Any] | BadRow]:
     yield from map(_object, values)
 
 
+def _one_after_another(text: str, file: str) -> Iterator[dict[str, Any] | BadRow]:
+    place = _SPACE.match(text).end()  # pyright: ignore[reportOptionalMemberAccess]
+    while place < len(text):
+        try:
+            value, place = _DECODER.raw_decode(text, place)
+        except _FAULTS as error:
+            raise DataError(f"{file} is no valid JSON: {error}.") from error
+        yield _object(value)
+        place = _SPACE.match(text, place).end()  # pyright: ignore[reportOptionalMemberAccess]
+
+
 def _value(text: str) -> Any:
     try:
         return _DECODER.decode(text)
-    except (ValueError, RecursionError, DecimalException) as error:
+    except _FAULTS as error:
         return BadRow(f"no valid JSON: {error}")
 
 

@@ -42,6 +42,7 @@ _KINDS = (  # how files begin, what they are, and the ending that says so
     (b"<html", "a web page", None),
     (b"<?xml", "an XML document, such as a storage's refusal", None),
 )
+_TAR, _TAR_AT = b"ustar", 257
 _ENCODINGS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -71,7 +72,8 @@ def blamed(file: str) -> Iterator[None]:
     except EOFError as error:
         raise DataError(f"{file} cannot be read: {_CUT}.") from error
     except (OSError, zlib.error, lzma.LZMAError, pa.ArrowException, UnicodeError) as error:
-        why = _CUT if "Truncated compressed" in str(error) else str(error) or type(error).__name__
+        said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        why = _CUT if "Truncated compressed" in said else said
         raise DataError(f"{file} cannot be read: {why}.") from error
 
 
@@ -99,8 +101,10 @@ def opened_text(file: str) -> Iterator[TextIO]:
     """
     with opened(file) as raw, _decompressed(file, raw) as plain:
         buffered = io.BufferedReader(plain)
-        encoding = _encoding(buffered.peek(4))
-        with io.TextIOWrapper(buffered, encoding, "surrogateescape", newline="") as text:
+        begin = buffered.peek(HEAD_BYTES)
+        if begin[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
+            raise DataError(f"{file} is a tar archive: take the files out of it.")
+        with io.TextIOWrapper(buffered, _encoding(begin), "surrogateescape", newline="") as text:
             yield text
 
 

@@ -57,6 +57,22 @@ def test_labels_are_stripped_and_never_empty() -> None:
     assert [label_of(value) for value in (" 5\n", " ", "", None, 5.0)] == ["5", *[None] * 3, "5"]
 
 
+@pytest.mark.parametrize(
+    ("values", "label"),
+    [
+        (["6"], "6"),
+        ([6.0], "6"),
+        ([None], None),
+        ([], "[]"),
+        (["6", "7"], '["6", "7"]'),
+        ([{"id": "a"}], '[{"id": "a"}]'),
+        ([["6"]], '[["6"]]'),
+    ],
+)
+def test_a_list_of_one_value_is_that_value(values: list[Any], label: str | None) -> None:
+    assert label_of(values) == label
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_number_loses_nothing(value: float) -> None:
     text = text_of(value)

@@ -3,9 +3,11 @@
 import bz2
 import csv
 import gzip
+import io
 import json
 import lzma
 import re
+import tarfile
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
@@ -171,6 +173,9 @@ AB = [{"prompt": "a", "n": "1"}, {"prompt": "b", "n": "2"}]
         "\ufeffprompt,n\na,1\nb,2\n",
         "\n\nprompt,n\n\na,1\n\nb,2\n\n",
         "prompt , n\na,1\nb,2\n",
+        'prompt, n\n"a", "1"\nb, 2\n',
+        "sep=;\r\nprompt;n\r\na;1\r\nb;2\r\n",
+        "\nsep=|\n\nprompt|n\na|1\nb|2\n",
         "prompt,n\na,1,\nb,2,,\n",
         "\ufeffprompt;n\r\na;1\r\nb;2\r\n".encode("utf-16-le"),
         "\ufeffprompt\tn\r\na\t1\r\nb\t2\r\n".encode("utf-16-be"),
@@ -204,6 +209,7 @@ def test_csv_fields_may_hold_marks_lines_delimiters_and_nul(tmp_path: Path) -> N
         ('p,n\n"say \\"yes\\"",1\n', 2),
         ('"p,n\na,1\n', 1),
         ('\n\np;n\na;1\n"b;2\n', 5),
+        ('sep=;\np;n\na;1\n"b;2\n', 4),
     ],
 )
 def test_a_quotation_mark_left_open_is_refused_with_its_line(
@@ -275,6 +281,15 @@ def test_compressed_text_with_a_wrong_byte_is_refused(tmp_path: Path, kind: str)
         all_rows(str(tmp_path / f"a.jsonl.{kind}"))
 
 
+def tar_of(name: str, content: str) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        about = tarfile.TarInfo(name)
+        about.size = len(content)
+        archive.addfile(about, io.BytesIO(content.encode()))
+    return packed.getvalue()
+
+
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 HTML = "\n<!DOCTYPE html>\n<html><body>Sign in</body></html>"
 
@@ -306,6 +321,7 @@ HTML = "\n<!DOCTYPE html>\n<html><body>Sign in</body></html>"
         ("a.parquet", LINES, "is not a parquet file"),
         ("a.parquet", b"PAR1" + b"x" * 100, "cannot be read: "),
         ("a.json", '[{"text": "a"}, {"te', "is no valid JSON"),
+        ("a.jsonl.gz", gzip.compress(tar_of("a.jsonl", LINES)), "is a tar archive"),
     ],
 )
 @pytest.mark.parametrize("read", [all_rows, columns_of])
@@ -343,6 +359,14 @@ def test_endings_may_be_in_capitals(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.ndjson"])
 def test_a_list_is_read_whatever_the_ending(tmp_path: Path, name: str, content: str) -> None:
     assert all_rows(plain(name, content)(tmp_path)) == ROWS
+
+
+@pytest.mark.parametrize("between", ["\n", "", "\n\n", " "])
+def test_objects_may_stand_in_several_lines_each(tmp_path: Path, between: str) -> None:
+    content = between.join(json.dumps(row, indent=2) for row in ROWS)
+    assert all_rows(plain("a.jsonl", content)(tmp_path)) == ROWS
+    with pytest.raises(DataError, match=r"a\.jsonl is no valid JSON: .*line 4"):
+        all_rows(plain("a.jsonl", content[: content.index("}")])(tmp_path))
 
 
 def test_lines_that_are_lists_are_lines(tmp_path: Path) -> None:

@@ -46,15 +46,18 @@ def read_prompts(recipe: Recipe, readers: Sequence[Reader] = ()) -> LoadedPrompt
     if path is None:
         qualities = scored + (checked if section.num_heldout else [])
         loaded = _readable(_load(section, None, qualities), readers, section.path)
-        table = split_prompts(loaded.table, section.num_parallel, section.num_heldout, section.seed)
+        table = split_prompts(
+            loaded.table, section.num_parallel, section.num_heldout, section.seed, loaded.lost
+        )
         return LoadedPrompts(table, loaded.dead, loaded.num_duplicates)
     loaded = _readable(_load(section, None, scored), readers, section.path)
     apart = _readable(_load(section, path, checked), readers, path)
     ours = rows.without(loaded.table, "prompt_id", apart.table["prompt_id"])
+    routed = split_prompts(ours, section.num_parallel, 0, section.seed, loaded.lost)
     splits = pa.array(["heldout"] * apart.table.num_rows, pa.string())
     heldout = conform(apart.table.append_column("split", splits), PROMPTS, "held-out prompts")
     return LoadedPrompts(
-        pa.concat_tables([split_prompts(ours, section.num_parallel, 0, section.seed), heldout]),
+        pa.concat_tables([routed, heldout]),
         pa.concat_tables([loaded.dead, apart.dead]),
         loaded.num_duplicates + apart.num_duplicates + loaded.table.num_rows - ours.num_rows,
     )

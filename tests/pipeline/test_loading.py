@@ -97,6 +97,17 @@ def test_a_split_larger_than_the_prompt_set_is_refused_with_the_numbers(
         write_prompts(recipe, run_of(recipe))
 
 
+def test_too_few_prompts_says_what_became_of_the_others(make_recipe: Make, tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "few.jsonl", *sums(1, 2, 2), *["{broken\n"] * 9)
+    says = (
+        r"of 2 prompts only 2 .*9 rows were refused \(the first: few\.jsonl, row 4: .*1 duplicates"
+    )
+    for changes in ({}, {"evaluate.path": jsonl(tmp_path / "apart.jsonl", *sums(7))}):
+        recipe = make_recipe({"prompts.path": path} | changes)
+        with pytest.raises(ConfigError, match=says):
+            write_prompts(recipe, run_of(recipe))
+
+
 def test_the_order_of_rows_changes_no_split(make_recipe: Make, tmp_path: Path) -> None:
     rows = sums(*range(30))
     splits = []
