@@ -71,6 +71,21 @@ def prompt_key(cell: Any) -> str | None:
     return (text_key(text) or None) if text is not None else None
 
 
+def answer_of(cell: Any) -> str | None:
+    """The response in a cell: text as it is, of a conversation the last turn, which answers.
+
+    Raises:
+        NoConversation: it is neither.
+    """
+    turns = _turns(cell)
+    if turns is None and not isinstance(cell, list | dict):
+        return text_of(cell)
+    if not turns or _role(turns[-1]) != "assistant":
+        kind = type(cell).__name__
+        raise NoConversation("wrong_type", f"a text is expected, found {kind} {str(cell)[:80]!r}")
+    return _message(turns[-1])["content"]
+
+
 def _turns(value: Any) -> list[Any] | None:
     if isinstance(value, list):
         return value

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from persyn_ray.cells import label_of, text_key, text_of
-from persyn_ray.conversations import NoConversation, messages_of
+from persyn_ray.conversations import NoConversation, answer_of, messages_of
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.parallel_writing import Entry, Imported, Response, Tables
 from persyn_ray.sources import BadRow, Row, columns_of, expand, rows_with
@@ -134,12 +134,9 @@ def _long(teacher: str, response: str) -> Callable[[Row], list[tuple[str, Any]]]
 def _respond(entry: Entry, teacher: str, cell: Any, scores: tuple[Any, ...] = ()) -> None:
     """Add a cell's response to an entry, or why it is none."""
     try:
-        if isinstance(cell, list | dict):
-            kind = type(cell).__name__
-            raise _Unreadable(f"a text is expected, found {kind} {str(cell)[:80]!r}")
-        entry.responses.append(Response(teacher, _unicode(text_of(cell)), scores))
-    except _Unreadable as why:
-        entry.faults.append(f"response of {teacher}: {why}")
+        entry.responses.append(Response(teacher, _unicode(answer_of(cell)), scores))
+    except (_Unreadable, NoConversation) as why:
+        entry.faults.append(f"response of {teacher}: {why.args[-1]}")
 
 
 def _convert(

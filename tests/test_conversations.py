@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.conversations import NoConversation, messages_of, prompt_key
+from persyn_ray.conversations import NoConversation, answer_of, messages_of, prompt_key
 
 SYSTEM, USER = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}
 ANSWER, AGAIN = {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "Go on"}
@@ -129,3 +129,29 @@ def test_what_cannot_be_carried_is_refused_with_its_reason(
 @pytest.mark.parametrize("cell", [" Go on\n", CHAT, json.dumps(SHAREGPT), [AGAIN]])
 def test_a_prompt_is_known_by_its_last_question(cell: Any) -> None:
     assert prompt_key(cell) == "Go on"
+
+
+@pytest.mark.parametrize(
+    ("cell", "answer"),
+    [
+        ("Hello", "Hello"),
+        (" {'a': 1} ", " {'a': 1} "),
+        (5.0, "5"),
+        (None, None),
+        (float("nan"), None),
+        ([ANSWER], "Hello"),
+        ([USER, ANSWER], "Hello"),
+        ([parts(ANSWER)], "Hello"),
+        (ANSWER, "Hello"),
+        (SHAREGPT[:3], "Hello"),
+        ({"messages": [USER, ANSWER]}, "Hello"),
+    ],
+)
+def test_a_response_is_a_text_or_the_last_turn(cell: Any, answer: str | None) -> None:
+    assert answer_of(cell) == answer
+
+
+@pytest.mark.parametrize("cell", [[], ["Hello"], [ANSWER, AGAIN], {"text": "Hello"}, [CALL], {}])
+def test_what_is_no_response_is_refused(cell: Any) -> None:
+    with pytest.raises(NoConversation):
+        answer_of(cell)

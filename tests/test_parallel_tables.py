@@ -234,7 +234,7 @@ def test_one_bad_response_leaves_the_others_of_its_row(tmp_path: Path) -> None:
     ]
     found = import_parallel([write(tmp_path, rows, "jsonl")], tmp_path / "out", teachers=("a", "b"))
     assert (found.num_responses, found.num_unreadable) == ({"b": 2}, 3)
-    assert "row 1: response of a: a text is expected, found list" in str(found.first_unreadable)
+    assert "row 1: response of a: a message needs a role" in str(found.first_unreadable)
 
 
 def test_a_score_that_is_no_number_is_left_out(tmp_path: Path) -> None:
@@ -263,9 +263,7 @@ def test_what_is_not_as_published_is_refused_and_leaves_nothing(tmp_path: Path) 
     text = [{"uuid": "a", "instruction": "1+1?", "gemma": json.dumps(zoo_cell("2", 1, 1, 1))}]
     with pytest.raises(DataError, match="holds no response"):
         import_zoo([write(tmp_path, text, "parquet")], out)
-    with pytest.raises(
-        DataError, match="row 1: response of org/r1: a text is expected, found list"
-    ):
+    with pytest.raises(DataError, match="row 1: response of org/r1: a message needs a role"):
         import_parallel([write(tmp_path, [LONG[0] | {"response": ["2"]}], "jsonl")], out)
     with pytest.raises(ConfigError, match=r"no column \['instruction'\]"):
         import_zoo([write(tmp_path, LONG, "jsonl")], out)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar
 
-from persyn_ray.cells import label_of, text_key, text_of
-from persyn_ray.conversations import prompt_key
+from persyn_ray.cells import label_of, text_key
+from persyn_ray.conversations import NoConversation, answer_of, prompt_key
 from persyn_ray.engines.base import Completion, FinishReason, Request, last_user_text
 from persyn_ray.errors import ConfigError
 from persyn_ray.sources import BadRow, Notes, Row, expand, rows_with
@@ -120,11 +120,10 @@ class RecordedEngine:
             notes.add("further answers to prompts that have one already", where)
 
     def _completion(self, row: Row, where: str, notes: Notes) -> Completion:
-        response = row.get(self._response)
-        if isinstance(response, list | dict):
-            kind = type(response).__name__
-            return Completion.failed(f"{where}: {self._response!r} holds no text but {kind}")
-        text = text_of(response)
+        try:
+            text = answer_of(row.get(self._response))
+        except NoConversation as why:
+            return Completion.failed(f"{where}, column {self._response!r}: {why.args[1]}")
         if text is None:
             return Completion(None, "missing", 0, 0)
         word = "stop" if self._finish is None else label_of(row.get(self._finish))
@@ -132,7 +131,7 @@ class RecordedEngine:
             return Completion.failed(f"{where}: {self._finish!r} is {word!r}")
         ending = None if word is None else ENDINGS.get(word.lower())
         if ending is None:
-            what = "nothing" if word is None else repr(word[:80])
+            what = "empty" if word is None else repr(word[:80])
             notes.add(f"rows whose {self._finish!r} is {what}, taken as complete", where)
         return Completion(text, ending or "stop", 0, 0)
 

@@ -46,7 +46,7 @@ def check_teachers(teachers: Iterable[Teacher], recipe: Recipe) -> None:
         except (ConfigError, DataError) as error:
             complaints.append(str(error))
     if complaints:
-        raise ConfigError("\n".join(complaints))
+        raise ConfigError("\n".join(dict.fromkeys(complaints)))  # several may share a table
 
 
 def ask(

@@ -14,9 +14,9 @@ from hashlib import blake2b
 from statistics import fmean
 from typing import Any
 
-from persyn_ray.cells import text_key, text_of
+from persyn_ray.cells import text_key
 from persyn_ray.config import Responses
-from persyn_ray.conversations import prompt_key
+from persyn_ray.conversations import NoConversation, answer_of, prompt_key
 from persyn_ray.engines.base import last_user_text
 from persyn_ray.errors import DataError
 from persyn_ray.scoring import Recorded
@@ -77,7 +77,10 @@ class RecordedScores:
 
     def _add(self, row: dict[str, Any], where: str, notes: Notes) -> None:
         prompt = prompt_key(row.get(self._how.prompt_column))
-        response = text_of(row.get(self._how.response_column))
+        try:
+            response = answer_of(row.get(self._how.response_column))
+        except NoConversation:
+            response = None
         if prompt is None or response is None:
             return
         if self._section is not None:

@@ -140,6 +140,7 @@ def test_rows_that_cannot_be_used_are_counted_and_the_rest_goes_on(
         {"question": "7+7?", "teacher": "ada", "response": None},
         {"question": "7+7?", "teacher": "ada", "response": "14"},
         {"question": "8+8?", "teacher": "ada", "response": float("nan")},
+        {"question": "9+9?", "teacher": "ada", "response": [{"role": "bot", "content": "18"}]},
     ]
     lines = ["{broken", *map(json.dumps, odd), "7"]
     path.write_text(path.read_text() + "\n".join(lines) + "\n")
@@ -153,11 +154,11 @@ def test_rows_that_cannot_be_used_are_counted_and_the_rest_goes_on(
         assert "row 5: no valid JSON" in caplog.text
         assert "1 rows without a teacher" in caplog.text
         assert "1 rows without a prompt" in caplog.text
-    asked = [request(text) for text in ("1+1?", "6+6?", "7+7?", "8+8?")]
+    asked = [request(text) for text in ("1+1?", "6+6?", "7+7?", "8+8?", "9+9?")]
     found = engine.generate(asked)
-    assert [one.text for one in found] == ["2", None, "14", None]
-    assert [one.finish_reason for one in found] == ["stop", "error", "stop", "missing"]
-    assert "row 8: 'response' holds no text but dict" in str(found[1].error)
+    assert [one.text for one in found] == ["2", None, "14", None, "18"]
+    assert [one.finish_reason for one in found] == ["stop", "error", "stop", "missing", "stop"]
+    assert "row 8, column 'response': a text is expected, found dict" in str(found[1].error)
 
 
 def test_of_two_answers_the_first_counts_and_a_warning_counts_the_rest(
