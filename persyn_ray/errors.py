@@ -3,6 +3,7 @@
 PersynError
  ├── ConfigError (ValueError)         the recipe or the command line asks for something impossible
  ├── DataError (ValueError)           a table or a file lacks what it must have
+ │    └── DamagedError                a file of ours is no whole table: half written, or overwritten
  ├── PoolMismatchError (ValueError)   something was made for another ordered set of teachers
  ├── DriftError (RuntimeError)        a finished step was made with other settings
  ├── StepError (RuntimeError)         a step could not be carried out
@@ -33,6 +34,10 @@ class ConfigError(PersynError, ValueError):
 
 class DataError(PersynError, ValueError):
     """A table or a file lacks what it must have."""
+
+
+class DamagedError(DataError):
+    """A file of ours cannot be read as what it is: it was written half, or overwritten."""
 
 
 class PoolMismatchError(PersynError, ValueError):

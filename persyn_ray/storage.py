@@ -1,13 +1,17 @@
 """Folders on any fsspec file system: read, list, and write so that a half-written file is never
 seen.
 
-A file is written under a temporary name and renamed. Object stores make a file visible only when it
-is complete and cannot rename, so there it is written at once.
+A file is written under a temporary name and renamed, on a disk so that a power loss does not undo
+it (see `durable`). Object stores make a file visible only when it is complete and cannot rename, so
+there it is written at once. A table that cannot be read is a DamagedError: whoever makes it may
+make it anew; a place that cannot be reached is another error.
 """
 
+import errno
 import json
+import logging
 import os
-import uuid
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +24,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from persyn_ray.errors import ConfigError
+from persyn_ray import durable
+from persyn_ray.errors import ConfigError, DamagedError, DataError
+
+logger = logging.getLogger(__name__)
 
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 CLIENTS = ("botocore", "aiobotocore", "gcsfs", "google")  # their errors are no OSErrors
@@ -99,7 +106,9 @@ class Folder:
         return sorted(
             name
             for name in found
-            if name.endswith(suffix) and name.startswith(prefix) and not name.startswith(".tmp-")
+            if name.endswith(suffix)
+            and name.startswith(prefix)
+            and not name.startswith(durable.PREFIX)
         )
 
     def is_below(self, other: "Folder") -> bool:
@@ -130,6 +139,8 @@ class Folder:
             with _explained(self.address):
                 if self._is_object_store:
                     self._opened[0].pipe_file(self.path(name), data)
+                elif self.is_local:
+                    durable.write(self.path(name), data)
                 else:
                     self._write_and_rename(name, data)
         except OSError as error:
@@ -137,15 +148,14 @@ class Folder:
 
     def create_bytes(self, name: str, data: bytes) -> bool:
         """Write a file that is not there; False if it is. Of several writers one succeeds."""
-        fs, root = self._opened
+        if self.is_local:
+            try:
+                return durable.create(self.path(name), data)
+            except OSError as error:
+                raise self._unwritable(error) from error
         try:
             with _explained(self.address):
-                if self.is_local:
-                    fs.makedirs(root, exist_ok=True)
-                    with open(self.path(name), "xb") as file:
-                        file.write(data)
-                else:
-                    fs.pipe_file(self.path(name), data, mode="create")
+                self._opened[0].pipe_file(self.path(name), data, mode="create")
             return True
         except (OSError, ConfigError) as error:  # clients differ in how they say that it is there
             if self.exists(name):
@@ -154,19 +164,43 @@ class Folder:
                 raise
             raise self._unwritable(error) from error
 
+    def require_space(self, num_bytes: int) -> None:
+        """Refuse to go on where a disk has no room for what is about to be made.
+
+        Raises:
+            ConfigError: the disk is full.
+        """
+        if not self.is_local:
+            return
+        place = self.local_path
+        there = next(one for one in (place, *place.parents) if one.exists())
+        if shutil.disk_usage(there).free < num_bytes:
+            raise self._unwritable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
     def _unwritable(self, error: OSError) -> ConfigError:
+        if error.errno in durable.FULL:
+            return ConfigError(
+                f"The disk of {self.address} is full ({error.strerror}). Make room there, or set "
+                "`run` (`responses.store` for a store) to another place; what is complete stays, "
+                "and the same command goes on."
+            )
         return ConfigError(
             f"Cannot write to {self.address}: {error}. Set `run` to a writable place."
         )
 
     def _write_and_rename(self, name: str, data: bytes) -> None:
         fs, root = self._opened
-        temporary = f"{root.rstrip('/')}/.tmp-{uuid.uuid4().hex}"
+        temporary = f"{root.rstrip('/')}/{durable.temporary_name()}"
         fs.makedirs(self.path(name).rsplit("/", 1)[0], exist_ok=True)
         fs.makedirs(root, exist_ok=True)
-        with fs.open(temporary, "wb") as file:
-            file.write(data)  # pyright: ignore[reportArgumentType]
-        fs.mv(temporary, self.path(name))
+        try:
+            with fs.open(temporary, "wb") as file:
+                file.write(data)  # pyright: ignore[reportArgumentType]
+            fs.mv(temporary, self.path(name))
+        except BaseException:
+            if fs.exists(temporary):
+                fs.rm_file(temporary)
+            raise
 
     def write_text(self, name: str, text: str) -> None:
         """Write UTF-8 text; see `write_bytes`."""
@@ -194,18 +228,55 @@ class Folder:
         return self.read_bytes(name).decode()
 
     def read_json(self, name: str) -> Any:
-        """A JSON file's value."""
-        return json.loads(self.read_bytes(name))
+        """A JSON file's value.
+
+        Raises:
+            DataError: it holds something else.
+        """
+        try:
+            return json.loads(self.read_bytes(name))
+        except ValueError as error:
+            raise DataError(f"{self.path(name)} is no valid JSON: {error}.") from error
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """One Parquet file; the schema's metadata is kept."""
-        return pq.read_table(pa.BufferReader(self.read_bytes(name)), columns=columns)
+        """One Parquet file; the schema's metadata is kept.
+
+        Raises:
+            DamagedError: it holds no table, or half of one.
+        """
+        data = self.read_bytes(name)  # what goes wrong from here on is in the file
+        try:
+            return pq.read_table(pa.BufferReader(data), columns=columns)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self._damaged(name, error) from error
+
+    def holds_table(self, name: str) -> bool:
+        """Whether a Parquet file is there and whole; one that is not counts as absent."""
+        if not self.exists(name):
+            return False
+        try:
+            self.num_rows(name)
+        except DamagedError as error:
+            logger.warning("%s It is made anew.", error)
+            return False
+        return True
 
     def num_rows(self, name: str) -> int:
-        """Rows of a Parquet file, from its footer."""
+        """Rows of a Parquet file, from its footer.
+
+        Raises:
+            DamagedError: it holds no table, or half of one.
+        """
         fs, _ = self._opened
-        with fs.open(self.path(name), "rb") as file:
-            return pq.read_metadata(file).num_rows
+        with _explained(self.address), fs.open(self.path(name), "rb") as file:
+            try:
+                return pq.read_metadata(file).num_rows
+            except (pa.ArrowException, ValueError) as error:
+                raise self._damaged(name, error) from error
+
+    def _damaged(self, name: str, error: Exception) -> DamagedError:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        return DamagedError(f"{self.path(name)} cannot be read as a table: {reason}.")
 
     def tables(self, columns: list[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
         """The Parquet files of this folder one by one, in the order of their names."""
@@ -218,7 +289,13 @@ class Folder:
         self.remove()
         if not self._is_object_store:  # there this would make a missing bucket
             fs.makedirs(root.rsplit("/", 1)[0], exist_ok=True)
-        fs.put(f"{source}/", f"{root}/", recursive=True)
+        try:
+            with _explained(self.address):
+                fs.put(f"{source}/", f"{root}/", recursive=True)
+                if self.is_local:
+                    durable.sync_all(root)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def download(self, target: Path) -> Path:
         """Copy this folder into a local one, or name the folder itself when it is local."""
@@ -235,6 +312,11 @@ def _explained(address: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if isinstance(error, PermissionError) and "://" not in address:
+            raise ConfigError(
+                f"Cannot use {address}: {error.strerror}: {error.filename}. Give this user the "
+                "right to read and write there, or set `run` to another place."
+            ) from error
         is_refused = isinstance(error, PermissionError) and "://" in address
         if not is_refused and not type(error).__module__.startswith(CLIENTS):
             raise

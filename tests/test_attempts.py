@@ -1,5 +1,7 @@
 """Two processes on one run: one writes, the other is told."""
 
+import errno
+import json
 import os
 import signal
 import subprocess
@@ -11,13 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from persyn_ray import attempts
 from persyn_ray.attempts import Holder, attempt_at, holder_of
-from persyn_ray.errors import AttemptError
+from persyn_ray.errors import AttemptError, ConfigError
 from persyn_ray.storage import Folder
 
 HOLDING = """
@@ -112,7 +115,7 @@ def test_a_run_from_another_machine_is_taken_after_a_while(
     console = Console(record=True, width=200)
     with attempt_at(folder, console) as attempt:
         assert attempt.number == 8
-    assert waits == [attempts.WATCH_SECONDS + attempts.END_SECONDS]
+    assert waits == [attempts.WATCH_SECONDS + attempts.END_SECONDS + attempts.CACHE_SECONDS]
     assert "Attempt 7 (process" in console.export_text()
 
 
@@ -151,7 +154,145 @@ def test_of_many_at_once_one_gets_the_number(folder: Folder) -> None:
     assert folder.read_text("000001.json") == str(made.index(True))
 
 
-def test_a_number_whose_writer_died_at_once_is_passed_over(folder: Folder, quiet: Console) -> None:
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything waits for a fraction of its time."""
+    for name in ("WATCH_SECONDS", "END_SECONDS", "CACHE_SECONDS", "FILL_SECONDS"):
+        monkeypatch.setattr(attempts, name, 0.3)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"host": "th', b"null", b"[]"])
+def test_a_number_whose_writer_died_at_once_is_fenced_and_passed_over(
+    folder: Folder, content: bytes, hasty: None
+) -> None:
+    assert folder.create_bytes("000001.json", content)
+    console = Console(record=True, width=200)
+    with attempt_at(folder, console) as attempt:
+        assert attempt.number == 2
+    assert "Attempt 1 (process 0 of an unknown machine" in console.export_text()
+
+
+def test_a_file_that_is_filled_late_names_a_holder_that_is_respected(
+    folder: Folder, quiet: Console, hasty: None
+) -> None:
     assert folder.create_bytes("000001.json", b"")
+    content = json.dumps(asdict(Holder.here())).encode()
+    late = threading.Timer(0.1, folder.write_bytes, ("000001.json", content))
+    late.start()
+    with pytest.raises(AttemptError, match="Another process works on this run"):
+        attempt_at(folder, quiet).__enter__()
+    late.join()
+    assert folder.names() == ["000001.json"]
+
+
+def in_another_container(number: int, folder: Folder, **changes: Any) -> Holder:
+    """As if a process with our host name, whom we cannot see, had taken the run."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])  # nobody here has its number
+    gone.wait()
+    holder = replace(Holder.here(), pid=gone.pid, processes="f" * 16, **changes)
+    folder.write_json(f"{number:06d}.json", asdict(holder))
+    return holder
+
+
+def test_a_holder_in_another_container_that_leaves_signs_is_not_overtaken(
+    folder: Folder, quiet: Console, hasty: None
+) -> None:
+    holder = in_another_container(1, folder)
+    assert holder.is_alive is None
+    sign = asdict(replace(holder, seen="2026-01-01T00:00:10+00:00"))
+    lives = threading.Timer(0.2, folder.write_json, ("000001.json", sign))
+    lives.start()
+    with pytest.raises(AttemptError, match=f"Another process works on this run .*{holder.pid}"):
+        attempt_at(folder, quiet).__enter__()
+    lives.join()
+    assert folder.names() == ["000001.json"]
+
+
+def test_a_holder_in_another_container_without_signs_is_dead(
+    folder: Folder, quiet: Console, hasty: None
+) -> None:
+    in_another_container(1, folder)
+    started = time.monotonic()
+    with attempt_at(folder, quiet) as attempt:
+        assert attempt.number == 2
+    assert time.monotonic() - started >= 4 * 0.3  # two for a sign, two for its end
+
+
+def test_one_after_a_restart_of_the_machine_is_only_waited_for(
+    folder: Folder, quiet: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_another_container(1, folder, boot="another start")
+    waits: list[float] = []
+    monkeypatch.setattr(attempts.time, "sleep", waits.append)
+    with attempt_at(folder, quiet) as attempt:
+        assert attempt.number == 2
+    assert len(waits) == 1
+
+
+def test_a_holder_leaves_signs_and_its_end_stands_last(folder: Folder, hasty: None) -> None:
+    with another(folder) as process:
+        seen: set[str | None] = set()
+        end = time.monotonic() + 20
+        while len(seen) < 2 and time.monotonic() < end:
+            seen.add(folder.read_json("000001.json")["seen"])
+            time.sleep(0.05)
+        assert len(seen) >= 2
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=20)
+    assert folder.read_json("000001.json")["ended"] is not None
+
+
+def separated(command: list[str]) -> list[str]:
+    return ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *command]
+
+
+def can_separate() -> bool:
+    try:
+        return subprocess.run(separated(["true"]), capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not can_separate(), reason="no right to make a namespace of processes")
+def test_two_containers_with_one_host_name_do_not_take_each_others_run(
+    folder: Folder, quiet: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "WATCH_SECONDS", 1.0)
+    command = [sys.executable, "-c", HOLDING.format(work=SLEEPS), folder.address]
+    process = subprocess.Popen(separated(command), stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        holder = holder_of(folder)
+        assert holder is not None
+        assert holder.is_alive is None
+        with pytest.raises(AttemptError, match="Another process works on this run"):
+            attempt_at(folder, quiet).__enter__()
+        assert folder.names() == ["000001.json"]
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_full_disk_is_one_error_and_no_attempt(
+    folder: Folder, quiet: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ConfigError, match=r"The disk of .* is full \(No space left on device\)"):
+        attempt_at(folder, quiet).__enter__()
+    monkeypatch.undo()
+    assert list(folder.local_path.iterdir()) == []
+
+
+def test_a_listing_that_lags_behind_does_not_hold_anybody_up(
+    folder: Folder, quiet: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with attempt_at(folder, quiet):
+        pass
+    monkeypatch.setattr(Folder, "names", lambda self, *_, **__: [])
     with attempt_at(folder, quiet) as attempt:
         assert attempt.number == 2

@@ -18,7 +18,7 @@ from typing import Any, get_args
 from rich.console import Console
 
 from persyn_ray.config import Method, Recipe, parse_recipe
-from persyn_ray.errors import ConfigError
+from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.layout import PERSYN, Run, run_of
 from persyn_ray.pipeline.gathering_comparison import gather_comparison
 from persyn_ray.pipeline.owning import claim, require_own
@@ -132,7 +132,10 @@ def _with_methods_there(seed: Recipe) -> Recipe:
     root = run_of(seed).root
     if not root.exists("recipe.json"):
         return seed
-    there = root.read_json("recipe.json").get("compare", {}).get("methods", [])
+    try:
+        there = root.read_json("recipe.json").get("compare", {}).get("methods", [])
+    except DataError:  # torn: the run writes it anew
+        return seed
     return _changed(seed, {"compare.methods": _in_order([*seed.compare.methods, *there])})
 
 

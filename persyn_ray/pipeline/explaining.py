@@ -27,7 +27,11 @@ def open_run(address: str) -> tuple[Recipe, Run]:
         raise ConfigError(
             f"{address} holds no run (no recipe.json). `persyn run RECIPE` makes one."
         )
-    recipe = parse_recipe(run.root.read_json("recipe.json"), f"{address}/recipe.json")
+    try:
+        data = run.root.read_json("recipe.json")
+    except DataError as error:
+        raise DataError(f"{error} `persyn run RECIPE` writes it anew.") from error
+    recipe = parse_recipe(data, f"{address}/recipe.json")
     recipe = recipe.model_copy(update={"run": run.root.address})
     return recipe, run_of(recipe)
 

@@ -3,17 +3,20 @@
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from persyn_ray import __version__
 from persyn_ray.attempts import Attempt, attempt_at
 from persyn_ray.config import Recipe, stored
-from persyn_ray.errors import AttemptError, ConfigError, DriftError
+from persyn_ray.errors import AttemptError, ConfigError, DriftError, PersynError
 from persyn_ray.layout import Run, run_of
+from persyn_ray.pipeline.mending import find_damage, remove_leftovers
 from persyn_ray.pipeline.owning import claim, require_made, require_own
 from persyn_ray.pipeline.steps import STEP_NAMES, STEPS, Context, Step
 from persyn_ray.records import (
@@ -150,6 +153,7 @@ def run_recipe(
     with attempt_at(run.attempts, console) as attempt:
         plan = planned_steps(recipe, run)  # an earlier attempt may have gone on until now
         require_no_drift(plan, overrides, start)
+        plan = _mended(plan, recipe, run, console)
         todo = _todo(plan, start, until)
         require_made(run, [planned.step for planned in todo])
         for planned in plan:
@@ -161,9 +165,32 @@ def run_recipe(
             raise
         except Exception:
             if when_failed is not None and run.records.exists("prompts.json"):
-                when_failed(recipe, run)
+                with suppress(PersynError):  # a full disk takes no report either
+                    when_failed(recipe, run)
             raise
     return run
+
+
+def _mended(plan: list[Planned], recipe: Recipe, run: Run, console: Console) -> list[Planned]:
+    """The plan once what a crash has left is out of the way: steps whose tables cannot be read are
+    open again, as if they had been interrupted.
+    """
+    remove_leftovers(run)
+    damage = list(find_damage(recipe, run))
+    for one in damage:
+        console.print(f"[yellow]{escape(one.reason)} It is made anew.[/yellow]", highlight=False)
+    affected = {one.step for one in damage}
+    mended = [_reopened(one, run) if one.step.name in affected else one for one in plan]
+    for one in damage:  # last: after a kill before this they are found again
+        one.set_aside()
+    return mended
+
+
+def _reopened(planned: Planned, run: Run) -> Planned:
+    if planned.is_done:
+        run.records.write_text(_mark(planned), planned.identity)
+        run.records.remove(f"{planned.step.name}.json")
+    return replace(planned, record=None) if planned.is_done else planned
 
 
 def _carry_out_somewhere(

@@ -19,6 +19,9 @@ from persyn_ray.stages.tables import shards_of
 from persyn_ray.stages.units import Progress, Unit
 from persyn_ray.teachers import Teacher
 
+SPACE, SPACE_PER_RESPONSE = 64 * 1024, 2048
+"""Bytes that a disk must have left before a teacher is asked."""
+
 
 class Collect:
     """Teachers answer what is still unanswered of a shard.
@@ -67,6 +70,8 @@ class Collect:
         wanted = self._wanted(teacher, shard, prompts)
         answered = store.responses(shard, wanted)
         todo = rows.without(wanted, "prompt_id", answered["prompt_id"])
+        if todo.num_rows:  # what cannot be filed must not be paid for
+            store.folder.require_space(SPACE + todo.num_rows * SPACE_PER_RESPONSE)
         new = self._asked(teacher, todo) if todo.num_rows else RESPONSES.empty_table()
         lasting = rows.without(new, "finish_reason", ["unavailable"])
         if lasting.num_rows:

@@ -13,6 +13,7 @@ was there stays what it was. A score is stored with the hash of the response tha
 and counts beside that response alone.
 """
 
+import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,11 +23,13 @@ from hashlib import blake2b
 import pyarrow as pa
 
 from persyn_ray import rows
+from persyn_ray.errors import DamagedError
 from persyn_ray.layout import Run
 from persyn_ray.schemas import RESPONSE_HASH, RESPONSES, filed
 from persyn_ray.storage import Folder
 from persyn_ray.teachers import Teacher
 
+logger = logging.getLogger(__name__)
 FAILED = ("error", "missing", "unavailable")
 """Finish reasons of a response that is not there."""
 
@@ -35,12 +38,14 @@ def existing(
     folder: Folder, shard: str, schema: pa.Schema, columns: Sequence[str] | None = None
 ) -> pa.Table:
     """The rows of a shard that are already there, or some columns of them; of several parts one row
-    for each prompt.
+    for each prompt. A part that cannot be read counts as absent.
     """
     asked = schema.names if columns is None else list(columns)
     keys = [name for name in ("prompt_id", "finish_reason") if name in schema.names]
     read = list(dict.fromkeys([*asked, *keys]))
-    parts = [folder.read_table(name, read) for name in _parts(folder, shard)]
+    parts = [
+        table for name in _parts(folder, shard) if (table := _whole(folder, name, read)) is not None
+    ]
     if not parts:
         return schema.empty_table().select(asked)
     table = pa.concat_tables(parts) if len(parts) == 1 else _one_per_prompt(pa.concat_tables(parts))
@@ -130,6 +135,14 @@ class Store:
 
 def _parts(folder: Folder, shard: str) -> list[str]:
     return folder.names(".parquet", prefix=f"{shard.partition('.')[0]}.")
+
+
+def _whole(folder: Folder, name: str, columns: list[str]) -> pa.Table | None:
+    try:
+        return folder.read_table(name, columns)
+    except DamagedError as error:
+        logger.warning("%s It counts as absent.", error)
+        return None
 
 
 def _one_per_prompt(table: pa.Table) -> pa.Table:

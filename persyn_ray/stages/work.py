@@ -218,7 +218,7 @@ class RouteShard:
 
     def __call__(self, unit: Unit) -> Progress:
         shard = unit["shard"]
-        if self.run.logits.exists(shard):
+        if self.run.logits.holds_table(shard):
             return Progress()
         prompts = self.run.prompts.read_table(shard)
         if self.embed is not None:
@@ -241,7 +241,7 @@ class EvaluateShard:
     def __call__(self, unit: Unit) -> Progress:
         shard, student = unit["shard"], unit["student"]
         folder = self.run.evaluations(student)
-        if folder.exists(shard):
+        if folder.holds_table(shard):
             return Progress()
         if self.stage is None or self.stage.student != student:
             from persyn_ray.stages.evaluate import Evaluate
