@@ -37,7 +37,7 @@ ANSWER_COLUMNS = ("answer", "reference", "ground_truth")
 TEACHER_COLUMNS = ("teacher", "model")
 RESPONSE_COLUMNS = ("response", "content")
 FILES = "the files to import"
-ZOO = "other files: the zoo has it as published, and `persyn import-parallel` reads other tables"
+ZOO = "SOURCES to files of the zoo as published; `persyn import-parallel` reads other tables"
 OPTIONS = "--prompt-column, --answer-column, --teacher-column, --response-column or --teacher"
 
 
@@ -64,8 +64,9 @@ def import_zoo(paths: Sequence[str], out: Path) -> Imported:
                 _respond(entry, name, cell["content"], scores)
         return entry
 
-    rows = rows_with(expand(paths, FILES), ("instruction",), ZOO, also=None)
-    return _convert(rows, read, out, ZOO_SCORES, with_answers=False)
+    files = expand(paths, FILES)
+    rows = rows_with(files, ("instruction",), ZOO, also=None)
+    return _convert(rows, read, out, ZOO_SCORES, False, files[0])
 
 
 def import_parallel(
@@ -114,7 +115,8 @@ def import_parallel(
             _respond(entry, name, cell)
         return entry
 
-    return _convert(rows_with(files, shared, OPTIONS), read, out, (), answer is not None)
+    rows = rows_with(files, shared, OPTIONS)
+    return _convert(rows, read, out, (), answer is not None, files[0])
 
 
 def _wide(teachers: Sequence[str]) -> Callable[[Row], list[tuple[str, Any]]]:
@@ -145,6 +147,7 @@ def _convert(
     out: Path,
     scores: Sequence[str],
     with_answers: bool,
+    where: str,
 ) -> Imported:
     """Write everything under a temporary name first."""
     if out.exists():
@@ -156,7 +159,7 @@ def _convert(
         for file, number, row in rows:
             _take(tables, read, row, f"{file}, row {number}")
         imported = tables.close()
-        _require_responses(imported)
+        _require_responses(imported, where)
         part.chmod(0o755)
         part.rename(out)
     finally:
@@ -164,12 +167,12 @@ def _convert(
     return imported
 
 
-def _require_responses(imported: Imported) -> None:
+def _require_responses(imported: Imported, where: str) -> None:
     if not imported.num_responses:
         first = imported.first_unreadable
         more = f" Of {imported.num_unreadable:,} left out the first is {first}." if first else ""
         raise DataError(
-            f"The table holds no response.{more} Was it taken as published? `persyn "
+            f"{where} holds no response.{more} Was it taken as published? `persyn "
             "import-parallel` takes other columns by name."
         )
 

@@ -21,7 +21,7 @@ from persyn_ray.cells import decoder_of
 from persyn_ray.errors import ConfigError
 from persyn_ray.sources_csv import records_of
 from persyn_ray.sources_json import BadRow, objects_of
-from persyn_ray.sources_opening import COMPRESSIONS, blamed, opened, opened_text
+from persyn_ray.sources_opening import COMPRESSIONS, blamed, opened, opened_text, suffix_of
 
 Row = dict[str, Any]
 PACKAGE = "package:"
@@ -236,17 +236,20 @@ def _glob(path: str, address: str, setting: str) -> list[str]:
     """Files of an address, sorted, each in a form that fsspec opens again."""
     try:
         fs, inside = fsspec.core.url_to_fs(address)
-    except (ImportError, ValueError) as error:
+        files = _files(fs, inside)
+        is_folder = bool(path) and not files and fs.isdir(inside)
+    except Exception as error:  # each storage has its own
         raise ConfigError(f"Cannot open {address!r} (set {setting}): {error}") from error
-    files = _files(fs, inside)
-    if not files and fs.isdir(inside):
+    if is_folder:
         raise ConfigError(
             f"{path!r} is a folder: set {setting} to the files in it, such as "
             f"{path.rstrip('/') + '/*.parquet'!r}."
         )
     if not files:
         raise ConfigError(f"No file at {path!r}: set {setting} to an existing file or glob.")
-    return [fs.unstrip_protocol(name) for name in files] if "://" in address else files
+    _, link, chain = address.partition("::")
+    full = [fs.unstrip_protocol(name) if "://" in address else name for name in files]
+    return [f"{name}{link}{chain}" for name in full]
 
 
 def _files(fs: fsspec.AbstractFileSystem, path: str) -> list[str]:
@@ -268,5 +271,5 @@ def _in_package(path: str, setting: str) -> str:
 
 
 def _ending(file: str) -> str:
-    path = Path(file.lower())
-    return Path(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
+    suffix = suffix_of(file)
+    return suffix_of(file.partition("::")[0][: -len(suffix)]) if suffix in COMPRESSIONS else suffix

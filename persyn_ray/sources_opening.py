@@ -9,7 +9,6 @@ import codecs
 import gzip
 import io
 import lzma
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, BinaryIO, TextIO
 import fsspec
 import pyarrow as pa
 
-from persyn_ray.errors import DataError
+from persyn_ray.errors import DataError, PersynError
 
 HEAD_BYTES = 512
 _CUT = "its compressed data ends too early: it was not copied or written to its end"
@@ -66,15 +65,25 @@ COMPRESSIONS: dict[str, Callable[[Any], Any]] = {
 
 @contextmanager
 def blamed(file: str) -> Iterator[None]:
-    """Any failure to read a file as a `DataError` that names it."""
+    """Any failure to read a file as a `DataError` that names it.
+
+    Decompressors, formats and storages have errors of their own.
+    """
     try:
         yield
-    except EOFError as error:
-        raise DataError(f"{file} cannot be read: {_CUT}.") from error
-    except (OSError, zlib.error, lzma.LZMAError, pa.ArrowException, UnicodeError) as error:
+    except PersynError:
+        raise
+    except Exception as error:
         said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        why = _CUT if "Truncated compressed" in said else said
-        raise DataError(f"{file} cannot be read: {why}.") from error
+        is_cut = isinstance(error, EOFError) or "Truncated compressed" in said
+        raise DataError(f"{file} cannot be read: {_CUT if is_cut else said}.") from error
+
+
+def suffix_of(file: str) -> str:
+    """The last ending of an address, in small letters; of a chain (`zip://a.csv::b.zip`) the first
+    link's.
+    """
+    return Path(file.partition("::")[0].lower()).suffix
 
 
 @contextmanager
@@ -86,7 +95,7 @@ def opened(file: str) -> Iterator[Any]:
     """
     with _raw(file) as handle:
         head = handle.read(HEAD_BYTES)
-    why = _misnamed(head, Path(file.lower()).suffix)
+    why = _misnamed(head, suffix_of(file))
     if why is not None:
         raise DataError(f"{file} {why}.")
     with _raw(file) as handle:
@@ -113,7 +122,7 @@ def _raw(file: str) -> Any:
 
 
 def _decompressed(file: str, raw: Any) -> Any:
-    suffix = Path(file.lower()).suffix
+    suffix = suffix_of(file)
     return COMPRESSIONS[suffix](raw) if suffix in COMPRESSIONS else raw
 
 

@@ -8,6 +8,7 @@ import json
 import lzma
 import re
 import tarfile
+import zipfile
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
@@ -337,6 +338,37 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "data.jsonl"):
         with pytest.raises(ConfigError, match=r"is a folder: set prompts\.path to the files in it"):
             expand(str(path), "prompts.path")
+
+
+def test_files_in_archives_have_addresses(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("in/a.jsonl", LINES)
+        archive.writestr("in/b.jsonl.gz", gzip.compress(LINES.encode()))
+    files = expand(f"zip://in/*::{tmp_path / 'a.zip'}", "prompts.path")
+    assert [all_rows(file) for file in files] == [ROWS, ROWS]
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:9/a.jsonl", "http://127.0.0.1:9/*.csv", "foo://b"]
+)
+def test_a_storage_that_cannot_be_reached_is_named_with_the_setting(address: str) -> None:
+    with pytest.raises(ConfigError, match=rf"'{re.escape(address)}' \(set prompts\.path\): "):
+        expand(address, "prompts.path")
+
+
+def test_a_storage_that_fails_while_it_is_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusal(Exception):
+        """As storages have their own."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise Refusal("try later")
+
+    fsspec.filesystem("memory").pipe("/fails/a.jsonl", LINES.encode())
+    (file,) = expand("memory://fails/a.jsonl", "prompts.path")
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFile.readinto", refuse, raising=False)
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFile.read", refuse, raising=False)
+    with pytest.raises(DataError, match=r"memory://.*a\.jsonl cannot be read: try later\."):
+        all_rows(file)
 
 
 def test_endings_may_be_in_capitals(tmp_path: Path) -> None:
