@@ -18,7 +18,8 @@ from persyn_ray.layout import Run, parts_of
 from persyn_ray.pipeline.readers import Reader, readers_of, refusals
 from persyn_ray.prompts import LoadedPrompts, load_prompts, split_prompts
 from persyn_ray.schemas import DEAD_LETTERS, PROMPTS, conform
-from persyn_ray.scoring import ExactAnswer, Instructions, Single, needs_reference
+from persyn_ray.scoring import ExactAnswer, Instructions, Recorded, Single, needs_reference
+from persyn_ray.stages.recorded_scores import RecordedScores
 from persyn_ray.stages.work import check_of
 from persyn_ray.storage import shard_name
 from persyn_ray.verify import Verifier
@@ -151,6 +152,9 @@ def write_prompts(recipe: Recipe, run: Run) -> dict[str, Any]:
     `arrangement` names how prompts were put into shards: the same prompts in the same shards have
     the same name, whatever else the recipe says.
     """
+    for part in parts_of(recipe):
+        if isinstance(part.quality, Recorded):  # what it cannot read is known before responses
+            RecordedScores(part.quality, recipe.responses)
     loaded = read_prompts(recipe, readers_of(recipe))
     if loaded.dead.num_rows:
         run.dead_letters("prompts").write_table("rows.parquet", loaded.dead)

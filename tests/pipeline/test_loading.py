@@ -303,3 +303,21 @@ def test_a_judge_needs_references_only_where_its_rubric_shows_them(
         }
     )
     assert needs_reference(judge) == is_needed
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([{"question": "1?", "response": "2"}], r"no column \['rm'\]"),
+        ([{"question": "1?", "response": "2", "rm": "good"}], "holds no score"),
+        (["{broken\n"], "holds no score"),
+    ],
+)
+def test_a_table_of_scores_is_read_before_anybody_responds(
+    make_recipe: Make, tmp_path: Path, rows: list[Any], says: str
+) -> None:
+    table = jsonl(tmp_path / "scores.jsonl", *rows)
+    how = {"kind": "recorded", "path": table, "score_column": "rm"}
+    recipe = make_recipe({"scoring.quality": how})
+    with pytest.raises((ConfigError, DataError), match=rf"scores\.jsonl.*{says}"):
+        write_prompts(recipe, run_of(recipe))
