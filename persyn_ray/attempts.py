@@ -33,6 +33,7 @@ from persyn_ray import machine
 from persyn_ray.errors import AttemptError
 from persyn_ray.records import utc_now
 from persyn_ray.storage import Folder
+from persyn_ray.visible import plain
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +174,8 @@ def _taken(folder: Folder, console: Console) -> Attempt:
         tried = attempt.number
     if previous is not None and previous.is_alive is None:
         seconds = _fencing_seconds(folder, previous)
-        console.print(f"Attempt {newest} ({previous}) has left no end: {seconds:g} s for it.")
+        told = f"Attempt {newest} ({previous}) has left no end: {seconds:g} s for it."
+        console.print(plain(told))
         time.sleep(seconds)
     return attempt
 
@@ -187,7 +189,7 @@ def _refusal(folder: Folder, holder: Holder) -> AttemptError:
 
 def _require_no_sign_of_life(folder: Folder, number: int, holder: Holder, console: Console) -> None:
     """Refuse when a holder whose process cannot be seen leaves a sign; it has twice the time."""
-    console.print(f"Attempt {number} ({holder}) is in another container: is it alive?")
+    console.print(plain(f"Attempt {number} ({holder}) is in another container: is it alive?"))
     end = time.monotonic() + 2 * WATCH_SECONDS
     while time.monotonic() < end:
         time.sleep(WATCH_SECONDS / 10)

@@ -18,10 +18,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from persyn_ray import __version__
 from persyn_ray.credentials import cut_secrets
 from persyn_ray.errors import PersynError
+from persyn_ray.signals import INTERRUPTED, TERMINATED, is_terminated, take_sigterm
+from persyn_ray.visible import one_line, plain, visible, visible_logs
 
 app = typer.Typer(
     name="persyn",
@@ -35,7 +38,6 @@ app.add_typer(lab, name="lab")
 doctor = typer.Typer(help="Checks of this machine and of a run.", no_args_is_help=True)
 app.add_typer(doctor, name="doctor")
 console = Console()
-INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
 RecipePath = Annotated[Path, typer.Argument(help="A recipe (YAML).")]
 Overrides = Annotated[
@@ -66,24 +68,29 @@ def run(
 ) -> None:
     """Carry out a recipe; what is finished is kept, what was interrupted goes on."""
     from persyn_ray.config import load_recipe
-    from persyn_ray.pipeline.reporting import report_what_stands, write_report
+    from persyn_ray.layout import run_of
+    from persyn_ray.pipeline.reporting import (
+        report_what_stands,
+        telling_what_stands,
+        write_report,
+    )
     from persyn_ray.pipeline.runner import run_recipe
 
     _log(verbose)
     given = tuple(overrides or ())
     loaded = load_recipe(recipe, given)
-    done = run_recipe(
-        loaded,
-        console,
-        overrides=given,
-        start=start,
-        until=until,
-        verbose=verbose,
-        when_failed=partial(report_what_stands, console),
-    )
-    if until in (None, "report"):
-        address = write_report(loaded, done, console)
-        console.print(f"\nReport: [link=file://{address}]{address}[/link]")
+    with telling_what_stands(console, run_of(loaded)):
+        done = run_recipe(
+            loaded,
+            console,
+            overrides=given,
+            start=start,
+            until=until,
+            verbose=verbose,
+            when_failed=partial(report_what_stands, console),
+        )
+        if until in (None, "report"):
+            console.print(_linked("\nReport: ", write_report(loaded, done, console)))
 
 
 @app.command()
@@ -99,15 +106,24 @@ def compare(
 ) -> None:
     """Run PerSyn and other methods on several seeds; one table and figure with intervals."""
     from persyn_ray.config import load_recipe
+    from persyn_ray.layout import run_of
     from persyn_ray.pipeline.comparing import compare as compare_methods
+    from persyn_ray.pipeline.comparing import seed_runs
+    from persyn_ray.pipeline.reporting import telling_what_stands
 
     _log(verbose)
     given = tuple(overrides or ())
     names = [name.strip() for option in methods or () for name in option.split(",")]
     loaded = load_recipe(recipe, given)
-    done = compare_methods(loaded, console, names, seeds, overrides=given, verbose=verbose)
-    address = f"{done.root.address}/comparison.html"
-    console.print(f"\nComparison: [link=file://{address}]{address}[/link]")
+    with telling_what_stands(console, *seed_runs(run_of(loaded), seeds)):
+        done = compare_methods(loaded, console, names, seeds, overrides=given, verbose=verbose)
+    console.print(_linked("\nComparison: ", f"{done.root.address}/comparison.html"))
+
+
+def _linked(text: str, address: str) -> Text:
+    """An address that a terminal may open; remote ones are only shown."""
+    link = "" if "://" in address else f"link {Path(address).absolute().as_uri()}"
+    return Text.assemble(plain(text), plain(address, link))
 
 
 @app.command()
@@ -142,10 +158,10 @@ def status(run_folder: RunFolder) -> None:
             table.add_row(name, _unfinished(opened.records, name), "", "")
         else:
             rows = f"{record.counts.get('rows', 0):,}"
-            table.add_row(name, record.finished, rows, f"{record.seconds:.1f}")
+            table.add_row(name, plain(record.finished), rows, f"{record.seconds:.1f}")
     console.print(table)
     if holder := holder_of(opened.attempts):
-        console.print(f"\nAt work, as far as known: {holder}.")
+        console.print(plain(f"\nAt work, as far as known: {holder}."))
 
 
 def _unfinished(records: Any, step: str) -> str:
@@ -163,7 +179,7 @@ def report(run_folder: RunFolder) -> None:
     from persyn_ray.pipeline.reporting import write_report
 
     recipe, opened = open_run(run_folder)
-    console.print(f"\nReport: {write_report(recipe, opened, console)}")
+    console.print(_linked("\nReport: ", write_report(recipe, opened, console)))
 
 
 @app.command()
@@ -174,29 +190,9 @@ def explain(
     """Why a prompt went to its teacher: signals, rewards, router logits and responses."""
     from persyn_ray.pipeline.explaining import explain as explain_prompt
     from persyn_ray.pipeline.explaining import open_run
+    from persyn_ray.pipeline.showing_prompt import show_prompt
 
-    found = explain_prompt(*open_run(run_folder), prompt_id)
-    console.print(f"[bold]{found['prompt_id']}[/bold]  {found['split']}  {found['shard']}")
-    for message in found["messages"]:
-        console.print(f"  {message['role']}: {message['content']}", markup=False)
-    if found["reference"] is not None:
-        console.print(f"  reference: {found['reference']}", markup=False)
-    table = Table(header_style="bold", show_edge=False)
-    columns = ("quality", "learnability", "rewards", "logits", "finish_reason", "response")
-    for name in ("teacher", *columns):
-        table.add_column(name, overflow="fold")
-    for teacher, facts in found["teachers"].items():
-        table.add_row(teacher, *(_cell(facts.get(column)) for column in columns))
-    console.print(table)
-    for method, teacher in found["assigned"].items():
-        console.print(f"  {method} → {teacher}")
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return text.replace("[", r"\[") if len(text) < 200 else text[:200].replace("[", r"\[") + "…"
+    show_prompt(explain_prompt(*open_run(run_folder), prompt_id), console)
 
 
 @doctor.command("scoring")
@@ -211,8 +207,8 @@ def doctor_scoring(
 
     table = Table(*COLUMNS, header_style="bold", show_edge=False)
     for verdict in examine(load_recipe(recipe, tuple(overrides or ())), prompts):
-        console.print(f"  {verdict.backend}: {verdict.note or 'done'}", style="dim")
-        table.add_row(*cells(verdict))
+        console.print(plain(f"  {verdict.backend}: {verdict.note or 'done'}", "dim"))
+        table.add_row(*map(plain, cells(verdict)))
     console.print(table)
 
 
@@ -228,7 +224,7 @@ def init(
     path.parent.mkdir(parents=True, exist_ok=True)
     template = files("persyn_ray").joinpath("template.yaml").read_text("utf-8")
     path.write_text(template, "utf-8")
-    console.print(f"Wrote {path}. `persyn plan {path}` says what it will do.")
+    console.print(plain(f"Wrote {path}. `persyn plan {path}` says what it will do."))
 
 
 @app.command()
@@ -269,7 +265,7 @@ def serve(
     chosen, key = with_a_key(chosen) if is_local() else (chosen, None)
     address = Address(host or ("127.0.0.1" if is_local() else "0.0.0.0"), port)
     start(router, chosen, address, plain_proxy, verbose)
-    console.print(f"\nRouter {router}\nserves at [link={address.url}]{address.url}[/link]")
+    console.print(plain(f"\nRouter {router}\nserves at {address.url}"))
     if key is not None:
         console.print(f"API key made for this time: {key}", highlight=False, soft_wrap=True)
     wait()
@@ -295,7 +291,8 @@ def import_gsm8k(
     """Build the table of recorded GSM8K answers from its public sources."""
     from persyn_ray.gsm8k import write_gsm8k_parallel
 
-    console.print(f"Wrote {write_gsm8k_parallel(solutions, responses, out):,} rows to {out}.")
+    num_rows = write_gsm8k_parallel(solutions, responses, out)
+    console.print(plain(f"Wrote {num_rows:,} rows to {out}."))
 
 
 @lab.command("build")
@@ -348,22 +345,23 @@ def import_parallel(
 def _show_import(imported: Any, out: Path) -> None:
     table = Table("teacher", "responses", "absent", header_style="bold", show_edge=False)
     for name, num in imported.num_responses.items():
-        table.add_row(name, f"{num:,}", f"{imported.num_prompts - num:,}")
+        table.add_row(plain(one_line(name, 80)), f"{num:,}", f"{imported.num_prompts - num:,}")
     console.print(table)
-    console.print(
+    told = (
         f"Wrote {imported.num_prompts:,} prompts to {out}. Left out: "
         f"{imported.num_duplicates:,} further responses to a prompt, {imported.num_unreadable:,} "
         "rows, responses or scores that cannot be read."
     )
+    console.print(plain(told))
     if imported.first_unreadable:
-        console.print(f"The first that cannot be read: {imported.first_unreadable}", markup=False)
+        console.print(plain(f"The first that cannot be read: {imported.first_unreadable}"))
 
 
 def _log(verbose: bool) -> None:
     """Log to the terminal; libraries put addresses into their lines, with what may be in them."""
-    handler = logging.StreamHandler()
-    handler.addFilter(_cut_record)
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
+    visible_logs(logging.INFO if verbose else logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_cut_record)
 
 
 def _cut_record(record: logging.LogRecord) -> bool:
@@ -372,8 +370,9 @@ def _cut_record(record: logging.LogRecord) -> bool:
 
 
 def _show_fault(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """A fault of ours, which nobody foresaw: a traceback without secrets."""
-    sys.stderr.write(cut_secrets("".join(traceback.format_exception(kind, error, trace))))
+    """A fault of ours, which nobody foresaw: a traceback without secrets, as visible text."""
+    told = "".join(traceback.format_exception(kind, error, trace))
+    sys.stderr.write(visible(cut_secrets(told)))
 
 
 def entry() -> None:
@@ -382,25 +381,24 @@ def entry() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode shows what it can
             stream.reconfigure(errors="replace")
+    take_sigterm()
     sys.exit(guarded(app))
 
 
 def guarded(command: Callable[[], Any]) -> int:
+    """Carry out a command; returns its exit code, or ends with that of an interruption."""
+    screen = Console(stderr=True)
     try:
         command()
     except PersynError as error:
-        Console(stderr=True).print(f"[bold red]{type(error).__name__}:[/bold red] {_plain(error)}")
+        screen.print(Text.assemble((f"{type(error).__name__}: ", "bold red"), visible(error)))
         return 1
     except SystemExit as ending:  # typer ends the process itself, also after Ctrl-C
-        if ending.code == INTERRUPTED:
-            text = "Interrupted. The same command goes on where this one stopped."
-            Console(stderr=True).print(text)
-        raise
+        if ending.code != INTERRUPTED:
+            raise
+        screen.print("Interrupted. The same command goes on where this one stopped.")
+        raise SystemExit(TERMINATED if is_terminated() else INTERRUPTED) from None
     return 0
-
-
-def _plain(error: Exception) -> str:
-    return str(error).replace("[", r"\[")
 
 
 if __name__ == "__main__":

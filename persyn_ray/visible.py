@@ -49,6 +49,13 @@ class VisibleFormatter(logging.Formatter):
         return visible(super().format(record))
 
 
+def visible_logs(level: int = logging.WARNING) -> None:
+    """Have this process log as visible text, from a level on."""
+    logging.basicConfig(level=level)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(VisibleFormatter(logging.BASIC_FORMAT))
+
+
 def _escape(match: re.Match[str]) -> str:
     code = ord(match.group())
     if code < 0x100:

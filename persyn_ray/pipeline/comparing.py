@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, get_args
 
 from rich.console import Console
+from rich.text import Text
 
 from persyn_ray.config import Method, Recipe, parse_recipe
 from persyn_ray.errors import ConfigError, DataError
@@ -27,6 +28,7 @@ from persyn_ray.pipeline.runner import Planned, planned_steps, require_no_drift,
 from persyn_ray.pipeline.steps import STEP_NAMES
 from persyn_ray.report import comparison_content, comparison_page
 from persyn_ray.stages.work import check_of
+from persyn_ray.visible import plain, visible
 
 METHODS: tuple[str, ...] = get_args(Method)
 CHANGED = ("compare.methods=", "compare.students=")
@@ -61,11 +63,13 @@ def compare(
         require_no_drift(plan, given, None)
     why = why_no_students(recipe)
     if why is not None:
-        console.print(f"[yellow]{why}[/yellow]")
+        console.print(plain(why, "yellow"))
     until = None if why is None else "route"
     with _one_session(any(_needs_ray(plan, until) for plan in plans), verbose):
         for number, seed in enumerate(seeds, 1):
-            console.print(f"\n[bold]Run {number} of {num_seeds}[/bold]  {seed.run}")
+            console.print(
+                Text.assemble((f"\nRun {number} of {num_seeds}  ", "bold"), visible(seed.run))
+            )
             run = run_recipe(
                 seed,
                 console,
@@ -106,6 +110,11 @@ def seed_recipes(recipe: Recipe, methods: Sequence[str], num_seeds: int) -> list
         for number in range(num_seeds)
     ]
     return [_changed(recipe, one) for one in changes]
+
+
+def seed_runs(run: Run, num_seeds: int) -> list[Run]:
+    """The runs of the seeds of a comparison."""
+    return [Run(run.seed(number)) for number in range(max(0, num_seeds))]
 
 
 def why_no_students(recipe: Recipe) -> str | None:

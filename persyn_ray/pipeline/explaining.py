@@ -70,6 +70,7 @@ def explain(recipe: Recipe, run: Run, prompt_id: str) -> dict[str, Any]:
             if row["prompt_id"] == full_id:
                 teachers[teacher.name]["response"] = row["response"]
                 teachers[teacher.name]["finish_reason"] = row["finish_reason"]
+                teachers[teacher.name]["error"] = row["error"]
     assigned = {
         method: row["teacher"]
         for method in assigned_methods(recipe)

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from persyn_ray.stages.units import Progress as Done
 from persyn_ray.storage import Folder
+from persyn_ray.visible import plain
 
 SECONDS_BETWEEN_LINES = 30.0  # in logs nobody watches
 
@@ -56,9 +57,9 @@ def watch_training(records: Folder, name: str, console: Console) -> Iterator[Non
                 at = records.read_json(name)
                 text = f"  {at['what']}: step {at['step']}/{at['steps']}, loss {at['loss']:.3f}"
                 if line is not None:
-                    line.update(text)
+                    line.update(plain(text))
                 elif text != shown:
-                    console.print(text)
+                    console.print(plain(text))
                 shown = text
 
     watcher = threading.Thread(target=look, daemon=True)

@@ -1,5 +1,7 @@
 """Step report: report.json, report.html and the data set card, from whatever the run holds now."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -9,6 +11,7 @@ from persyn_ray.config import Recipe
 from persyn_ray.layout import Run
 from persyn_ray.pipeline.gathering import gather
 from persyn_ray.pipeline.runner import versions
+from persyn_ray.pipeline.steps import STEP_NAMES
 from persyn_ray.report import card, content, html, text
 from persyn_ray.report.problems import Problems
 from persyn_ray.visible import plain
@@ -39,6 +42,29 @@ def report_what_stands(console: Console, recipe: Recipe, run: Run) -> None:
         console.print(plain(f"No report could be written: {problems.reasons['report']}", "yellow"))
     else:
         console.print(plain(f"\nReport of what stands: {address}"))
+
+
+@contextmanager
+def telling_what_stands(console: Console, *runs: Run) -> Iterator[None]:
+    """Say, when the work on some runs is interrupted, what of them is finished and kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for run in runs:
+            if run.records.exists():
+                console.print(plain(f"{run.root.address}: {standing(run)}"))
+        raise
+
+
+def standing(run: Run) -> str:
+    """Which steps of a run are finished, and which is begun, in a sentence."""
+    names = set(run.records.names())
+    done = [name for name in STEP_NAMES if f"{name}.json" in names]
+    begun = [name for name in STEP_NAMES if f"{name}.begun" in names]
+    finished = f"finished and kept: {', '.join(done)}" if done else "no step is finished"
+    return f"{finished}." + (
+        f" Begun: {', '.join(begun)}; what it has filed stays." if begun else ""
+    )
 
 
 def _write_card(gathered: dict[str, Any], run: Run) -> None:

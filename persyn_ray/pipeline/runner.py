@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from persyn_ray import __version__
 from persyn_ray.attempts import Attempt, attempt_at
@@ -31,6 +30,8 @@ from persyn_ray.records import (
 
 OUTDATED = ""
 """In place of the identity of a step that has begun: it was done, and no longer holds."""
+from persyn_ray.visible import plain
+
 PACKAGES = ("ray", "torch", "transformers", "deepspeed", "accelerate", "pyarrow", "numpy")
 
 
@@ -178,7 +179,7 @@ def _mended(plan: list[Planned], recipe: Recipe, run: Run, console: Console) -> 
     remove_leftovers(run)
     damage = list(find_damage(recipe, run))
     for one in damage:
-        console.print(f"[yellow]{escape(one.reason)} It is made anew.[/yellow]", highlight=False)
+        console.print(plain(f"{one.reason} It is made anew.", "yellow"))
     affected = {one.step for one in damage}
     mended = [_reopened(one, run) if one.step.name in affected else one for one in plan]
     for one in damage:  # last: after a kill before this they are found again

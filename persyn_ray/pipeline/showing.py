@@ -12,6 +12,7 @@ from persyn_ray.pipeline.planning import Plan
 from persyn_ray.pipeline.reckoning import Forecast, TeacherForecast
 from persyn_ray.report.numbers import NOTHING, compact, count, percent, seconds
 from persyn_ray.teachers import GPU_USE
+from persyn_ray.visible import plain
 
 AT_MOST = "≤ "
 
@@ -20,7 +21,7 @@ def show(plan: Plan, console: Console) -> None:
     """Print the whole plan."""
     table = Table("step", "state", "needs", header_style="bold", show_edge=False)
     for row in plan.rows:
-        table.add_row(row.step, row.state, row.needs)
+        table.add_row(row.step, plain(row.state), plain(row.needs))
     console.print(table)
     prompts = ", ".join(f"{number:,} {split}" for split, number in plan.num_prompts.items())
     console.print(f"\nPrompts: {prompts}. This machine has {plan.cpus} CPUs.")
@@ -41,15 +42,15 @@ def show(plan: Plan, console: Console) -> None:
             _section(console, f"Waves of {step}", _waves(forecast), _waves_caption(plan, forecast))
     _section(console, "In all, from the start", _totals(plan), _totals_caption())
     for note in plan.notes:
-        console.print(f"\n{note}")
+        console.print(plain(f"\n{note}"))
     for warning in plan.warnings:
-        console.print(f"\n[yellow]{warning}[/yellow]")
+        console.print(plain(f"\n{warning}", "yellow"))
 
 
 def _section(console: Console, title: str, table: Table, caption: str) -> None:
-    console.print(f"\n[bold]{title}[/bold]")
+    console.print(plain(f"\n{title}", "bold"))
     console.print(table)
-    console.print(f"[dim]{caption}[/dim]")
+    console.print(plain(caption, "dim"))
 
 
 def _table(columns: Iterable[str]) -> Table:

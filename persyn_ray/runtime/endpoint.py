@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from persyn_ray.errors import ConfigError, StepError
 from persyn_ray.serving import Serving
+from persyn_ray.signals import keep_sigterm
 
 APPLICATION = "persyn"
 INGRESS = {
@@ -71,6 +72,7 @@ def start(
         serve.run(application, name=APPLICATION, route_prefix="/")
     except RuntimeError as error:
         raise StepError(f"The endpoint did not start: {error}{_reasons()}") from error
+    keep_sigterm()
 
 
 def _reasons() -> str:
@@ -83,7 +85,7 @@ def _reasons() -> str:
 
 
 def wait() -> None:
-    """Stay until Ctrl-C, where the endpoint would end with this process."""
+    """Stay until Ctrl-C or SIGTERM, where the endpoint would end with this process."""
     if is_local():
         threading.Event().wait()
 

@@ -27,6 +27,7 @@ from persyn_ray.runtime.breaker import Breaker
 from persyn_ray.runtime.metrics import UnitMetrics
 from persyn_ray.runtime.placing import Place, place_of
 from persyn_ray.stages.units import Progress, Unit, Work
+from persyn_ray.visible import visible_logs
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class _Worker:
         name: str,
         group: PlacementGroup | None,
     ) -> None:
+        visible_logs()
         if os.path.isdir(folder):
             os.chdir(folder)
         self.build, self.place, self.breaker = build, place, breaker

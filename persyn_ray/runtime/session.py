@@ -14,6 +14,7 @@ import ray
 
 from persyn_ray.config import Recipe, StepResources, TrainResources
 from persyn_ray.errors import ConfigError
+from persyn_ray.signals import keep_sigterm
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def session(verbose: bool = False) -> Iterator[Cluster]:
     finally:
         if started:
             ray.shutdown()
+            keep_sigterm()
 
 
 def connect(verbose: bool = False) -> None:
@@ -59,6 +61,7 @@ def connect(verbose: bool = False) -> None:
         logging_level=logging.INFO if verbose else logging.ERROR,
         runtime_env={"env_vars": worker_environment()},
     )
+    keep_sigterm()  # Ray's own handlers dump a stack and leave the run as after kill -9
 
 
 def worker_environment() -> dict[str, str]:

@@ -1,0 +1,84 @@
+"""SIGTERM as Ctrl-C: what schedulers send ends a command in order, a second one ends it at once.
+
+Kubernetes, `ray job stop` and systemd send SIGTERM and, some seconds later, SIGKILL. The first one
+becomes a KeyboardInterrupt of the main thread, so that whatever cleans up after Ctrl-C does so
+here: Ray of this machine is shut down, processes are ended, the run is left to whoever comes.
+Signals are counted in a thread of their own, since the main thread may be held up in the C++ of a
+library, where two of them would become one.
+"""
+
+import os
+import signal
+import threading
+from contextlib import suppress
+from types import FrameType
+
+import psutil
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code after SIGTERM: 143."""
+SAID = b"\nSIGTERM: ending in order; a second one ends at once.\n"
+_taken = threading.Event()
+_terminated = threading.Event()
+_interrupted = threading.Event()
+
+
+def take_sigterm() -> None:
+    """From now on SIGTERM interrupts this process as Ctrl-C does; its forks keep the system's way.
+
+    Call it once, from the main thread.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=_count, args=(reading,), name="SIGTERM", daemon=True).start()
+    _taken.set()
+    os.register_at_fork(after_in_child=_leave)
+    keep_sigterm()
+
+
+def keep_sigterm() -> None:
+    """Take it again, after a library has put its own handler there; without `take_sigterm` and in
+    other threads than the main one this does nothing.
+    """
+    if _taken.is_set() and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def is_terminated() -> bool:
+    """Whether a SIGTERM has come."""
+    return _terminated.is_set() or _interrupted.is_set()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _interrupted.set()
+    raise KeyboardInterrupt
+
+
+def _count(reading: int) -> None:
+    """Read the numbers of all signals as they come, whatever the main thread does."""
+    while number := os.read(reading, 1):
+        if number[0] != signal.SIGTERM:
+            continue
+        if _terminated.is_set():
+            _end_at_once()
+        _terminated.set()
+        with suppress(OSError):
+            os.write(2, SAID)
+
+
+def _leave() -> None:
+    """In a fork: its signals are its own."""
+    _taken.clear()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _end_at_once() -> None:
+    """Kill every child and this process; nothing is cleaned up, as after kill -9."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            child.kill()
+    os._exit(TERMINATED)

@@ -1,0 +1,49 @@
+"""SIGTERM while a step runs on Ray: in order, and at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from persyn_ray.config import Recipe
+
+Make = Callable[..., Recipe]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
+
+
+@pytest.mark.parametrize("num_signals", [1, 2])
+def test_a_step_on_ray_ends_with_all_its_processes(
+    make_recipe: Make, tmp_path: Path, num_signals: int
+) -> None:
+    recipe = make_recipe({"prompts.num_parallel": 200, "prompts.shard_rows": 1}, num_prompts=400)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json", exclude_unset=True)))
+    environment = {name: of for name, of in os.environ.items() if name != "RAY_ADDRESS"}
+    command = [sys.executable, "-m", "persyn_ray.cli", "run", str(path), "--until", "collect"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+    responses = tmp_path / "run" / "tables" / "responses"
+    while process.poll() is None and not list(responses.rglob("*.parquet")):
+        time.sleep(0.1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert any("raylet" in child.name() for child in children)
+    process.send_signal(signal.SIGTERM)
+    if num_signals == 2:
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "***" not in told
+    assert "Traceback" not in told
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+    if num_signals == 1:
+        assert "finished and kept: prompts. Begun: collect" in " ".join(told.split())
+        assert "goes on where this one stopped" in " ".join(told.split())
