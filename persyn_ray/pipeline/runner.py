@@ -27,10 +27,10 @@ from persyn_ray.records import (
     utc_now,
     write_record,
 )
+from persyn_ray.visible import plain
 
 OUTDATED = ""
 """In place of the identity of a step that has begun: it was done, and no longer holds."""
-from persyn_ray.visible import plain
 
 PACKAGES = ("ray", "torch", "transformers", "deepspeed", "accelerate", "pyarrow", "numpy")
 
