@@ -6,6 +6,9 @@ engine, and finish reasons come back as vLLM gives them. Several GPUs: tensor an
 with vLLM's workers in a placement group that whoever runs this engine has made, or as processes of
 this one.
 
+A response's seed is made of the teacher's and the prompt's, so that it does not depend on the
+others of its batch; where the backend cannot do that, the engine's alone counts (see `vllm_host`).
+
 An engine that has died cannot be revived in its process: `EngineDead` is raised, and whoever holds
 the process replaces it. Nothing is retried here.
 """
@@ -14,16 +17,14 @@ import asyncio
 import hashlib
 import itertools
 import logging
-import os
-import re
 import sys
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 from persyn_ray.engines.base import Completion, Request
 from persyn_ray.engines.prompting import Encoded, PromptEncoder
+from persyn_ray.engines.vllm_host import EngineLog, cpu_defaults, has_no_gpu, seeds_requests
 from persyn_ray.errors import ConfigError, EngineDead
 from persyn_ray.models.load import resolve
 from persyn_ray.teachers import GPU_USE, Sampling, TeacherResources, VllmEngine
@@ -31,9 +32,12 @@ from persyn_ray.teachers import GPU_USE, Sampling, TeacherResources, VllmEngine
 logger = logging.getLogger(__name__)
 
 FINISH_REASONS: dict[str | None, str] = {"stop": "stop", "length": "length", "repetition": "loop"}
+UNSEEDED = (
+    "Teacher %r: on CPUs with chunked prefill vLLM cannot seed single requests; what is sampled "
+    "hangs on the order of the requests. Leave enable_chunked_prefill and max_num_batched_tokens "
+    "out of its arguments for responses that can be had again."
+)
 LOOP_TOKENS = (8, 64)  # lengths of the passages whose repetition ends a response early
-ERROR_LINE = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception)\b: .+")
-LOG_TAIL_BYTES = 200_000
 
 
 class VllmTeacher:
@@ -69,6 +73,8 @@ class VllmTeacher:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine: Any = None
+        self._log: EngineLog | None = None
+        self._seeds_requests = True
 
     def check(self) -> None:
         """Refuse a model that is not there, one without a chat template, or a missing vLLM."""
@@ -109,12 +115,16 @@ class VllmTeacher:
                 target=loop.run_forever, name=f"vllm-{self._name}", daemon=True
             ).start()
             self._loop = loop
+            self._log = EngineLog()  # before vLLM is imported
             config = self._config()
+            self._seeds_requests = seeds_requests(config)
+            if not self._seeds_requests and self._sampling.temperature:
+                logger.warning(UNSEEDED, self._name)
             try:
                 self._engine = self._run(_start_engine(config))
             except Exception as error:
                 raise EngineDead(
-                    f"vLLM did not start for teacher {self._name!r}: {cause_of(error)}"
+                    f"vLLM did not start for teacher {self._name!r}: {self._log.cause_of(error)}"
                 ) from error
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -144,6 +154,8 @@ class VllmTeacher:
             start, end = self._think_tags
             ours["reasoning_config"] = {"reasoning_start_str": start, "reasoning_end_str": end}
         given: dict[str, Any] = {**settings.arguments, **resources.arguments}
+        if has_no_gpu():
+            given = cpu_defaults(given, self._sampling.temperature > 0) | given
         if 0 < resources.gpus < 1:  # several engines share a GPU
             given = {"gpu_memory_utilization": GPU_USE * resources.gpus} | given
         try:
@@ -172,7 +184,7 @@ class VllmTeacher:
         try:
             outputs = [out async for out in self._engine.generate(prompt, parameters, number)]
         except EngineDeadError as error:
-            cause = last_error_logged() or str(error)
+            cause = self._log.cause_of(error) if self._log is not None else str(error)
             raise EngineDead(f"vLLM died under teacher {self._name!r}: {cause}") from error
         except Exception as error:  # a request that vLLM refuses
             return Completion.failed(f"{type(error).__name__}: {error}", len(item.ids))
@@ -189,6 +201,10 @@ class VllmTeacher:
             text[: min(places, default=None)], reason, num_prompt_tokens, len(answer.token_ids)
         )
 
+    @property
+    def _draws_by_request(self) -> bool:
+        return self._seeds_requests and self._sampling.temperature > 0
+
     def _parameters(self, item: Encoded) -> Any:
         from vllm.sampling_params import (
             RepetitionDetectionParams,
@@ -204,7 +220,7 @@ class VllmTeacher:
             max_tokens=item.limit,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            seed=None if sampling.temperature == 0 else _seed(sampling.seed, item.prompt_id),
+            seed=_seed(sampling.seed, item.prompt_id) if self._draws_by_request else None,
             stop=list(sampling.stop) or None,
             stop_token_ids=sorted(self._prompts.end_ids),
             thinking_token_budget=sampling.thinking_tokens,
@@ -255,28 +271,3 @@ def require_vllm(who: str) -> None:
             f"{who} needs vLLM, which is not installed: install requirements/vllm.txt (CPU) or "
             "vllm (GPU), or use transformers."
         )
-
-
-def cause_of(error: Exception) -> str:
-    """What really went wrong, as far as it is known."""
-    return last_error_logged() or f"{type(error).__name__}: {error}"
-
-
-def last_error_logged() -> str | None:
-    """The last error that this process or its children wrote to a redirected stderr.
-
-    vLLM's engine core and workers are processes of their own: what really went wrong stands only in
-    their log, and the exception here says "see above".
-    """
-    try:
-        path = Path(os.readlink("/proc/self/fd/2"))
-        if not path.is_file():
-            return None
-        with path.open("rb") as log:
-            log.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
-            lines = log.read().decode(errors="replace").splitlines()
-    except OSError:
-        return None
-    found = [match[0] for line in lines if (match := ERROR_LINE.search(line))]
-    ours = [text for text in found if "EngineDead" not in text and "See " not in text]
-    return ours[-1][:500] if ours else None

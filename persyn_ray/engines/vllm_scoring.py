@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from persyn_ray.engines.vllm import cause_of, require_vllm
+from persyn_ray.engines.vllm import require_vllm
+from persyn_ray.engines.vllm_host import EngineLog, cpu_defaults, has_no_gpu
 from persyn_ray.errors import DataError, EngineDead
 from persyn_ray.models.chat import Example
 from persyn_ray.models.likelihood import TokenScores
@@ -43,6 +44,7 @@ class VllmLikelihood:
         self.student, self.arguments, self.max_length = student, arguments or {}, max_length
         self.num_tokens = min(tokens_per_batch, CHUNK_TOKENS)
         self._engine: Any = None
+        self._log = EngineLog()
 
     def __call__(
         self, examples: Sequence[Example], names: Sequence[str] | None = None
@@ -72,7 +74,7 @@ class VllmLikelihood:
                 outputs = engine.generate(asked, parameters, use_tqdm=False)
             except Exception as error:
                 raise EngineDead(
-                    f"vLLM failed under scoring.backend vllm: {cause_of(error)}"
+                    f"vLLM failed under scoring.backend vllm: {self._log.cause_of(error)}"
                 ) from error
             for row, output in zip(full, outputs, strict=True):
                 found[row] = _scores(output.prompt_logprobs, examples[row], names[row])
@@ -102,11 +104,13 @@ class VllmLikelihood:
             }
             if self.max_length is not None:
                 ours["max_model_len"] = self.max_length + SPARE_TOKENS
+            if has_no_gpu():
+                ours = cpu_defaults(ours | dict(self.arguments)) | ours
             try:
                 self._engine = LLM(**(ours | dict(self.arguments)))
             except Exception as error:
                 raise EngineDead(
-                    f"vLLM did not start for scoring.backend vllm: {cause_of(error)}"
+                    f"vLLM did not start for scoring.backend vllm: {self._log.cause_of(error)}"
                 ) from error
         return self._engine
 

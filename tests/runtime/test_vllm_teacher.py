@@ -17,7 +17,7 @@ from rich.console import Console
 from persyn_ray.config import Recipe, parse_recipe
 from persyn_ray.engines.base import Message, Request
 from persyn_ray.engines.build import build_engine
-from persyn_ray.errors import ConfigError
+from persyn_ray.errors import ConfigError, EngineDead
 from persyn_ray.layout import run_of
 from persyn_ray.models.load import resolve
 from persyn_ray.pipeline.collecting import ask, check_teachers
@@ -140,6 +140,35 @@ def test_settings_that_vllm_refuses_name_the_teacher() -> None:
     message = Message(role="user", content="Hello")
     with pytest.raises(ConfigError, match=r"smollm2.*no_such_argument"):
         engine.generate([Request("p", [message])])
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
+def test_sampling_without_a_gpu_draws_by_request_and_a_broken_engine_says_why() -> None:
+    """More tokens at once than one pass takes: split prompts would end the engine."""
+    sampling = {"max_tokens": 16, "temperature": 0.8}
+    arguments = {"enforce_eager": True, "max_num_seqs": 32}  # the cache fits by itself
+    resources = {"gpus": 0, "cpus": 1, "arguments": arguments}
+    teacher = Teacher.model_validate(vllm_teacher(sampling=sampling, resources=resources))
+    content = "Write about all of these in one line: " + ", ".join(THINGS * 3)
+    message = Message(role="user", content=content)
+    requests = [Request(f"p{number}", [message]) for number in range(24)]
+    engine = build_engine(teacher)
+    try:
+        first = {r.prompt_id: a for r, a in zip(requests, engine.generate(requests), strict=True)}
+        again = requests[:5:-2]
+        second = {r.prompt_id: a for r, a in zip(again, engine.generate(again), strict=True)}
+    finally:
+        engine.close()
+    assert all(one.text and one.finish_reason in ("stop", "length") for one in first.values())
+    assert len({one.text for one in first.values()}) > 12
+    same = [first[prompt_id].text == one.text for prompt_id, one in second.items()]
+    assert sum(same) >= 0.7 * len(same)  # another batch rounds otherwise
+
+    resources = {"gpus": 0, "cpus": 1, "arguments": SPEED | {"kv_cache_memory_bytes": 4096}}
+    broken = build_engine(Teacher.model_validate(vllm_teacher(resources=resources)))
+    with pytest.raises(EngineDead, match=r"smollm2': ValueError: No available memory for"):
+        broken.generate(requests[:1])
+    broken.close()
 
 
 def free_port() -> int:
