@@ -13,6 +13,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from persyn_ray import __version__
+from persyn_ray.endpoint.bodies import BoundedRoute
 from persyn_ray.endpoint.chat import Forwarder
 from persyn_ray.endpoint.counting import prometheus_text, routed_by_teacher
 from persyn_ray.endpoint.messages import (
@@ -24,6 +25,7 @@ from persyn_ray.endpoint.messages import (
     Status,
     Wish,
     conversation,
+    require_text,
 )
 from persyn_ray.endpoint.refusal import TYPES, Refusal, error_body
 from persyn_ray.endpoint.routing import AT_ONCE, Service, find_routes, ready
@@ -55,6 +57,7 @@ def build_app(service: Service) -> FastAPI:
         description="Which teacher should answer a prompt, for one student.",
         lifespan=lifespan,
     )
+    app.router.route_class = BoundedRoute
     _add_handlers(app)
     _add_open(app, service)
     _add_routing(app, service)
@@ -63,7 +66,7 @@ def build_app(service: Service) -> FastAPI:
 
 
 def _add_open(app: FastAPI, service: Service) -> None:
-    page = files("persyn_ray.endpoint").joinpath("page.html").read_text()
+    page = files("persyn_ray.endpoint").joinpath("page.html").read_text("utf-8")
 
     @app.get("/", include_in_schema=False)
     async def show_page() -> HTMLResponse:
@@ -141,6 +144,7 @@ def _add_chat(app: FastAPI, service: Service, forwarder: Forwarder) -> None:
         if not names:
             raise Refusal(501, "No teacher answers chats here: set serving.upstreams.")
         whole = await request.json()  # with all that is not ours to read
+        require_text(whole["messages"])
         if body.model == MODEL:
             given, wish = [conversation(body.messages)], body.persyn or Wish()
             state, _, (route,) = await find_routes(service, given, wish, among=names)

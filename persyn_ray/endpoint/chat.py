@@ -1,7 +1,8 @@
 """Chats on their way to the assigned teacher's own endpoint, and its answer on the way back.
 
 An answer is passed on as it comes, streams included. What a client could take for ours is not: a
-key that the teacher refuses is our mistake (502), and its breakdown is not ours (502).
+key that the teacher refuses is our mistake (502), and its breakdown is not ours (502). Only text
+is sent: a teacher's server would fetch the address of a picture from within its own network.
 """
 
 import json
@@ -15,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from persyn_ray.endpoint.refusal import Refusal
 from persyn_ray.endpoint.routing import Service
+from persyn_ray.engines import openai_wire as wire
 from persyn_ray.engines.openai_account import Account
 from persyn_ray.errors import ConfigError
 from persyn_ray.serving import Upstream
@@ -26,6 +28,9 @@ PASSED = ("content-type", "retry-after")
 """Headers of the teacher's answer that go on to the client."""
 SPEAKS_TO_CLIENT = {400, 413, 422, 429, 503, 504}
 """What a teacher may say about a client's request; all else is between it and us."""
+OF_THE_REQUEST = {400, 413, 422}
+"""Of these the words are passed on; those about load name our account and its limits."""
+LONGEST_COMPLAINT = 2**16  # bytes of a refusal that are read
 
 
 class Relay(StreamingResponse):
@@ -65,7 +70,8 @@ class Forwarder:
         """The teacher's answer to a chat.
 
         Raises:
-            Refusal: 502 when it is out of reach or refuses us, 504 when it is too slow.
+            Refusal: 502 when it is out of reach or refuses us, 504 when it is too slow, and its own
+                status when it refuses the request or has no room for it.
         """
         account = Account(teacher, upstream)
         ours = upstream.extra_body | {"model": upstream.model}
@@ -89,11 +95,10 @@ class Forwarder:
             raise Refusal(504, f"Teacher {teacher!r} did not answer in time.") from error
         except httpx.HTTPError as error:
             raise Refusal(502, f"Teacher {teacher!r} is out of reach.") from error
-        if not (reply.is_success or reply.status_code in SPEAKS_TO_CLIENT):
-            await reply.aclose()
-            raise Refusal(502, f"Teacher {teacher!r} answered with {reply.status_code}.")
         passed = {name: reply.headers[name] for name in PASSED if name in reply.headers}
-        return Relay(reply, passed | dict(headers))
+        if reply.is_success:
+            return Relay(reply, passed | dict(headers))
+        raise await _refusal(reply, teacher, account, dict(headers))
 
     def _connected(self) -> httpx.AsyncClient:
         if self._client is None:  # in the loop that will use it
@@ -106,6 +111,36 @@ class Forwarder:
         """End all connections."""
         if self._client is not None:
             await self._client.aclose()
+
+
+async def _refusal(
+    reply: httpx.Response, teacher: str, account: Account, headers: dict[str, str]
+) -> Refusal:
+    """What a teacher says no with, in our form: a client learns nothing of us and our account."""
+    status = reply.status_code
+    try:
+        if status not in SPEAKS_TO_CLIENT:
+            return Refusal(502, f"Teacher {teacher!r} answered with {status}.")
+        text = f"Teacher {teacher!r} answered with {status}."
+        if status in OF_THE_REQUEST and (said := await _complaint(reply)):
+            text = f"Teacher {teacher!r} refuses the request: {account.clean(said)}"
+        if "retry-after" in reply.headers:
+            headers["retry-after"] = reply.headers["retry-after"]
+        return Refusal(status, text, headers)
+    finally:
+        await reply.aclose()
+
+
+async def _complaint(reply: httpx.Response) -> str:
+    content = b""
+    try:
+        async for chunk in reply.aiter_bytes():
+            content += chunk
+            if len(content) > LONGEST_COMPLAINT:
+                return ""
+    except httpx.HTTPError:
+        return ""
+    return wire.complaint(content)
 
 
 def _limits(upstream: Upstream) -> dict[str, dict[str, float]]:

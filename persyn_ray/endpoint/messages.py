@@ -10,6 +10,9 @@ from persyn_ray.models.chat import Message
 READ_AS = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 """The router reads these roles; results of tools are left out."""
 
+OF_TEXT = {"type", "text", "refusal", "cache_control", "annotations"}
+"""Fields of a part of text, by OpenAI's form and by others'."""
+
 Name = Annotated[str, Field(max_length=256)]
 Names = Annotated[list[Name], Field(max_length=1024, fail_fast=True)]
 # A list ends at its first fault: a hundred thousand of them would take the replica minutes to tell.
@@ -47,7 +50,7 @@ class Turn(BaseModel):
     """One message of a conversation, in OpenAI's form; what else it holds is not read."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | Annotated[list[Part], Field(fail_fast=True)] | None = None
+    content: str | Annotated[list[Part], Field(max_length=1024, fail_fast=True)] | None = None
 
     @property
     def text(self) -> str:
@@ -116,6 +119,23 @@ def conversation(prompt: str | list[Turn] | None) -> list[Message]:
     if not turns:
         raise Refusal(422, f"A conversation has no message of {sorted(READ_AS)}: nothing to read.")
     return turns
+
+
+def require_text(messages: Any) -> None:
+    """Refuse chats with anything but text in them; of parts only what is known is sent on.
+
+    Raises:
+        Refusal: 422, with the place.
+    """
+    for number, turn in enumerate(messages):
+        parts = turn.get("content")
+        for part in parts if isinstance(parts, list) else ():
+            if part.get("type", "text") not in (None, "text", "refusal") or part.keys() - OF_TEXT:
+                raise Refusal(
+                    422,
+                    f"messages.{number}.content holds a part that is no text: only text goes on to "
+                    "teachers, in parts with `type` and `text`.",
+                )
 
 
 class ChatRequest(BaseModel):

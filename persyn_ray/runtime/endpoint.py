@@ -1,8 +1,11 @@
 """`persyn serve`: start the endpoint on this machine's Ray or on a cluster."""
 
+import atexit
 import os
+import shutil
 import threading
 from dataclasses import dataclass
+from tempfile import mkdtemp
 
 from persyn_ray.errors import ConfigError, StepError
 from persyn_ray.serving import Serving
@@ -14,9 +17,16 @@ INGRESS = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "persyn_ray.runtime.ingress:middlewares",
     # A proxy that is not there in 5 s is ended and started anew, which takes longer still.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
-    # A replica that dies with a request leaves it to another one; HAProxy would answer 500.
-    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    # A silent client is let go; one that waits for its answer is none.
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "30",
+    # A replica that dies with a request leaves it to another one; HAProxy would answer 500. Serve
+    # has no variables for two further lines of HAProxy's defaults, among which it writes this one:
+    # headers have ten seconds however they drip, and whoever was refused cannot go on sending.
+    "RAY_SERVE_HAPROXY_RETRY_ON": (
+        "conn-failure empty-response\n    timeout http-request 10s\n    option http-server-close"
+    ),
 }
+KEEP_ALIVE_S = 30  # of a client that has its answer
 FAST_INGRESS = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 
 
@@ -54,6 +64,8 @@ def start(
     # Before Ray Serve is imported, which reads them once.
     for name, value in (INGRESS | ({} if plain_proxy else FAST_INGRESS)).items():
         os.environ.setdefault(name, value)
+    if is_local() and not plain_proxy:
+        os.environ.update(_own_sockets())
     import ray
     from ray import serve
 
@@ -66,13 +78,30 @@ def start(
     application = bound(router, settings)
     serve.start(
         proxy_location="HeadOnly" if is_local() else "EveryNode",
-        http_options={"host": address.host, "port": address.port},
+        http_options={
+            "host": address.host,
+            "port": address.port,
+            "keep_alive_timeout_s": KEEP_ALIVE_S,
+        },
     )
     try:
         serve.run(application, name=APPLICATION, route_prefix="/")
     except RuntimeError as error:
         raise StepError(f"The endpoint did not start: {error}{_reasons()}") from error
     keep_sigterm()
+
+
+def _own_sockets() -> dict[str, str]:
+    """A folder of this user's alone for HAProxy's administration, which asks for no password."""
+    folder = mkdtemp(prefix="persyn-", dir="/tmp")  # a socket's whole path has 107 characters
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return {
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{folder}/metrics.sock",
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
+    }
 
 
 def _reasons() -> str:

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from kubernetes.client import models
 
+from persyn_ray.runtime.endpoint import INGRESS
 from persyn_ray.serving import Serving
 
 Template = tuple[str, dict[str, Any]]
@@ -224,6 +225,9 @@ def test_haproxy_and_throughput_mode_on_every_pod_of_the_endpoint(
         assert env["RAY_SERVE_ENABLE_HA_PROXY"]["value"] == "1"
         assert env["RAY_SERVE_THROUGHPUT_OPTIMIZED"]["value"] == "1"
         assert "valueFrom" in env["PERSYN_API_KEYS"]
+        for name, value in INGRESS.items():
+            if "HAPROXY" in name:  # as `persyn serve` sets them
+                assert env[name]["value"] == value
 
 
 def test_each_variable_is_read_by_somebody(templates: list[Template]) -> None:

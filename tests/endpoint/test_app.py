@@ -226,6 +226,7 @@ class Teacher(BaseHTTPRequestHandler):
 
     asked: list[dict[str, Any]]
     status = 200
+    refusal: bytes | None = None
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -233,7 +234,10 @@ class Teacher(BaseHTTPRequestHandler):
         content = json.dumps({"choices": [{"message": {"content": "hello"}}]}).encode()
         if body.get("stream"):
             content = b'data: {"choices": [{"delta": {"content": "he"}}]}\n\ndata: [DONE]\n\n'
+        if self.refusal is not None:
+            content = self.refusal
         self.send_response(self.status)
+        self.send_header("Retry-After", "7")
         kind = "text/event-stream" if body.get("stream") else "application/json"
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
@@ -340,6 +344,65 @@ def test_a_teachers_refusal_is_told_from_ours(make_service, teacher, theirs, our
     teacher.status = theirs
     service = make_service(upstreams={"bert": upstream(teacher)})
     assert ask(service, "POST", "/v1/chat/completions", CHAT).status_code == ours
+
+
+@pytest.mark.parametrize("status", [400, 413, 422, 429, 503, 504, 401, 500])
+def test_a_teachers_words_are_told_without_what_is_ours(make_service, teacher, monkeypatch, status):
+    monkeypatch.setenv("BERTS_KEY", "sk-upstream-secret")
+    secrets = "sk-upstream-secret of org-AbC123 at http://u:pw@10.0.0.7/v1"
+    teacher.status = status
+    teacher.refusal = json.dumps(
+        {"error": {"message": f"max_tokens is too large: {secrets}"}}
+    ).encode()
+    service = make_service(upstreams={"bert": upstream(teacher, api_key_env="BERTS_KEY")})
+    response = ask(service, "POST", "/v1/chat/completions", CHAT)
+    assert "sk-upstream" not in response.text
+    assert "u:pw" not in response.text
+    assert "bert" in response.json()["error"]["message"]
+    is_of_request = status in (400, 413, 422)
+    assert ("max_tokens is too large" in response.text) == is_of_request
+    assert ("org-AbC123" in response.text) == is_of_request
+    if response.status_code == status:
+        assert response.headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize("words", [b"", b"\xff\xfe", b"<html>", b"[" * 5000, b"a" * 10**6])
+def test_a_refusal_in_any_form_is_one_of_ours(make_service, teacher, words):
+    teacher.status, teacher.refusal = 400, words
+    service = make_service(upstreams={"bert": upstream(teacher)})
+    response = ask(service, "POST", "/v1/chat/completions", CHAT)
+    assert response.status_code == 400
+    assert len(response.json()["error"]["message"]) < 700
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "http://169.254.169.254/latest"}},
+        {"image_url": "http://10.0.0.1/"},
+        {"type": None, "image_url": {"url": "file:///etc/passwd"}},
+        {"type": "text", "text": "a", "image_url": {"url": "http://10.0.0.1/"}},
+        {"type": "input_audio", "input_audio": {"data": ""}},
+        {"type": "video_url", "video_url": {"url": "http://10.0.0.1/"}},
+        {"type": "file", "file": {"file_id": "x"}},
+    ],
+)
+def test_only_text_goes_on_to_a_teacher(make_service, teacher, part):
+    service = make_service(upstreams={"bert": upstream(teacher)})
+    for content in ([part], [{"type": "text", "text": "hi"}, part]):
+        chat = CHAT | {"messages": [{"role": "user", "content": content}]}
+        refused = ask(service, "POST", "/v1/chat/completions", chat)
+        assert refused.status_code == 422
+        assert "only text" in refused.json()["error"]["message"]
+    assert teacher.asked == []
+
+
+def test_parts_of_text_go_on_as_they_are(make_service, teacher):
+    service = make_service(upstreams={"bert": upstream(teacher)})
+    parts = [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}, {"text": "b"}]
+    chat = CHAT | {"messages": [{"role": "user", "content": parts}]}
+    assert ask(service, "POST", "/v1/chat/completions", chat).status_code == 200
+    assert teacher.asked[0]["messages"][0]["content"] == parts
 
 
 def test_a_teacher_out_of_reach_is_a_502(make_service):
