@@ -4,9 +4,9 @@ Both signals are stored raw. `alpha`, `scaling`, which learnability is taken and
 several qualities are applied afterwards, so changing them scores nothing anew.
 """
 
-import re
 from typing import Annotated, Any, Literal
 
+import regex
 from pydantic import Field, ValidationError, model_validator
 
 from persyn_ray.sections import Model, Section
@@ -84,7 +84,7 @@ class Judge(Section):
     rubric: str = RUBRIC
     """What the judge is told; holds {prompt} and {response}, and may hold {reference}, {lowest} and
     {highest}."""
-    pattern: str = r"(?i)score\s*(?::|is)\s*\**\s*(-?\d+(?:\.\d+)?)"
+    pattern: str = r"(?i)score[\s*]{0,9}(?::|is)[\s*]{0,9}(-?\d+(?:\.\d+)?)"
     """Regular expression whose last match in the reply holds the grade in its first group; a reply
     without a match, or one that was cut, is a counted null."""
     lowest: float = Field(1.0, allow_inf_nan=False)
@@ -111,8 +111,8 @@ class Judge(Section):
     @model_validator(mode="after")
     def _pattern_has_a_group(self) -> "Judge":
         try:
-            has_group = re.compile(self.pattern).groups > 0
-        except re.error as error:
+            has_group = regex.compile(self.pattern).groups > 0
+        except regex.error as error:
             raise ValueError(f"pattern is no regular expression: {error}") from error
         if not has_group:
             raise ValueError(f"pattern {self.pattern!r} needs a group (...) around the grade")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import regex
 
 from persyn_ray.config import Responses
 from persyn_ray.engines.base import Conversation, Engine
@@ -25,6 +26,7 @@ Row = dict[str, Any]
 Graded = tuple[Verdict, str | None]
 """A verdict, and the raw output or the failure behind it."""
 
+PATTERN_SECONDS = 1.0  # for one reply; the replies are as long as a judge likes
 DETAIL = 2_000  # characters kept of a reply; the grade stands at its end
 UNAVAILABLE = "unavailable"  # outcome of a judge that could not be reached: to be asked again
 PLACEHOLDER = re.compile(r"\{(prompt|response|reference|lowest|highest)\}")
@@ -76,17 +78,30 @@ class Judging:
         if text is None:
             return _failed(reply["error"] or "no reply is recorded for this rubric")
         # A cut reply has not come to its grade, or shows half of it: "Score: 1" of "Score: 10".
-        grade = grade_of(text, self.how, self.think_tags) if ending == "stop" else None
+        try:
+            grade = grade_of(text, self.how, self.think_tags) if ending == "stop" else None
+        except TimeoutError:
+            reason = (
+                f"the pattern took more than {PATTERN_SECONDS:g} s; see scoring.quality.pattern"
+            )
+            return Verdict("ungraded", None), f"{reason}: {text[-DETAIL:]}"
         outcome = "ungraded" if grade is None else "scored"
         return Verdict(outcome, grade), text[-DETAIL:]
 
 
 def grade_of(reply: str, how: Judge, think_tags: Tags) -> float | None:
-    """The grade that a whole reply ends with; None without one, or outside lowest to highest."""
-    matches = list(re.finditer(how.pattern, without_thinking(reply, think_tags)))
+    """The grade that a whole reply ends with; None without one, or outside lowest to highest.
+
+    Raises:
+        TimeoutError: the pattern goes back and forth in this reply for too long.
+    """
+    text = without_thinking(reply, think_tags)
+    found = None
+    for match in regex.finditer(how.pattern, text, timeout=PATTERN_SECONDS, concurrent=True):
+        found = match[1]
     try:
-        grade = float(matches[-1][1])
-    except (IndexError, TypeError, ValueError):  # no match, an empty group, or no number
+        grade = float(found)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError):  # no match, an empty group, or no number
         return None
     return grade if how.lowest <= grade <= how.highest else None
 

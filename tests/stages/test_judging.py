@@ -1,6 +1,7 @@
 """A judge's grade: read from its own reply alone, and null where it cannot be read."""
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ import pytest
 from persyn_ray.config import Responses
 from persyn_ray.engines.base import Completion, Message, Request
 from persyn_ray.scoring import Judge
-from persyn_ray.stages.judging import DETAIL, fill, grade_of
+from persyn_ray.stages.judging import DETAIL, Judging, fill, grade_of
 from persyn_ray.stages.quality import Quality
 
 from ..engines.fault_server import Call, FaultServer, Reply, answer, failure
@@ -80,6 +81,33 @@ def graded(
 )
 def test_the_last_match_outside_thinking_is_the_grade(reply: str, grade: float | None) -> None:
     assert grade_of(reply, judge(), TAGS) == grade
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [" ", "*", "score", "score:", "score :", "score: *", "score: -", "1", ".1", "\n", "\u00a0"],
+)
+def test_a_long_reply_is_read_in_linear_time(piece: str) -> None:
+    reply = f"Score:{piece * (400_000 // len(piece))}\nScore: 4"
+    began = time.process_time()
+    assert grade_of(reply, judge(), TAGS) in (4.0, None)
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("pattern", [r"(?:a+)+(b)", r"(?:a|a?)+(b)", r"\s*\s*\s*(\d)x"])
+def test_a_pattern_that_goes_back_and_forth_is_given_up(pattern: str) -> None:
+    began = time.process_time()
+    with pytest.raises(TimeoutError):
+        grade_of(("a" * 5000 + " " * 9000 + "!") * 20 + " b 1 x", judge(pattern=pattern), TAGS)
+    assert time.process_time() - began < 5
+
+
+def test_a_reply_on_which_the_pattern_was_given_up_is_a_null_with_its_reason() -> None:
+    how = judge(pattern=r"(?:a+)+(b)")
+    reply = {"response": "a" * 5000 + "! b", "finish_reason": "stop", "error": None}
+    verdict, detail = Judging(how)._graded(reply)
+    assert (verdict.outcome, verdict.quality) == ("ungraded", None)
+    assert "scoring.quality.pattern" in (detail or "")
 
 
 @pytest.mark.parametrize("reply", ["grade: very good", "grade: nan", "grade:"])
