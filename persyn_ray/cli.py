@@ -7,6 +7,7 @@ ray.
 import io
 import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -377,6 +378,10 @@ def _show_fault(kind: type[BaseException], error: BaseException, trace: Any) -> 
 
 def entry() -> None:
     """The `persyn` command: known errors are one message, without a traceback."""
+    if (
+        sys.getfilesystemencoding() != "utf-8"
+    ):  # names and texts of files are UTF-8, here and in workers
+        os.execve(sys.executable, sys.orig_argv, os.environ | {"PYTHONUTF8": "1"})
     sys.excepthook = _show_fault
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode shows what it can

@@ -16,7 +16,7 @@ import psutil
 def boot() -> str:
     """Names this start of the machine, the same in all its containers; empty if unknown."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
     except OSError:
         return ""
 

@@ -148,9 +148,9 @@ def save(model: LlamaForCausalLM, folder: Path) -> None:
     model.float()
     build_tokenizer().save_pretrained(folder)
     # Half the size on disk; but most processors compute bfloat16 many times slower than float32.
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text("utf-8"))
     config["dtype"] = "float32"
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
 
 def answer(model: LlamaForCausalLM, prompts: Sequence[str], batch: int = 200) -> list[str]:
@@ -203,14 +203,14 @@ def describe(
         "accuracy": {**accuracy, "all": _mean(marks)},
         "mean_response_characters": _mean([len(response) for response in responses]),
     }
-    (folder / "lab.json").write_text(json.dumps(record, indent=2) + "\n")
+    (folder / "lab.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
 
 
 def write_problems(path: Path, problems: Sequence[Problem]) -> None:
     """Write problems as JSON lines with prompt, reference, task and difficulty."""
     keys = ("prompt", "reference", "task", "difficulty")
     rows = [json.dumps({key: getattr(problem, key) for key in keys}) for problem in problems]
-    path.write_text("\n".join(rows) + "\n")
+    path.write_text("\n".join(rows) + "\n", "utf-8")
 
 
 def _config(spec: ModelSpec) -> LlamaConfig:

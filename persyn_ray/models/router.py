@@ -290,7 +290,7 @@ def load_router_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
 
 def _router_config(folder: str | Path) -> RouterConfig:
     path = Path(folder) / "config.json"
-    if not path.is_file() or f'"{RouterConfig.model_type}"' not in path.read_text():
+    if not path.is_file() or f'"{RouterConfig.model_type}"' not in path.read_text("utf-8"):
         raise ConfigError(
             f"{folder} holds no router: name a folder that the router step has written."
         )

@@ -129,7 +129,7 @@ def _given(teacher: Teacher, size: Size, cache: float) -> ModelSize:
 
 
 def _read(teacher: Teacher, folder: Path, cache: float) -> ModelSize:
-    whole: Config = json.loads((folder / "config.json").read_text())
+    whole: Config = json.loads((folder / "config.json").read_text("utf-8"))
     config: Config = whole.get("text_config") or whole
     parameters, weights = _weights(teacher, folder, whole, config)
     heads, width = _cache_shape(config)
@@ -192,7 +192,7 @@ def _stored_bytes(folder: Path) -> float | None:
     """Bytes of all weights by the index, or else by the files' headers."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        total = json.loads(index.read_text()).get("metadata", {}).get("total_size")
+        total = json.loads(index.read_text("utf-8")).get("metadata", {}).get("total_size")
         if total:
             return float(total)
     files = sorted(folder.glob("*.safetensors"))

@@ -198,7 +198,7 @@ def _checkpoint_of(method: str, scratch: Path) -> Path | None:
         return None
     folder = Path(checkpoint.to_directory(str(scratch / "resume")))
     mark = folder / METHOD_FILE
-    return folder if mark.exists() and mark.read_text() == method else None
+    return folder if mark.exists() and mark.read_text("utf-8") == method else None
 
 
 def _checkpoint_reporter(method: str) -> Any:
@@ -209,7 +209,7 @@ def _checkpoint_reporter(method: str) -> Any:
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             folder.mkdir(exist_ok=True)
-            (folder / METHOD_FILE).write_text(method)
+            (folder / METHOD_FILE).write_text(method, "utf-8")
             checkpoint = ray.train.Checkpoint.from_directory(str(folder))
             ray.train.report({"step": state.global_step}, checkpoint=checkpoint)
 
