@@ -150,6 +150,18 @@ def test_a_full_disk_by_quota_or_limit_reads_the_same(
         assert left(tmp_path) == ["a.txt"]
 
 
+def test_a_place_that_may_only_be_read_is_one_error(
+    small_disk: Path, make_recipe: Make, quiet: Console
+) -> None:
+    recipe = make_recipe({"run": str(small_disk / "run")})
+    run_recipe(recipe, quiet, until="prompts")
+    remount = ["mount", "-o", "remount,ro", str(small_disk)]
+    subprocess.run(remount, check=True)
+    for step in (None, "prompts"):
+        with pytest.raises(ConfigError, match=r"Read-only file system.*Set `run` to a writable"):
+            run_recipe(recipe, quiet, start=step, until="prompts")
+
+
 LIMITED = """
 import resource, sys
 from persyn_ray.storage import Folder

@@ -3,6 +3,7 @@ run there comes to the same as a local one."""
 
 import json
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,10 +17,15 @@ from rich.console import Console
 from s3fs import S3FileSystem
 
 from persyn_ray.config import Recipe
+from persyn_ray.engines.base import Completion, Request
+from persyn_ray.engines.scripted import ScriptedEngine
 from persyn_ray.errors import ConfigError
 from persyn_ray.layout import Run, run_of
 from persyn_ray.pipeline.reporting import write_report
-from persyn_ray.pipeline.runner import planned_steps
+from persyn_ray.pipeline.runner import planned_steps, run_recipe
+from persyn_ray.schemas import RESPONSES
+from persyn_ray.stages.collect import Collect
+from persyn_ray.stages.store import existing
 from persyn_ray.storage import Folder, shard_name
 
 BUCKET = "bucket"
@@ -173,6 +179,59 @@ def test_no_credentials_are_told_with_the_variables(
         with pytest.raises(ConfigError, match=r"locate credentials.*AWS_ACCESS_KEY_ID"):
             act()
     S3FileSystem.clear_instance_cache()
+
+
+def test_only_the_parts_of_a_shard_are_listed_and_a_console_s_folder_is_empty(
+    folder: Folder, s3: Any
+) -> None:
+    s3.put_object(Bucket=BUCKET, Key="runs/x/", Body=b"")
+    assert folder.names() == []
+    for name in ("shard-000001.0001-x.parquet", "shard-000010.0001-x.parquet"):
+        folder.write_text(name, "x")
+    assert folder.names(".parquet", "shard-000001.") == ["shard-000001.0001-x.parquet"]
+    assert folder.names(".parquet", "shard-000002.") == []
+
+
+def test_a_bucket_that_holds_something_and_no_run_is_refused(
+    s3: Any, make_recipe: Callable[..., Recipe], quiet: Console
+) -> None:
+    s3.put_object(Bucket=BUCKET, Key="mine/dataset/precious.parquet", Body=b"x")
+    for run in (f"s3://{BUCKET}", f"s3://{BUCKET}/mine", f"s3a://{BUCKET}/mine/"):
+        with pytest.raises(ConfigError, match="is not empty and holds no run"):
+            run_recipe(make_recipe({"run": run}), quiet, until="prompts")
+    inside = {"run": f"s3://{BUCKET}/run", "router.extend": f"s3a://{BUCKET}/x/../run/router"}
+    with pytest.raises(ConfigError, match=r"router\.extend is s3a://"):
+        run_recipe(make_recipe(inside), quiet, until="prompts")
+    assert s3.list_objects_v2(Bucket=BUCKET)["KeyCount"] == 1
+
+
+def test_runs_that_answer_the_same_prompts_at_once_on_s3_see_the_same(
+    s3: Any, make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch, quiet: Console
+) -> None:
+    store = {"responses.store": f"s3://{BUCKET}/store", "prompts.shard_rows": 12}
+    recipes = [make_recipe(store | {"run": f"s3://{BUCKET}/runs/{name}"}) for name in "abc"]
+    for recipe in recipes:
+        run_recipe(recipe, quiet, until="prompts")
+    here, together = threading.local(), threading.Barrier(3)
+
+    def sampled(self: ScriptedEngine, requests: list[Request]) -> list[Completion]:
+        together.wait(timeout=60)
+        return [Completion(f"run {here.number}", "stop", 1, 1) for _ in requests]
+
+    def collect(number: int) -> None:
+        here.number = number
+        Collect(recipes[number])({"shard": shard_name(0)})
+
+    monkeypatch.setattr(ScriptedEngine, "generate", sampled)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(collect, range(3)))
+    for teacher in recipes[0].teachers:
+        folders = [run_of(recipe).responses(teacher) for recipe in recipes]
+        assert len(folders[0].names()) == 3  # what each has paid for is there
+        views = [existing(folder, shard_name(0), RESPONSES) for folder in folders]
+        assert views[0].num_rows == 12
+        assert views[0].equals(views[1])
+        assert views[0].equals(views[2])
 
 
 @pytest.mark.timeout(600)
