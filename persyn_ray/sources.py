@@ -172,7 +172,7 @@ def require(needed: Sequence[str], present: Sequence[str], where: str, settings:
         near = [(name, _nearest(name, present)) for name in absent]
         hints = "".join(f" {one!r} is nearest to {name!r}." for name, one in near if one)
         more = ", …" if len(present) > _MOST_NAMES else ""
-        shown = f"[{', '.join(map(repr, present[:_MOST_NAMES]))}{more}]"
+        shown = f"[{', '.join(repr(name[:80]) for name in present[:_MOST_NAMES])}{more}]"
         raise ConfigError(f"{where} has no column {absent}; it has {shown}.{hints} Set {settings}.")
     twice = [name for name in needed if present.count(name) > 1]
     if twice:

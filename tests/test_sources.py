@@ -499,6 +499,13 @@ def test_a_header_without_the_column_is_refused_before_the_first_row(
         next(rows)
 
 
+def test_a_text_in_place_of_the_header_makes_no_endless_message(tmp_path: Path) -> None:
+    file = plain("a.csv", f"{'long ' * 10_000},n\na,1\n")(tmp_path)
+    with pytest.raises(ConfigError, match=r"no column \['p'\]") as caught:
+        read_with([file], "p")
+    assert len(str(caught.value)) < 1_000
+
+
 def test_a_column_that_is_there_twice_is_nobody_s(tmp_path: Path) -> None:
     file = plain("a.csv", "p,n,n\na,1,2\n")(tmp_path)
     with pytest.raises(ConfigError, match=r"several columns named \['n'\]"):
