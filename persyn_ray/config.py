@@ -56,6 +56,8 @@ class Prompts(Section):
     """Configuration name of a hub data set."""
     split: str = "train"
     """Split of a hub data set."""
+    revision: str | None = None
+    """Revision of a hub data set (a branch, a tag or a commit); the newest by default."""
     column: str = "prompt"
     """Column with the text, or with a conversation (a list of messages in OpenAI's or ShareGPT's
     form, up to its last user turn). `instruction` takes a column `input` along, as in Alpaca."""

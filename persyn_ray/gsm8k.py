@@ -25,12 +25,14 @@ def write_gsm8k_parallel(solutions: Path, responses: Path, out: Path) -> int:
     """Write the Parquet table; returns its number of rows.
 
     Raises:
-        ConfigError: a source file is missing.
+        ConfigError: a source file is missing, or there is a file where the table should go.
         DataError: a source has other columns than expected.
     """
     for path in (solutions, responses):
         if not path.is_file():
             raise ConfigError(f"No file at {path}: fetch it from its repository first.")
+    if out.exists():
+        raise ConfigError(f"{out} is there already: remove it, or choose another name.")
     try:
         chats = {row["prompt"].strip(): row for row in _published(responses)}
         rows = [row for problem in _published(solutions) for row in _rows(problem, chats)]

@@ -166,11 +166,11 @@ def _hub_rows(section: Prompts, path: str, columns: list[str], also: Sequence[st
 
     name = path.removeprefix(HUB)
     try:
-        dataset = load_dataset(name, section.config, split=section.split)
+        dataset = load_dataset(name, section.config, split=section.split, revision=section.revision)
     except Exception as error:  # its own errors, the network's and the file formats'
         raise ConfigError(
             f"Cannot load the data set {name!r} (prompts.config {section.config!r}, prompts.split "
-            f"{section.split!r}): {error}. Set {SETTING}."
+            f"{section.split!r}, prompts.revision {section.revision!r}): {error}. Set {SETTING}."
         ) from error
     assert isinstance(dataset, Dataset)
     require(columns, dataset.column_names, path, COLUMNS)

@@ -70,3 +70,15 @@ def test_sources_of_another_shape_are_refused_by_column(
     sources[1].write_text("question,answer\nx,y\n")
     with pytest.raises(DataError, match="prompt"):
         write_gsm8k_parallel(*sources, tmp_path / "out.parquet")
+
+
+def test_a_file_that_is_there_is_not_overwritten(
+    sources: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.parquet"
+    out.write_bytes(b"somebody's work")
+    with pytest.raises(ConfigError, match="there already"):
+        write_gsm8k_parallel(*sources, out)
+    assert out.read_bytes() == b"somebody's work"
+    with pytest.raises(ConfigError, match="there already"):
+        write_gsm8k_parallel(*sources, sources[0])

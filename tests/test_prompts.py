@@ -223,6 +223,23 @@ def test_a_data_set_of_the_hub_kind_is_read(
     assert loaded.dead.num_rows == 1
 
 
+def test_the_hub_is_asked_for_the_revision_that_the_recipe_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import datasets
+
+    asked: list[dict[str, Any]] = []
+
+    def load(name: str, config: str | None, **given: Any) -> Any:
+        asked.append({"name": name, "config": config} | given)
+        return datasets.Dataset.from_dict({"prompt": ["a"]})
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    load_prompts(section("hub:org/set", revision="0f1e2d"))
+    load_prompts(section("hub:org/set"))
+    assert [one["revision"] for one in asked] == ["0f1e2d", None]
+
+
 def test_the_hub_gives_conversations_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     (tmp_path / "set").mkdir()

@@ -21,7 +21,8 @@ from persyn_ray.report.problems import Problems
 from persyn_ray.visible import visible
 
 NOT_MEASURED = {
-    "student": "no student was fine-tuned and evaluated (<code>evaluate.students</code>).",
+    "student": "no student answered held-out prompts (<code>prompts.num_heldout</code> or "
+    "<code>evaluate.path</code>).",
     "router": "the router has no held-out figures.",
     "references": "no references were routed (<code>compare.methods</code>).",
     "learning_curve": "no smaller routers were fitted (<code>router.learning_curve</code>).",

@@ -179,6 +179,11 @@ def test_ray_takes_the_vm_launcher_s_file() -> None:
     types = config["available_node_types"]
     spot = {name for name, one in types.items() if "InstanceMarketOptions" in one["node_config"]}
     assert spot == {"cpu", "teacher", "teacher-large"}
+    profiles = {
+        name: one["node_config"]["IamInstanceProfile"]["Name"] for name, one in types.items()
+    }
+    assert profiles.pop("head") == "persyn"  # starts and ends instances
+    assert set(profiles.values()) == {"persyn-worker"}
     assert types["head"]["resources"] == {"CPU": 0}
     assert sum(one["max_workers"] for one in types.values()) <= config["max_workers"]
     locked = [word for line in config["setup_commands"] for word in line.split() if ".txt" in word]
