@@ -72,7 +72,7 @@ def free_memory() -> int:
     free = int(psutil.virtual_memory().available)
     try:
         limit, used = (
-            (CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current")
+            (CGROUP / name).read_text("utf-8").strip() for name in ("memory.max", "memory.current")
         )
         return min(free, int(limit) - int(used)) if limit != "max" else free
     except (OSError, ValueError):  # no control groups, or of another version
