@@ -26,6 +26,7 @@ from persyn_ray.endpoint.messages import (
     Wish,
     conversation,
     require_text,
+    without_nulls,
 )
 from persyn_ray.endpoint.refusal import TYPES, Refusal, error_body
 from persyn_ray.endpoint.routing import AT_ONCE, Service, find_routes, ready
@@ -144,6 +145,7 @@ def _add_chat(app: FastAPI, service: Service, forwarder: Forwarder) -> None:
         if not names:
             raise Refusal(501, "No teacher answers chats here: set serving.upstreams.")
         whole = await request.json()  # with all that is not ours to read
+        whole["messages"] = without_nulls(whole["messages"])
         require_text(whole["messages"])
         if body.model == MODEL:
             given, wish = [conversation(body.messages)], body.persyn or Wish()

@@ -138,6 +138,26 @@ def require_text(messages: Any) -> None:
                 )
 
 
+def without_nulls(messages: Any) -> list[dict[str, Any]]:
+    """Turns and their parts without fields that say nothing, as tables of mixed forms have them;
+    a turn's content stays, for an answer that calls tools has none.
+    """
+    return [
+        {
+            name: [_given(part) for part in value] if isinstance(value, list) else value
+            for name, value in turn.items()
+            if value is not None or name == "content"
+        }
+        for turn in messages
+    ]
+
+
+def _given(part: Any) -> Any:
+    if not isinstance(part, dict):
+        return part
+    return {name: value for name, value in part.items() if value is not None}
+
+
 class ChatRequest(BaseModel):
     """OpenAI's chat completion; all but `persyn` and nulls goes on to the teacher as it is."""
 

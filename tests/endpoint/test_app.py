@@ -329,6 +329,20 @@ def test_null_counts_as_not_given(make_service, teacher, nulls):
     assert [name for name, value in asked.items() if value is None] == ["authorization"]
 
 
+def test_nulls_of_turns_and_parts_do_not_go_on(make_service, teacher):
+    service = make_service(upstreams={"bert": upstream(teacher)})
+    part = {"type": "text", "text": "hi", "image_url": None}
+    said = {"role": "assistant", "content": None, "refusal": None, "tool_calls": None}
+    given = [{"role": "user", "content": [part], "name": None}, said, CHAT["messages"][0]]
+    response = ask(service, "POST", "/v1/chat/completions", CHAT | {"messages": given})
+    assert response.status_code == 200, response.text
+    assert teacher.asked[0]["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+        {"role": "assistant", "content": None},
+        CHAT["messages"][0],
+    ]
+
+
 def test_null_counts_as_not_given_to_the_router_too(make_service):
     service = make_service()
     plain = ask(service, "POST", "/v1/route", {"prompt": "hi"}).json()
