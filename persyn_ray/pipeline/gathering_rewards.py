@@ -34,7 +34,7 @@ def gather_reward(recipe: Recipe, run: Run, parallel: Rewards, problems: Problem
         "reward.mean_tokens", partial(mean_student_tokens, recipe, run), {}
     )
     fates: dict[str, Content] = problems.attempt(
-        "reward.responses", partial(_fates, recipe, run, parallel), {}
+        "reward.responses", partial(fates_of, recipe, run, parallel), {}
     )
     teachers = {
         name: {
@@ -78,13 +78,19 @@ def prompt_counts(rewards_PM: Any) -> Content:
     }
 
 
-def _fates(recipe: Recipe, run: Run, parallel: Rewards) -> dict[str, Content]:
-    """What became of each teacher's responses to the parallel set."""
+def fates_of(recipe: Recipe, run: Run, parallel: Rewards | None) -> dict[str, Content]:
+    """What became of each teacher's responses to the parallel set.
+
+    Args:
+        parallel: its rewards; without them nothing is said of scores.
+    """
     shards = shards_of(run, "parallel")
-    is_complete_PM = np.concatenate(
-        [outcomes_PM(recipe, shard, _ids(run, shard)) == "complete" for shard in shards]
-    )
-    unscored_M = (is_complete_PM & np.isnan(parallel.rewards_PM)).sum(axis=0)
+    ids = {shard: _ids(run, shard) for shard in shards}
+    num_prompts = sum(map(len, ids.values()))
+    unscored_M = np.zeros(len(recipe.pool), dtype=np.int64)
+    if parallel is not None:
+        parts = [outcomes_PM(recipe, shard, of) == "complete" for shard, of in ids.items()]
+        unscored_M = (np.concatenate(parts) & np.isnan(parallel.rewards_PM)).sum(axis=0)
     found: dict[str, Content] = {}
     for m, teacher in enumerate(recipe.teachers):
         endings = endings_of(run, teacher, shards)
@@ -94,7 +100,7 @@ def _fates(recipe: Recipe, run: Run, parallel: Rewards) -> dict[str, Content]:
             "num_truncated": endings["length"],
             "num_looped": endings["loop"],
             "num_failed": num_stored - sum(endings[reason] for reason in WRITTEN),
-            "num_absent": max(0, _num_asked(teacher, len(parallel.prompt_ids)) - num_stored),
+            "num_absent": max(0, _num_asked(teacher, num_prompts) - num_stored),
             "num_unscored": int(unscored_M[m]),
         }
     return found

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 
 from persyn_ray import __version__
 from persyn_ray.attempts import Attempt, attempt_at
@@ -17,6 +18,7 @@ from persyn_ray.errors import AttemptError, ConfigError, DriftError, PersynError
 from persyn_ray.layout import Run, run_of
 from persyn_ray.pipeline.mending import find_damage, remove_leftovers
 from persyn_ray.pipeline.owning import claim, require_made, require_own
+from persyn_ray.pipeline.remarks import remarks
 from persyn_ray.pipeline.steps import STEP_NAMES, STEPS, Context, Step
 from persyn_ray.records import (
     Record,
@@ -278,6 +280,8 @@ def _carry_out_one(
         f"[bold]{step.name:<11}[/bold] {facts}  {seconds:6.1f} s"
         + (f"  [yellow]{nulls:,} nulls or dead letters[/yellow]" if nulls else "")
     )
+    for remark in remarks(step.name, recipe, run, counts):
+        console.print(Padding(plain(remark, "yellow"), (0, 0, 0, 2)))
 
 
 def _clear_leftovers(planned: Planned, run: Run) -> None:

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from persyn_ray.report import limits, numbers, router_sentences, summary, transfer
+from persyn_ray.report.concerns import concerns
 from persyn_ray.report.content import Report, displayed
 from persyn_ray.report.figures import draw
 from persyn_ray.report.forecast import forecast_tables
@@ -84,6 +85,7 @@ def render(content: Mapping[str, Any]) -> str:
         "figures": {name: Markup(svg) for name, svg in draw(report, problems).items()},
         "tiles": problems.attempt("page.tiles", partial(tiles, report), []),
         "rows": problems.attempt("page.results", partial(summary.headline, report), []),
+        "concerns": problems.attempt("page.concerns", partial(concerns, report), []),
         "summary_text": " ".join(summary.paragraph(report, problems)),
         "recipe_text": problems.attempt("page.recipe", partial(recipe_text, content), ""),
         "exact": bool(report["run"] and report["run"]["quality_kind"] in EXACT_KINDS),

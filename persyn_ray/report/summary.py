@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Literal
 
 from persyn_ray.config import SELECTING
+from persyn_ray.report.concerns import concerns
 from persyn_ray.report.content import Report
 from persyn_ray.report.forecast import forecast_sentences
 from persyn_ray.report.limits import limit_sentences
@@ -152,6 +153,7 @@ def paragraph(content: Report, problems: Problems | None = None) -> list[str]:
     """The sentences of "In one paragraph"; a section without data adds none."""
     problems = problems or Problems(content["problems"])
     parts = {
+        "concerns": concerns,
         "allocation": _allocation,
         "limits": limit_sentences,
         "router": _router,
