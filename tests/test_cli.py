@@ -175,3 +175,10 @@ def test_a_key_is_let_in_by_its_second_line() -> None:
 def test_nothing_is_served_without_a_router(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no router"):
         persyn("serve", tmp_path)
+
+
+def test_the_lab_is_not_built_over_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text("precious")
+    with pytest.raises(ConfigError, match="is not empty"):
+        persyn("lab", "build", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["prompts.jsonl"]
