@@ -40,8 +40,10 @@ def require_own(recipe: Recipe, run: Run) -> None:
             input lies where this one does.
     """
     _require_run(run)
-    _require_no_run_around(run)
+    _require_no_run_around("run", run.root)
     _require_inputs_outside(recipe, run)
+    if run.store is not None:
+        _require_no_run_around("responses.store", run.store)
 
 
 def require_made(run: Run, steps: Sequence[Step]) -> None:
@@ -90,9 +92,9 @@ def _require_run(run: Run) -> None:
         )
 
 
-def _require_no_run_around(run: Run) -> None:
-    """A run within what another run removes goes with it."""
-    inner = _resolved(run.root.address)
+def _require_no_run_around(setting: str, folder: Folder) -> None:
+    """What lies within what another run removes goes with it."""
+    inner = _resolved(folder.address)
     if inner is None or "://" in inner:
         return
     parent = posixpath.dirname(inner)
@@ -100,8 +102,8 @@ def _require_no_run_around(run: Run) -> None:
         outer = Run(Folder(parent))
         if outer.root.exists(MARKER) and (place := _place_of(inner, outer)):
             raise ConfigError(
-                f"`run` is {run.root.address}, in {place}, which the run in {parent} removes when "
-                "it does a step anew. Set `run` to a folder outside."
+                f"`{setting}` is {folder.address}, in {place}, which the run in {parent} removes "
+                f"when it does a step anew. Set `{setting}` to a folder outside."
             )
         parent = posixpath.dirname(parent)
 

@@ -275,5 +275,13 @@ def test_a_run_within_what_another_run_removes_is_refused(
     inner = make_recipe({"run": f"{outer.root.address}/students/inner"})
     with pytest.raises(ConfigError, match=r"`run` is .*/students/inner, in .*/run/students"):
         run_recipe(inner, quiet, until="prompts")
+    store = make_recipe(
+        {
+            "run": f"{outer.root.address}-2",
+            "responses.store": f"{outer.root.address}/router/store",
+        }
+    )
+    with pytest.raises(ConfigError, match=r"`responses\.store` is .*/router/store, in .*/router"):
+        run_recipe(store, quiet, until="prompts")
     apart = make_recipe({"run": f"{outer.root.address}/seeds/7"})
     run_recipe(apart, quiet, until="prompts")
