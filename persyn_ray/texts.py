@@ -89,3 +89,8 @@ def student_text(response: str | None, seen: SeenByStudent) -> str | None:
     if response is None or seen.thinking != "strip":
         return response
     return without_thinking(response, seen.think_tags)
+
+
+def valid_unicode(text: str) -> str:
+    """Text that can be stored and tokenised: halves of surrogate pairs are joined or replaced."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

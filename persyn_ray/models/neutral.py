@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from persyn_ray.errors import DataError
+from persyn_ray.texts import valid_unicode
 
 ZERO_WIDTH_JOINER = "\u200d"
 REPLACEMENT = "\ufffd"
@@ -62,8 +63,7 @@ def _wedged(token: str, wedge: str) -> str:
 
 def _valid_unicode(text: str) -> str:
     # A lone surrogate cannot be tokenised at all; NUL ends strings in some engines.
-    joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return joined.replace("\0", REPLACEMENT)
+    return valid_unicode(text).replace("\0", REPLACEMENT)
 
 
 @lru_cache(maxsize=16)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from persyn_ray.config import Recipe
+from persyn_ray.config import EMBEDDED, Recipe
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.layout import parts_of
 from persyn_ray.records import Settings
@@ -39,11 +39,11 @@ def readers_of(recipe: Recipe) -> list[Reader]:
     Raises:
         ConfigError: a model is not there, or has no chat template where it needs one.
     """
-    router = "router.backbone" if recipe.router.extend is None else "router.extend"
-    makers: dict[str, Callable[[], Reader]] = {
-        "student": partial(_student, recipe),
-        router: partial(_router, recipe, router),
-    }
+    makers: dict[str, Callable[[], Reader]] = {"student": partial(_student, recipe)}
+    if recipe.router.extend is not None:
+        makers["router.extend"] = partial(_extended, recipe)
+    if _reads_by_backbone(recipe):
+        makers["router.backbone"] = partial(_backbone, recipe)
     for number, part in enumerate(parts_of(recipe)):
         if isinstance(part.quality, RewardModel):
             setting = _setting_of_part(recipe, number)
@@ -60,13 +60,18 @@ def _made(setting: str, make: Callable[[], Reader]) -> Reader:
 
 def reading_settings(recipe: Recipe) -> Settings:
     """What a recipe says about student and router that decides which prompts they can read."""
-    router = recipe.router
-    return {
-        "student": reading_identity(recipe.student),
-        "router": {"extend": router.extend}
-        if router.extend is not None
-        else {"backbone": reading_identity(router.backbone)},
-    }
+    found: Settings = {"student": reading_identity(recipe.student)}
+    router: Settings = {}
+    if recipe.router.extend is not None:
+        router["extend"] = recipe.router.extend
+    if _reads_by_backbone(recipe):
+        router["backbone"] = reading_identity(recipe.router.backbone)
+    return found | {"router": router}
+
+
+def _reads_by_backbone(recipe: Recipe) -> bool:
+    """Whether the router is fitted from the backbone, or a method reads its embeddings."""
+    return recipe.router.extend is None or bool(set(EMBEDDED) & set(recipe.compare.methods))
 
 
 def reading_identity(model: Model) -> Settings:
@@ -88,20 +93,25 @@ def _student(recipe: Recipe) -> Reader:
     return Reader("student", student.name, reads)
 
 
-def _router(recipe: Recipe, setting: str) -> Reader:
+def _backbone(recipe: Recipe) -> Reader:
     from persyn_ray.models.load import load_tokenizer
+
+    backbone = recipe.router.backbone
+    tokenizer = load_tokenizer(backbone.name, backbone.revision, backbone.chat_template)
+    return _router("router.backbone", backbone.name, tokenizer, recipe.router.max_length)
+
+
+def _extended(recipe: Recipe) -> Reader:
+    address = str(recipe.router.extend)
+    tokenizer = _router_tokenizer(address)
+    return _router("router.extend", address, tokenizer, recipe.router.max_length)
+
+
+def _router(setting: str, name: str, tokenizer: Any, max_length: int) -> Reader:
     from persyn_ray.models.router import encode_router_prompts
 
-    section = recipe.router
-    if section.extend is not None:
-        name, tokenizer = section.extend, _router_tokenizer(section.extend)
-    else:
-        backbone = section.backbone
-        name = backbone.name
-        tokenizer = load_tokenizer(name, backbone.revision, backbone.chat_template)
-
     def encode(messages: Messages) -> object:
-        return encode_router_prompts(tokenizer, [messages], section.max_length)
+        return encode_router_prompts(tokenizer, [messages], max_length)
 
     return Reader(setting, name, partial(_why, encode))
 

@@ -17,7 +17,7 @@ from persyn_ray.engines.build import build_engine
 from persyn_ray.pool import TeacherPool
 from persyn_ray.schemas import PROMPTS, RESPONSES, conform
 from persyn_ray.teachers import Teacher
-from persyn_ray.texts import is_loop
+from persyn_ray.texts import is_loop, valid_unicode
 
 
 def requests_of(prompts: pa.Table) -> list[Request]:
@@ -93,16 +93,20 @@ class Generate:
             {
                 "prompt_id": request.prompt_id,
                 "teacher": self.teacher.name,
-                "response": completion.text,
+                "response": _storable(completion.text),
                 "finish_reason": completion.finish_reason,
                 "num_prompt_tokens": completion.num_prompt_tokens,
                 "num_tokens": completion.num_tokens,
-                "error": completion.error,
+                "error": _storable(completion.error),
             }
             for request, completion in zip(requests, completions, strict=True)
         ]
         table = pa.Table.from_pylist(rows, schema=RESPONSES)
         return conform(table, RESPONSES, f"responses of {self.teacher.name}")
+
+
+def _storable(text: str | None) -> str | None:
+    return None if text is None else valid_unicode(text)
 
 
 def _either(first: Completion, second: Completion) -> Completion:

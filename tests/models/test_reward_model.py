@@ -132,3 +132,14 @@ def test_a_real_encoder_with_a_head_of_one_output_scores_pairs() -> None:
     found = reward_scores(model, tokenizer, conversations, tokens_per_batch=100, max_length=64)
     assert found == pytest.approx(expected, abs=1e-5)
     assert found[0] != found[1]
+
+
+def test_no_conversation_is_longer_than_the_context(
+    reward: PreTrainedModel, reward_folder: str
+) -> None:
+    tokenizer = load_tokenizer(reward_folder)
+    long = [([Message(role="user", content="x" * 90)], "same")]
+    cut = reward_scores(reward, tokenizer, long, max_length=30)
+    reward.config.max_position_embeddings = 30
+    assert reward_scores(reward, tokenizer, long) == cut
+    assert reward_scores(reward, tokenizer, long, max_length=4096) == cut

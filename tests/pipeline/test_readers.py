@@ -183,6 +183,21 @@ def test_a_router_that_is_extended_is_asked_in_place_of_the_backbone(
     assert letters(run)[0]["detail"].startswith("messages.jsonl: router.extend ")
 
 
+def test_a_backbone_that_only_embeds_is_asked_as_well(
+    make_recipe: Make, tmp_path: Path, random_llama: str
+) -> None:
+    tokenizer = load_tokenizer(random_llama)
+    save_router(build_router(random_llama, ("a", "b")), tokenizer, tmp_path / "old")
+    changes = {
+        "router.extend": str(tmp_path / "old"),
+        "router.backbone.chat_template": ALTERNATING,
+        "compare.methods": ["knn"],
+    }
+    recipe = recipe_over(make_recipe, tmp_path, [*GOOD, TWO_IN_A_ROW], changes)
+    write_prompts(recipe, run := run_of(recipe))
+    assert letters(run)[0]["detail"].startswith("messages.jsonl: router.backbone ")
+
+
 def test_a_student_without_a_chat_template_is_refused_before_it_costs_anything(
     make_recipe: Make, tmp_path: Path
 ) -> None:

@@ -174,3 +174,19 @@ def test_a_prompt_beyond_the_context_is_refused_and_its_neighbours_are_answered(
     assert (short["finish_reason"] in ("stop", "length"), short["error"]) == (True, None)
     assert (long["finish_reason"], long["response"]) == ("error", None)
     assert "context of 64" in long["error"]
+
+
+def test_half_a_surrogate_pair_in_a_response_ends_no_step(tmp_path: Path, prompts: Prompts) -> None:
+    path = tmp_path / "recorded.jsonl"
+    halves = r"half \ud83d pair"
+    path.write_text(
+        "".join(
+            json.dumps({"question": text, "teacher": "t", "response": "x"}).replace('"x"', said)
+            + "\n"
+            for text, said in (("a", f'"{halves}"'), ("b", '"whole"'))
+        )
+    )
+    engine = {"kind": "recorded", "path": str(path)}
+    teacher = Teacher.model_validate({"name": "t", "engine": engine})
+    table = Generate(teacher, TeacherPool(("t",)))(prompts(("a", None), ("b", None)))
+    assert table["response"].to_pylist() == ["half \ufffd pair", "whole"]
