@@ -130,6 +130,7 @@ LINES = b'{"prompt": "1 + 1?", "answer": 2, "task": "add"}\n' * 40
         ("p.jsonl", LINES.replace(b"prompt", b"promt"), "'promt' is nearest to 'prompt'"),
         ("p.jsonl", LINES.replace(b'"1 + 1?"', b"[]"), "row 1: the conversation has no user"),
     ],
+    ids=lambda given: given if isinstance(given, str) else "content",
 )
 @pytest.mark.parametrize("command", [("plan",), ("run", "--until", "prompts")])
 def test_a_file_that_cannot_be_read_is_one_message_with_its_name(

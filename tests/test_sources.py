@@ -324,6 +324,7 @@ HTML = "\n<!DOCTYPE html>\n<html><body>Sign in</body></html>"
         ("a.json", '[{"text": "a"}, {"te', "is no valid JSON"),
         ("a.jsonl.gz", gzip.compress(tar_of("a.jsonl", LINES)), "is a tar archive"),
     ],
+    ids=lambda given: "bytes" if isinstance(given, bytes) else None,
 )
 @pytest.mark.parametrize("read", [all_rows, columns_of])
 def test_a_file_that_is_not_what_its_name_says_is_refused(
