@@ -86,7 +86,7 @@ def render(content: Mapping[str, Any]) -> str:
         "tiles": problems.attempt("page.tiles", partial(tiles, report), []),
         "rows": problems.attempt("page.results", partial(summary.headline, report), []),
         "concerns": problems.attempt("page.concerns", partial(concerns, report), []),
-        "summary_text": " ".join(summary.paragraph(report, problems)),
+        "summary_text": " ".join(summary.paragraph(report, problems, with_concerns=False)),
         "recipe_text": problems.attempt("page.recipe", partial(recipe_text, content), ""),
         "exact": bool(report["run"] and report["run"]["quality_kind"] in EXACT_KINDS),
     }

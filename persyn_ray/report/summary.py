@@ -149,11 +149,17 @@ def _bounded_difference(first: Any, second: Any) -> Mapping[str, Any] | None:
     }
 
 
-def paragraph(content: Report, problems: Problems | None = None) -> list[str]:
-    """The sentences of "In one paragraph"; a section without data adds none."""
+def paragraph(
+    content: Report, problems: Problems | None = None, with_concerns: bool = True
+) -> list[str]:
+    """The sentences of "In one paragraph"; a section without data adds none.
+
+    Args:
+        with_concerns: begin with `concerns`, where they are not shown apart.
+    """
     problems = problems or Problems(content["problems"])
     parts = {
-        "concerns": concerns,
+        "concerns": concerns if with_concerns else lambda _: [],
         "allocation": _allocation,
         "limits": limit_sentences,
         "router": _router,
