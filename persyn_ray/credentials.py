@@ -46,7 +46,7 @@ SECRET_PARAMETER = re.compile(
 )
 
 # What may be repeated before something else has to follow is bounded: long texts take linear time.
-_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{1,15}:/{1,2}"  # the path of a file has one stroke in an address
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,15}://"
 _USER = re.compile(rf"({_SCHEME})([^\s/?#'\"<>]*)@(?=[^\s/@]*)")
 _USER_WITHOUT_SCHEME = re.compile(
     r"(?<![\w/:.%+-])[\w.%+-]{1,64}:[^\s/@:'\"]{3,256}@(?=[\w-]+(?:\.[\w-]|:\d|/))"
@@ -56,10 +56,9 @@ _PARAMETER = re.compile(r"([?&#;])([A-Za-z0-9_.-]+)=([^&#;\s'\"<>]*)")
 _SCHEMES = r"(?i:bearer|basic|token)"
 _HEADER = re.compile(rf"\b((?i:authorization)['\"]?\s*[:=]\s*['\"]?(?:{_SCHEMES}\s+)?)[^\s'\",;]+")
 _BEARER = re.compile(r"\b((?i:bearer)\s+)(?=[^\s'\",;]*[\d_-])[^\s'\",;]{8,}")
-_ASSIGNED = re.compile(  # `api_key: Wrong` is a sentence
+_ASSIGNED = re.compile(
     r"\b((?:[\w-]{0,40}[_-])?(?i:api[_-]?key|access[_-]?token|auth[_-]?token|secret(?:[_-]\w+)?"
-    r"|password|passwd)['\"]?\s*(?:=\s*['\"]?|:\s*['\"]|:\s*(?=[^\s'\",;&]*[\d_/+-])))"
-    r"(?!\[key\])([^\s'\",;&]{4,})"
+    r"|password|passwd)['\"]?\s*[:=]\s*['\"]?)(?!\[key\])([^\s'\",;&]{4,})"
 )
 _SECRET_VARIABLE = re.compile(r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.I)
 SHORTEST = 8  # characters of a variable's value that is looked for: `EMPTY` is no secret
@@ -100,7 +99,7 @@ def cut_secrets(text: str) -> str:
 
 def _is_secret(user: re.Match[str]) -> bool:
     """A name alone is none, but where it may be a token: no web address needs one."""
-    return ":" in unquote(user[2]) or user[1].lower().startswith("http")
+    return ":" in unquote(user[2]) or user[1].lower() in ("http://", "https://")
 
 
 def _values_of_variables() -> list[str]:

@@ -11,12 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from persyn_ray.credentials import looks_like_key
 from persyn_ray.errors import ConfigError
 from persyn_ray.serving import Serving
 
-OWNER = re.compile(r"[A-Za-z0-9._@-]{1,64}")
-ENTRY = re.compile(rf"({OWNER.pattern}):([0-9a-f]{{64}})")
+ENTRY = re.compile(r"([A-Za-z0-9._@-]{1,64}):([0-9a-f]{64})")
 FORM = (
     "NAME:SHA256 (a name of up to 64 letters, digits and . _ @ -, and 64 lower-case hex digits), "
     "as `persyn key NAME` prints it"
@@ -64,18 +62,6 @@ class Keys:
             if hmac.compare_digest(given, digest):
                 found = owner
         return found
-
-
-def require_owner(name: str) -> None:
-    """Refuse what is no name for the owner of a key; it is not repeated, for it may be a key.
-
-    Raises:
-        ConfigError: it has other characters or too many, or looks like a key itself.
-    """
-    if not OWNER.fullmatch(name) or looks_like_key(name):
-        raise ConfigError(
-            "The name of a key's owner has up to 64 letters, digits and . _ @ -, and is no key."
-        )
 
 
 def new_key() -> tuple[str, str]:

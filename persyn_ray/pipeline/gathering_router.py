@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from persyn_ray.config import Recipe
+from persyn_ray.errors import DataError
 from persyn_ray.layout import PERSYN, Run
 from persyn_ray.method import calibration, metrics
 from persyn_ray.method.allocation import assign, draws, tie_breaks
@@ -101,10 +102,15 @@ def _basis(recipe: Recipe, run: Run) -> Basis:
     parallel = known.signals
     facts = run.router.read_json("fit.json")
     out_P = heldout_mask(parallel.prompt_ids, recipe.router.heldout_fraction, recipe.router.seed)
+    if not out_P.any() and not recipe.compare.heldout:
+        raise DataError(
+            f"No prompt of the parallel set ({len(out_P)} prompts) is left to judge the router on: "
+            "raise prompts.num_parallel."
+        )
     heldout = _subset(parallel, out_P)
     able_PM = np.isfinite(_routed_logits(run, "parallel"))[out_P]
     fitted = {
-        int(size): np.where(able_PM, logits, np.nan)
+        int(size): np.where(able_PM, np.reshape(logits, able_PM.shape), np.nan)
         for size, logits in facts["heldout_logits"].items()
     }
     measured, logits_PM, where = heldout, fitted[facts["num_fit"]], "router hold-out"

@@ -7,9 +7,8 @@ every pool is compared with the cluster first, and refused with the numbers.
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import ray
 
@@ -63,14 +62,6 @@ def connect(verbose: bool = False) -> None:
         runtime_env={"env_vars": worker_environment()},
     )
     keep_sigterm()  # Ray's own handlers dump a stack and leave the run as after kill -9
-    close_token(Path.home() / ".ray" / "auth_token")
-
-
-def close_token(path: Path) -> None:
-    """Leave the token that opens the cluster to its owner alone; Ray makes it readable by all."""
-    with suppress(OSError):
-        if path.stat().st_mode & 0o077 and path.stat().st_uid == os.getuid():
-            path.chmod(0o600)
 
 
 def worker_environment() -> dict[str, str]:

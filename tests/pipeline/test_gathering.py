@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from persyn_ray.config import Recipe, parse_recipe
 from persyn_ray.layout import BEFORE, PERSYN, Run
 from persyn_ray.pipeline.gathering import gather
+from persyn_ray.report.concerns import concerns
 from persyn_ray.report.content import complete, to_json
 
 Make = Callable[..., Recipe]
@@ -155,3 +157,29 @@ def test_several_qualities_are_named_and_give_no_share_of_right_answers(
     data["evaluate"]["check"] = other
     found = gather(parse_recipe(data, "test"), run, {})
     assert found["student"]["methods"][PERSYN]["correct_share"] is None
+
+
+def test_a_parallel_set_of_one_prompt_says_what_is_missing(
+    make_recipe: Make, carry_out: CarryOut, random_llama: str
+) -> None:
+    models = {"student.name": random_llama, "router.backbone.name": random_llama}
+    sizes = {"prompts.num_parallel": 1, "prompts.num_heldout": 0}
+    recipe = make_recipe(models | sizes, num_prompts=1)
+    content = gather(recipe, carry_out(recipe), {})
+    assert "raise prompts.num_parallel" in content["problems"]["router"]
+    assert content["allocation"]["methods"][PERSYN]
+
+
+def test_a_pool_that_never_answers_is_reported_with_the_reasons(
+    make_recipe: Make, carry_out: CarryOut, random_llama: str, tmp_path: Path
+) -> None:
+    rows = [{"prompt": f"unknown {n}?", "answer": "1", "task": "t"} for n in range(24)]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    models = {"student.name": random_llama, "router.backbone.name": random_llama}
+    recipe = make_recipe(models)
+    content = gather(recipe, carry_out(recipe), {})
+    assert "No routed reward is known" in content["problems"]["router.hedging"]
+    assert content["router"]["hit_at_1"]["num"] == 0
+    assert content["reward"]["prompts"]["num_rewarded"] == 0
+    (failed, *_) = concerns(complete(content))
+    assert failed.startswith("Most responses failed: 36 of 36")
