@@ -334,13 +334,6 @@ def test_a_key_is_cut_whatever_stands_around_it(before: str, key: str, after: st
     assert key not in cut_secrets(f'{before} {{"k":"{key}"}} {after}')
 
 
-def test_whose_key_it_is_is_a_name_and_no_key() -> None:
-    for name in (KEYS["openai"], "a b", "", "x" * 65, "aB3dEfGh1JkLmN0pQrStUvWxYz12"):
-        with pytest.raises(ConfigError) as refused:
-            cli.key(name)
-        assert name == "" or name not in str(refused.value)
-
-
 @pytest.mark.parametrize(
     ("text", "secret"),
     [
@@ -351,8 +344,6 @@ def test_whose_key_it_is_is_a_name_and_no_key() -> None:
         ("OPENAI_API_KEY=hush-hush", "hush-hush"),
         ("aws_secret_access_key = hush-hush", "hush-hush"),
         ("password=hush-hush&x=1", "hush-hush"),
-        ("api_key: hush-hush", "hush-hush"),
-        ("No recipe at https:/ada:hush-hush@host/r.yaml", "hush-hush"),  # as a path has it
     ],
 )
 def test_headers_and_assignments_are_cut(text: str, secret: str) -> None:
@@ -374,8 +365,6 @@ def test_plain_messages_stay_as_they_are() -> None:
         "Bearer of bad news; password policy; key: value; token 5",
         "s3://bucket/run and sftp://ada@host/run at 12:30",
         "a@b.org:5 c:d e://f",
-        "teachers.0.engine.api_key: Extra inputs are not permitted",
-        "No file at C:/Users/ada@host/x and file:/a/b",
     ):
         assert cut_secrets(text) == text
 

@@ -8,7 +8,7 @@ import pytest
 
 from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError
-from persyn_ray.runtime.session import Cluster, check_fits, close_token
+from persyn_ray.runtime.session import Cluster, check_fits
 
 Make = Callable[..., Recipe]
 TWO_NODES = Cluster(cpus=8, gpus=2, memory_gib=32, largest_node_cpus=4, largest_node_gpus=1)
@@ -60,12 +60,3 @@ def test_a_job_that_would_write_into_rays_copy_of_the_working_folder_is_refused(
         check_fits(make_recipe({"run": "runs/x"}), TWO_NODES)
     for shared in (str(tmp_path / "run"), "s3://bucket/runs/x"):
         check_fits(make_recipe({"run": shared}), TWO_NODES)
-
-
-def test_the_token_that_opens_the_cluster_is_left_to_its_owner(tmp_path: Path) -> None:
-    token = tmp_path / "auth_token"
-    close_token(token)  # Ray may have made none
-    token.write_text("t", encoding="utf-8")
-    token.chmod(0o644)
-    close_token(token)
-    assert token.stat().st_mode & 0o777 == 0o600
