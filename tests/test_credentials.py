@@ -18,6 +18,7 @@ from persyn_ray.config import Recipe, load_recipe, parse_recipe, shown, stored
 from persyn_ray.credentials import cut_secrets, places_of_secrets
 from persyn_ray.endpoint.source import parse_serving
 from persyn_ray.errors import ConfigError, StepError
+from persyn_ray.report.problems import reason_of
 
 # Made up; each in the form of some service.
 KEYS = {
@@ -393,3 +394,9 @@ def test_log_lines_and_tracebacks_of_the_command_are_cut(
     shown_text = capsys.readouterr().err
     assert "RuntimeError: no [key]" in shown_text
     assert secret not in shown_text
+
+
+@pytest.mark.parametrize(("text", "secret"), SECRETS)
+def test_why_a_part_of_the_report_is_absent_is_told_without_secrets(text: str, secret: str) -> None:
+    for error in (OSError(f"no {text}"), FileNotFoundError(2, "none", text), KeyError(text)):
+        assert secret not in reason_of(error)

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from persyn_ray.credentials import cut_secrets
 from persyn_ray.errors import PersynError
 
 Made = TypeVar("Made")
@@ -44,5 +45,5 @@ def reason_of(error: Exception) -> str:
         text = f"the entry {error} is missing."
     else:
         text = str(error) if isinstance(error, PersynError) else f"{type(error).__name__}: {error}"
-    text = " ".join(text.split())
+    text = " ".join(cut_secrets(text).split())
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from persyn_ray.credentials import cut_secrets
 from persyn_ray.errors import PersynError, StepError
 from persyn_ray.runtime.breaker import Breaker
 from persyn_ray.runtime.placing import Crew, Node, Task, place_crews
@@ -166,7 +167,7 @@ def _quietly(prefetch: Callable[[], None]) -> None:
     try:
         prefetch()
     except Exception as error:
-        print(f"prefetch failed: {error}")
+        print(cut_secrets(f"prefetch failed: {error}"))
 
 
 def cluster_nodes() -> list[Node]:

@@ -21,6 +21,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from persyn_ray import __version__
+from persyn_ray.credentials import cut_secrets
 from persyn_ray.endpoint.app import build_app
 from persyn_ray.endpoint.batching import Batcher
 from persyn_ray.endpoint.counting import Counts, Family
@@ -140,7 +141,7 @@ class RouterReplica:
         try:
             await self._take(policy, number)
         except Exception as error:  # whatever a folder holds, the present router goes on
-            problem = f"The present router stays: {type(error).__name__}: {error}"
+            problem = cut_secrets(f"The present router stays: {type(error).__name__}: {error}")
             logger.error("%s", problem)
             if number == self._number:  # a later change may have gone well
                 self._problems["change"] = problem
