@@ -48,6 +48,11 @@ class Serving(Section):
     """Until a response begins (504)."""
     chat_timeout_s: float = Field(default=600.0, gt=0)
     """The same for forwarded chats, which take a teacher's time."""
+    max_chat_tokens: int = Field(default=4096, ge=1)
+    """Most tokens that a forwarded chat may ask for in each choice (422 above); sent along where it
+    states no limit, in the field that the upstream's `extra_body` uses, else as max_tokens."""
+    max_choices: int = Field(default=4, ge=1)
+    """Most choices (`n`) that a forwarded chat may ask for (422 above)."""
     log_prompts: bool = False
     """Write prompts into the replicas' logs."""
 

@@ -14,6 +14,7 @@ import httpx
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from persyn_ray.endpoint.limits import bounded_chat
 from persyn_ray.endpoint.refusal import Refusal
 from persyn_ray.endpoint.routing import Service
 from persyn_ray.engines import openai_wire as wire
@@ -70,13 +71,14 @@ class Forwarder:
         """The teacher's answer to a chat.
 
         Raises:
-            Refusal: 502 when it is out of reach or refuses us, 504 when it is too slow, and its own
-                status when it refuses the request or has no room for it.
+            Refusal: 422 for more than may be asked for, 502 when the teacher is out of reach or
+                refuses us, 504 when it is too slow, and its own status when it refuses the request
+                or has no room for it.
         """
         account = Account(teacher, upstream)
-        ours = upstream.extra_body | {"model": upstream.model}
         # Null says nothing with OpenAI; other servers refuse it.
-        content = {k: v for k, v in body.items() if k != "persyn" and v is not None} | ours
+        given = {k: v for k, v in body.items() if k != "persyn" and v is not None}
+        content, _ = bounded_chat(given, upstream, self.service.settings)
         request = httpx.Request(
             "POST",
             account.url("chat/completions"),

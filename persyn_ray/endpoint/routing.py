@@ -12,6 +12,7 @@ import numpy as np
 
 from persyn_ray.endpoint.choosing import Policy, choose, fall_back, keys
 from persyn_ray.endpoint.counting import Counts, Family
+from persyn_ray.endpoint.limits import require_limits
 from persyn_ray.endpoint.messages import Route, Wish
 from persyn_ray.endpoint.model import RouterModel, Rows, Scores
 from persyn_ray.endpoint.refusal import Refusal
@@ -89,7 +90,8 @@ def require_teachers(settings: Serving, teachers: Sequence[str]) -> None:
     """Refuse settings that do not fit a router.
 
     Raises:
-        ConfigError: one names a teacher that the router does not know, masks all, or is no address.
+        ConfigError: one names a teacher that the router does not know, masks all, or is no address
+            or limit.
     """
     for field in ("masked", "prices", "prior", "upstreams"):
         for name in getattr(settings, field):
@@ -101,6 +103,7 @@ def require_teachers(settings: Serving, teachers: Sequence[str]) -> None:
         raise ConfigError("serving.masked leaves no teacher.")
     for name, upstream in settings.upstreams.items():
         Account(name, upstream)  # raises where an address is none
+        require_limits(name, upstream)
 
 
 def ready(service: Service) -> State:

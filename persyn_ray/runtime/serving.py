@@ -42,7 +42,7 @@ from persyn_ray.serving import Serving
 
 logger = logging.getLogger("ray.serve")
 
-POLICY = {"masked", "prices", "prior", "upstreams", "keys"}
+POLICY = {"masked", "prices", "prior", "upstreams", "keys", "max_chat_tokens", "max_choices"}
 """Settings that may change without a new replica, beside the router itself."""
 SCALING = {"min_replicas", "max_replicas", "target_ongoing_requests"}
 """Settings that Serve itself acts on; no replica reads them."""

@@ -1,13 +1,17 @@
 """A fitted router on disk, and the endpoint over it."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from persyn_ray.endpoint.model import RouterModel
 
 from .asking import TEACHERS, LocalService
+from .chatting import Teacher
 
 MakeService = Callable[..., LocalService]
 
@@ -38,3 +42,18 @@ def model(router_folder: Path) -> RouterModel:
 def make_service(model: RouterModel) -> MakeService:
     """A service over the router; settings by name."""
     return lambda **given: LocalService(model, **given)
+
+
+@pytest.fixture
+def teacher() -> Iterator[Any]:
+    class Own(Teacher):
+        asked: list[dict[str, Any]] = []  # noqa: RUF012 (of this test alone)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Own)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    Own.address = f"http://127.0.0.1:{server.server_port}/v1"  # type: ignore[attr-defined]
+    yield Own
+    server.shutdown()
+    thread.join()
+    server.server_close()

@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
@@ -14,6 +11,7 @@ from persyn_ray.endpoint.model import RouterModel
 from persyn_ray.models.router import load_router, router_logits
 
 from .asking import KEY, TEACHERS, LocalService, ask
+from .chatting import CHAT, upstream
 
 PROMPTS = ["What is 3 plus 4?", "Spell apple backwards.", "Sort 5, 2, 9."]
 
@@ -221,59 +219,6 @@ def test_all_else_needs_one(make_service, path):
     assert ask(make_service(), "GET", path, key="pk-wrong").status_code == 401
 
 
-class Teacher(BaseHTTPRequestHandler):
-    """A teacher's endpoint that remembers what it was asked."""
-
-    asked: list[dict[str, Any]]
-    status = 200
-    refusal: bytes | None = None
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.asked.append(body | {"authorization": self.headers.get("Authorization")})
-        content = json.dumps({"choices": [{"message": {"content": "hello"}}]}).encode()
-        if body.get("stream"):
-            content = b'data: {"choices": [{"delta": {"content": "he"}}]}\n\ndata: [DONE]\n\n'
-        if self.refusal is not None:
-            content = self.refusal
-        self.send_response(self.status)
-        self.send_header("Retry-After", "7")
-        kind = "text/event-stream" if body.get("stream") else "application/json"
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def teacher() -> Iterator[Any]:
-    class Own(Teacher):
-        asked: list[dict[str, Any]] = []  # noqa: RUF012 (of this test alone)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Own)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    Own.address = f"http://127.0.0.1:{server.server_port}/v1"  # type: ignore[attr-defined]
-    yield Own
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def upstream(teacher: Any, **given: Any) -> dict[str, Any]:
-    return {"model": "real-name", "base_url": teacher.address, "api_key_env": None} | given
-
-
-CHAT = {
-    "model": "persyn",
-    "messages": [{"role": "user", "content": "hi", "name": "me"}],
-    "temperature": 0.5,
-}
-
-
 def test_a_chat_goes_to_a_teacher_that_has_an_endpoint(make_service, teacher):
     service = make_service(upstreams={"bert": upstream(teacher)})
     response = ask(service, "POST", "/v1/chat/completions", CHAT)
@@ -281,7 +226,7 @@ def test_a_chat_goes_to_a_teacher_that_has_an_endpoint(make_service, teacher):
     assert response.headers["x-persyn-teacher"] == "bert"
     assert response.headers["x-persyn-router"] == service.state.model.version
     (asked,) = teacher.asked
-    assert asked == CHAT | {"model": "real-name", "authorization": None}
+    assert asked == CHAT | {"model": "real-name", "authorization": None, "max_tokens": 4096}
 
 
 def test_a_chat_is_routed_among_those_with_endpoints(make_service, teacher):
