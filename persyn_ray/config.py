@@ -298,6 +298,9 @@ class Recipe(Section):
     """Run folder: a local path or any fsspec address, shared by all nodes of a cluster."""
     name: str | None = None
     """Title of the report and the data set card."""
+    ledger: str | None = None
+    """Folder or fsspec address where spending at endpoints is recorded; RUN/ledger by default. Runs
+    that name the same one share their budgets, as the seeds of a comparison do."""
     student: Student
     teachers: tuple[Teacher, ...]
     prompts: Prompts

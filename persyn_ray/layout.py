@@ -2,6 +2,7 @@
 
 RUN/persyn-run.json (made first: this is a run)  recipe.json  records/STEP.json
 attempts/NUMBER.json  tables/…  router/  students/METHOD/  checkpoints/  dataset/
+ledger/KIND/NAME/ (what endpoints were paid, see ledger.py)
 report.html  report.json  seeds/NUMBER/ (runs of a comparison)  comparison.{html,md,json}
 
 Responses, learnability and quality are filed under a key made of all that determines them, so
@@ -15,9 +16,10 @@ from typing import Any
 
 from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError
+from persyn_ray.ledger import Account
 from persyn_ray.records import fingerprint, read_record
 from persyn_ray.schemas import LEARNABILITY, QUALITY, filed
-from persyn_ray.scoring import Part, Several, Single
+from persyn_ray.scoring import Judge, Part, Several, Single
 from persyn_ray.sections import Student
 from persyn_ray.storage import Folder
 from persyn_ray.teachers import Teacher
@@ -48,6 +50,8 @@ NOT_IN_RESPONSES: dict[str, Any] = {
 NOT_IN_QUALITY: dict[str, Any] = {
     "tokens_per_batch": True,
     "processes": True,
+    "price": True,
+    "budget": True,
     "engine": NOT_IN_RESPONSES["engine"],
 }
 
@@ -108,6 +112,8 @@ class Run:
     """Where responses lie, if not in the run."""
     marking: tuple[tuple[str, Any], ...] = ()
     """What else shapes stored responses: how thinking is tagged, and what counts as a loop."""
+    shared_ledger: Folder | None = None
+    """Where spending is recorded, if not in the run."""
 
     @property
     def records(self) -> Folder:
@@ -178,6 +184,23 @@ class Run:
         return self.root / "seeds" / str(number)
 
     @property
+    def ledger(self) -> Folder:
+        """What is spent against budgets: of this run, or of those that share the ledger."""
+        return self.shared_ledger or self.root / "ledger"
+
+    def spending_of(self, teacher: Teacher) -> Account:
+        """This process's part of what a teacher has cost."""
+        folder = self.ledger / "teachers" / teacher.name
+        return Account(teacher.budget, teacher.price, folder)
+
+    def spending_of_judge(self, part: Part) -> Account | None:
+        """This process's part of what a judge has cost; None for a quality of another kind."""
+        if not isinstance(part.quality, Judge):
+            return None
+        folder = self.ledger / "judges" / part.name
+        return Account(part.quality.budget, part.quality.price, folder)
+
+    @property
     def response_store(self) -> Folder:
         """All teachers' responses: in a store that runs share, or the run's own."""
         return self.store or self.root / "tables" / "responses"
@@ -242,10 +265,11 @@ class Run:
 
 
 def run_of(recipe: Recipe) -> Run:
-    """The run folder that the recipe names, and the store of responses if it names one."""
-    store = recipe.responses.store
+    """The run folder that the recipe names, with the store of responses and the ledger."""
+    store, ledger = recipe.responses.store, recipe.ledger
     return Run(
         Folder.absolute(recipe.run),
         None if store is None else Folder.absolute(store),
         tuple(marking(recipe).items()),
+        None if ledger is None else Folder.absolute(ledger),
     )

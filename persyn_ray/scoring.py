@@ -10,7 +10,7 @@ import regex
 from pydantic import Field, ValidationError, model_validator
 
 from persyn_ray.sections import Model, Section
-from persyn_ray.teachers import SETTINGS, SHAPING, Engine, Sampling, Teacher
+from persyn_ray.teachers import SETTINGS, SHAPING, Budget, Engine, Price, Sampling, Teacher
 
 RUBRIC = """\
 You judge how well an assistant answered. Weigh whether the answer is right, whether it does what \
@@ -90,14 +90,24 @@ class Judge(Section):
     lowest: float = Field(1.0, allow_inf_nan=False)
     highest: float = Field(10.0, allow_inf_nan=False)
     """A grade outside lowest to highest is a counted null."""
+    price: Price | None = None
+    """Of the judge's endpoint, for `budget`."""
+    budget: Budget | None = None
+    """Where to stop asking the judge; what it has not graded then is a counted null, and is asked
+    for again when step score is done anew."""
 
     def as_teacher(self) -> Teacher:
         """The judge as engines know whoever writes."""
         # A recorded reply was sampled elsewhere, and its engine refuses sampling that is given.
         is_left_out = self.sampling == type(self).model_fields["sampling"].default
-        if self.engine.kind == "recorded" and is_left_out:
-            return Teacher(name="judge", engine=self.engine)
-        return Teacher(name="judge", engine=self.engine, sampling=self.sampling)
+        is_default = self.engine.kind == "recorded" and is_left_out
+        return Teacher(
+            name="judge",
+            engine=self.engine,
+            sampling=Teacher.model_fields["sampling"].default if is_default else self.sampling,
+            price=self.price,
+            budget=self.budget,
+        )
 
     @model_validator(mode="after")
     def _rubric_shows_both(self) -> "Judge":

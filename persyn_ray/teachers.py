@@ -251,17 +251,26 @@ class TeacherResources(Section):
 class Price(Section):
     """What an endpoint bills, in dollars per million tokens."""
 
-    prompt: float = Field(default=0.0, ge=0)
-    response: float = Field(default=0.0, ge=0)
+    prompt: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    response: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
 
 class Budget(Section):
-    """Limits of one teacher over all steps of a run; what is over them is not asked for."""
+    """Limits of what an endpoint is paid; what may go over them is not asked for.
+
+    They hold over all steps, processes and seeds that share a ledger. A request counts at its upper
+    bound until its cost is known, also where its process was killed meanwhile.
+    """
 
     tokens: int | None = Field(default=None, ge=1)
     """Prompt and response tokens together."""
-    dollars: float | None = Field(default=None, gt=0)
+    dollars: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """By `price`."""
+
+    def require_price(self, price: Price | None) -> None:
+        """Refuse a limit in dollars that nothing counts towards."""
+        if self.dollars is not None and (price is None or not (price.prompt or price.response)):
+            raise ValueError("budget.dollars needs price: dollars per million tokens, above 0")
 
 
 class Size(Section):
@@ -324,8 +333,8 @@ class Teacher(Section):
     def _budget_is_kept(self) -> "Teacher":
         if self.budget is not None and not isinstance(self.engine, OpenAIEngine):
             raise ValueError(f"budget is kept by engine openai alone, not by {self.engine.kind}")
-        if self.budget is not None and self.budget.dollars is not None and self.price is None:
-            raise ValueError("budget.dollars needs price")
+        if self.budget is not None:
+            self.budget.require_price(self.price)
         return self
 
 

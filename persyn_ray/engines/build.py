@@ -5,6 +5,7 @@ from typing import Any
 from persyn_ray.config import Responses
 from persyn_ray.engines.base import Engine
 from persyn_ray.errors import ConfigError
+from persyn_ray.ledger import Account
 from persyn_ray.pool import TeacherPool
 from persyn_ray.teachers import (
     OpenAIEngine,
@@ -22,7 +23,7 @@ def build_engine(
     pool: TeacherPool | None = None,
     responses: Responses | None = None,
     placement: Any = None,
-    spent: tuple[int, float] = (0, 0.0),
+    spending: Account | None = None,
 ) -> Engine:
     """The engine of a teacher; weights are loaded by its first `generate`.
 
@@ -30,7 +31,7 @@ def build_engine(
         pool: needed by a scripted engine, whose teachers' abilities depend on one another.
         responses: how thinking is marked, and from when on a repetition is a loop.
         placement: placement group for vLLM's workers.
-        spent: what a budget has lost to earlier steps and runs, in tokens and dollars.
+        spending: where an endpoint's tokens are counted; by default in memory, by its budget.
 
     Raises:
         ConfigError: a setting does not apply to this kind of engine, or what it names is missing.
@@ -42,7 +43,7 @@ def build_engine(
         case VllmEngine() as engine:
             return _vllm(teacher, engine, responses, placement)
         case OpenAIEngine() as engine:
-            return _openai(teacher, engine, responses, spent)
+            return _openai(teacher, engine, responses, spending)
         case RecordedEngine() as engine:
             return _recorded(teacher, engine)
         case ScriptedEngine() as engine:
@@ -79,7 +80,7 @@ def _vllm(teacher: Teacher, engine: VllmEngine, responses: Responses, placement:
 
 
 def _openai(
-    teacher: Teacher, engine: OpenAIEngine, responses: Responses, spent: tuple[int, float]
+    teacher: Teacher, engine: OpenAIEngine, responses: Responses, spending: Account | None
 ) -> Engine:
     from persyn_ray.engines.openai import OpenAIEngine as Endpoint
 
@@ -91,9 +92,7 @@ def _openai(
         system_prompt=teacher.system_prompt,
         template_kwargs=teacher.template_kwargs,
         max_requests=resources.max_requests,
-        price=teacher.price,
-        budget=teacher.budget,
-        spent=spent,
+        spending=spending or Account(teacher.budget, teacher.price),
         think_tags=responses.think_tags,
     )
 

@@ -8,7 +8,9 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
-from persyn_ray.engines.pacing import Meter, Pace, Usage
+from persyn_ray.engines.pacing import Pace
+from persyn_ray.ledger import Account
+from persyn_ray.usage import FREE, Usage
 
 LONGEST_WAIT = 600.0  # seconds that a run stands still because an endpoint asks for it
 
@@ -36,12 +38,15 @@ class _Waiter:
 class Gate:
     """Waits for free places and keeps the books; each `enter` is followed by one way out."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pace: Pace, meter: Meter) -> None:
-        self._loop, self._pace, self._meter = loop, pace, meter
+    def __init__(self, loop: asyncio.AbstractEventLoop, pace: Pace, account: Account) -> None:
+        self._loop, self._pace, self._account = loop, pace, account
         self._queue: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._stopped: str | None = None
         self._trouble = ""
+        self._reserving: asyncio.Task[None] | None = None
+        self._without_room: _Waiter | None = None  # until something that is in flight has ended
+        self._num_settled = 0
 
     async def enter(self, who: str, bound: Usage) -> Ticket:
         """Wait for a place.
@@ -56,13 +61,14 @@ class Gate:
             return await waiter.place
         except asyncio.CancelledError:
             if waiter.place.done() and not waiter.place.cancelled():  # let in, and gone again
-                self.ended(waiter.place.result(), Usage(0, 0))
+                self.ended(waiter.place.result(), FREE)
             raise
 
     def answered(self, ticket: Ticket, cost: Usage | None) -> None:
         """The endpoint has written; a cost of None is unknown and counts as the bound."""
-        cost = self._settle(ticket, cost)
-        self._pace.ok(self._loop.time(), ticket.sent_at, cost.response)
+        self._settle(ticket, cost)
+        written = (ticket.bound if cost is None else cost).response
+        self._pace.ok(self._loop.time(), ticket.sent_at, written)
         self._admit()
 
     def ended(self, ticket: Ticket, cost: Usage | None) -> None:
@@ -88,10 +94,10 @@ class Gate:
         self._admit()
         return True
 
-    def _settle(self, ticket: Ticket, cost: Usage | None) -> Usage:
-        cost = ticket.bound if cost is None else cost
-        self._meter.settle(ticket.bound, cost)
-        return cost
+    def _settle(self, ticket: Ticket, cost: Usage | None) -> None:
+        self._account.settle(ticket.bound, cost)
+        self._without_room = None
+        self._num_settled += 1
 
     def _admit(self) -> None:
         """Serve whoever can be served; called after every change."""
@@ -106,16 +112,36 @@ class Gate:
         if refusal is None and not self._pace.may_send(now):
             self._look_again(now)
             return False
-        if refusal is None and not self._meter.reserve(waiter.bound):
-            if self._meter.is_waiting:  # what is in flight may cost less than its bound
+        if refusal is None and not self._account.take(waiter.bound):
+            if self._without_room is not waiter:
+                self._reserve(waiter)
                 return False
-            refusal = self._meter.refusal(waiter.bound)
+            if self._account.is_waiting:  # what is in flight may cost less than its bound
+                return False
+            refusal = self._account.refusal(waiter.bound)
         if refusal is not None:
             waiter.place.set_exception(Unavailable(refusal))
         else:
             self._pace.sent()
             waiter.place.set_result(Ticket(waiter.who, now, waiter.bound))
         return True
+
+    def _reserve(self, waiter: _Waiter) -> None:
+        """Ask the ledger for more, off the loop, and see then who can be served."""
+        if self._reserving is None:
+            self._reserving = self._loop.create_task(self._reserve_for(waiter))
+
+    async def _reserve_for(self, waiter: _Waiter) -> None:
+        before = self._num_settled
+        try:
+            is_reserved = await asyncio.to_thread(self._account.more, waiter.bound)
+        except Exception as error:  # whatever the storage raises: nothing is sent without a record
+            self._stopped = self._stopped or f"what is spent cannot be recorded: {error}"
+        else:
+            if not is_reserved and before == self._num_settled:
+                self._without_room = waiter
+        self._reserving = None
+        self._admit()
 
     def _why_nobody(self, now: float) -> str | None:
         if self._stopped is not None:

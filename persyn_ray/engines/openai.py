@@ -24,10 +24,12 @@ from persyn_ray.engines.base import Completion, Message, Request, with_system_pr
 from persyn_ray.engines.gate import Gate, Ticket, Unavailable
 from persyn_ray.engines.openai_account import Account
 from persyn_ray.engines.openai_session import Raw, Session
-from persyn_ray.engines.pacing import Meter, Pace, Usage, backoff
+from persyn_ray.engines.pacing import Pace, backoff
 from persyn_ray.errors import ConfigError
-from persyn_ray.teachers import Budget, Price, Sampling
+from persyn_ray.ledger import Account as Spending
 from persyn_ray.teachers import OpenAIEngine as Endpoint
+from persyn_ray.teachers import Sampling
+from persyn_ray.usage import Usage
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +41,8 @@ CHECK_SECONDS, CHECK_ATTEMPTS = 30.0, 3
 class OpenAIEngine:
     """A model at an endpoint; `generate` may be called from several threads at once.
 
-    The budget is the engine's own: of a teacher with several replicas each would have all of it, so
-    such a teacher has one. `spent` is what earlier steps and runs have spent of it, in tokens and
-    dollars. Where the endpoint does not say what an attempt cost, its upper bound counts as spent.
+    What it spends is counted in `spending`, which knows the budget and who shares it. Where the
+    endpoint does not say what an attempt cost, its upper bound counts as spent.
     """
 
     overlaps: ClassVar[bool] = True
@@ -54,9 +55,7 @@ class OpenAIEngine:
         system_prompt: str | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
         max_requests: int = 256,
-        price: Price | None = None,
-        budget: Budget | None = None,
-        spent: tuple[int, float] = (0, 0.0),
+        spending: Spending | None = None,
         think_tags: tuple[str, str] = ("<think>", "</think>"),
         first_delay: float = FIRST_DELAY,
     ) -> None:
@@ -64,7 +63,7 @@ class OpenAIEngine:
         self._account = Account(name, endpoint)
         self._system_prompt, self._template_kwargs = system_prompt, dict(template_kwargs or {})
         self._max_requests, self._think_tags = max_requests, think_tags
-        self._first_delay, self._meter = first_delay, Meter(budget, price, spent)
+        self._first_delay, self._spending = first_delay, spending or Spending()
         self._has_answered = False
         self._session: Session | None = None
         self._lock = threading.Lock()
@@ -75,11 +74,6 @@ class OpenAIEngine:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.Lock()
-
-    @property
-    def spent(self) -> tuple[int, float]:
-        """Tokens and dollars of the budget spent so far."""
-        return self._meter.spent
 
     def check(self) -> None:
         """Ask the endpoint, without spending, whether it knows the key and the model.
@@ -126,6 +120,8 @@ class OpenAIEngine:
         except BaseException:  # an interrupt while waiting
             future.cancel()
             raise
+        finally:
+            self._give_back()
 
     def close(self) -> None:
         """End loop and connections; requests under way become `unavailable`."""
@@ -134,11 +130,19 @@ class OpenAIEngine:
             self._has_answered = False
         if session is not None:
             session.close()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Leave the ledger with what was spent; answers are not lost where that fails."""
+        try:
+            self._spending.rest()
+        except Exception as error:  # whatever the storage raises
+            logger.warning("The ledger of %s has more than was spent: %s", self._name, error)
 
     def _new_session(self) -> Session:
         patience = max(LEAST_PATIENCE, self._endpoint.attempts)
         pace = Pace(self._max_requests, patience, self._first_delay)
-        return Session(f"endpoint of {self._name}", pace, self._meter)
+        return Session(f"endpoint of {self._name}", pace, self._spending)
 
     def _messages(self, request: Request) -> list[Message]:
         return with_system_prompt(request.messages, self._system_prompt)

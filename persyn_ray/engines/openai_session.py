@@ -15,8 +15,10 @@ from typing import Any, NamedTuple, TypeVar
 import httpx
 
 from persyn_ray.engines.gate import Gate
-from persyn_ray.engines.openai_wire import FREE, Fault
-from persyn_ray.engines.pacing import Meter, Pace
+from persyn_ray.engines.openai_wire import Fault
+from persyn_ray.engines.pacing import Pace
+from persyn_ray.ledger import Account
+from persyn_ray.usage import FREE
 
 CONNECT_SECONDS = 30.0
 MOST_BYTES = 64 * 2**20  # of one response; a server must not fill the memory
@@ -37,9 +39,9 @@ class Raw(NamedTuple):
 class Session:
     """A running loop; `close` ends it for good, with whatever still runs in it."""
 
-    def __init__(self, name: str, pace: Pace, meter: Meter) -> None:
+    def __init__(self, name: str, pace: Pace, account: Account) -> None:
         self._loop = asyncio.new_event_loop()
-        self.gate = Gate(self._loop, pace, meter)
+        self.gate = Gate(self._loop, pace, account)
         self._clients: list[httpx.AsyncClient] = []
         self._idle: list[httpx.AsyncClient] = []
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)

@@ -14,13 +14,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from persyn_ray.engines.base import Completion, FinishReason, Message
-from persyn_ray.engines.pacing import Usage
 from persyn_ray.teachers import Sampling
+from persyn_ray.usage import FREE, MOST_TOKENS, Usage, billed
 
 TEMPLATE_TOKENS = 256  # allowed for what a chat template adds of its own
-MOST_TOKENS = 2**31 - 1  # a count that is more is no count
 
-FREE = Usage(0, 0)
 FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "repetition": "loop"}
 # The endpoint's own troubles, reported as reasons for the end of a response.
 INTERRUPTED = frozenset({"abort", "error", "insufficient_system_resource"})
@@ -174,8 +172,7 @@ def _read_answer(headers: Mapping[str, str], content: bytes, tags: tuple[str, st
         return Fault(f"the answer has no choices: {_complaint(content)[0]}", None)
     if ending in INTERRUPTED:
         return Fault(f"the response was interrupted ({ending})", None, is_overload=True)
-    usage = _usage(parsed.get("usage"))
-    counted = usage or FREE
+    counted, cost = _usage(parsed.get("usage")), billed(parsed.get("usage"))
     reason = _error(message, ending)
     if reason is None and text is not None:
         finish = FINISH_REASONS[ending]
@@ -183,7 +180,7 @@ def _read_answer(headers: Mapping[str, str], content: bytes, tags: tuple[str, st
     else:
         reason = reason or "the content of the message is no text"
         done = Completion(None, "error", counted.prompt, counted.response, reason)
-    return Answer(done, usage)
+    return Answer(done, cost)
 
 
 def _text(message: Mapping[str, Any], ending: str, tags: tuple[str, str]) -> str | None:
@@ -210,15 +207,15 @@ def _error(message: Mapping[str, Any], ending: str) -> str | None:
     return None
 
 
-def _usage(given: Any) -> Usage | None:
-    """Token counts, or None where there are none."""
+def _usage(given: Any) -> Usage:
+    """Token counts, 0 where there are none."""
     if not isinstance(given, dict):
-        return None
+        return FREE
     found = (given.get("prompt_tokens"), given.get("completion_tokens"))
     prompt, response = (
         count if isinstance(count, int) and 0 < count <= MOST_TOKENS else 0 for count in found
     )
-    return Usage(prompt, response) if prompt or response else None
+    return Usage(prompt, response)
 
 
 def _complaint(content: bytes) -> tuple[str, str | None]:

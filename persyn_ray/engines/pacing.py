@@ -1,4 +1,4 @@
-"""How fast, and how much, one endpoint is asked: pure logic with the time passed in.
+"""How fast one endpoint is asked: pure logic with the time passed in.
 
 The number of requests in flight grows while that helps and halves when the endpoint is overloaded
 (additive increase, multiplicative decrease). What a number n in flight is worth is measured over
@@ -11,8 +11,6 @@ Everything here runs in one thread; nothing here waits, sends or knows HTTP.
 
 import random
 from dataclasses import dataclass
-
-from persyn_ray.teachers import Budget, Price
 
 START = 4  # requests in flight before anything is known
 NO_WORSE = 0.8  # of the best rate with fewer in flight; lengths differ, so a rate is a rough figure
@@ -138,82 +136,3 @@ class Pace:
         self._step = max(1, self.limit // 8)
         self.limit, self._round = max(1, limit), _Round(now)
         self._best, self._num_worse, self._num_held = None, 0, 0
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Tokens of one request: those that came in and those that were written."""
-
-    prompt: int
-    response: int
-
-
-class Meter:
-    """What a teacher has cost, and whether one more request fits into its budget.
-
-    A request is reserved at an upper bound before it is sent, so the budget holds however many are
-    in flight. What it cost is known afterwards; where that stays unknown, the bound counts.
-    """
-
-    def __init__(
-        self, budget: Budget | None, price: Price | None, spent: tuple[int, float] = (0, 0.0)
-    ) -> None:
-        self._budget, self._price, self._before = budget, price, spent
-        # Sums of whole tokens: sums and differences of dollars would drift.
-        self._settled, self._reserved = Usage(0, 0), Usage(0, 0)
-
-    @property
-    def spent(self) -> tuple[int, float]:
-        """Tokens and dollars so far, what was spent before included."""
-        return self._total(self._settled)
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether something reserved may still turn out cheaper."""
-        return self._reserved != Usage(0, 0)
-
-    def reserve(self, bound: Usage) -> bool:
-        """Set the bound aside, if the budget has room for it."""
-        reserved = _sum(self._reserved, bound)
-        tokens, dollars = self._total(_sum(self._settled, reserved))
-        budget = self._budget or Budget()
-        if budget.tokens is not None and tokens > budget.tokens:
-            return False
-        if budget.dollars is not None and dollars > budget.dollars:
-            return False
-        self._reserved = reserved
-        return True
-
-    def settle(self, bound: Usage, cost: Usage) -> None:
-        """Give a reservation back and count what the request cost."""
-        self._reserved = Usage(
-            self._reserved.prompt - bound.prompt, self._reserved.response - bound.response
-        )
-        self._settled = _sum(self._settled, cost)
-
-    def refusal(self, bound: Usage) -> str:
-        """Why the bound does not fit."""
-        budget, (tokens, dollars) = self._budget or Budget(), self.spent
-        more, money = bound.prompt + bound.response, self._dollars(bound)
-        limits = [
-            f"{tokens} of {budget.tokens} tokens are spent and this may take {more}"
-            if budget.tokens is not None
-            else "",
-            f"${dollars:.4f} of ${budget.dollars:.4f} are spent and this may cost ${money:.4f}"
-            if budget.dollars is not None
-            else "",
-        ]
-        return f"budget used up: {'; '.join(filter(None, limits))}"
-
-    def _total(self, usage: Usage) -> tuple[int, float]:
-        tokens = self._before[0] + usage.prompt + usage.response
-        return tokens, self._before[1] + self._dollars(usage)
-
-    def _dollars(self, usage: Usage) -> float:
-        if self._price is None:
-            return 0.0
-        return (usage.prompt * self._price.prompt + usage.response * self._price.response) / 1e6
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(one.prompt + other.prompt, one.response + other.response)

@@ -3,7 +3,8 @@
 Seed s is the recipe with prompts.seed, router.seed and finetune.seed all set to the recipe's own
 prompts.seed + s: another draw of the prompts and the parallel set, another router, another order of
 training. Each is a whole run of its own in RUN/seeds/s. Teachers and their sampling stay, and all
-seeds share one store of responses, so no teacher is asked twice for the same response.
+seeds share one store of responses, so no teacher is asked twice for the same response, and one
+ledger, so a budget is that of all seeds together.
 
 Seeds run one after the other in one session. Finished ones are kept, and an interrupted comparison
 goes on. A seed that was run for other methods is done anew from step route for theirs and the new
@@ -101,6 +102,7 @@ def seed_recipes(recipe: Recipe, methods: Sequence[str], num_seeds: int) -> list
             "run": run.seed(number).address,
             "name": f"{recipe.name or 'Comparison'}, seed {recipe.prompts.seed + number}",
             "responses.store": run.response_store.address,
+            "ledger": run.ledger.address,
             "prompts.seed": recipe.prompts.seed + number,
             "router.seed": recipe.prompts.seed + number,
             "finetune.seed": recipe.prompts.seed + number,

@@ -23,7 +23,7 @@ from persyn_ray.storage import Folder
 MARKER = "persyn-run.json"
 OF_NOBODY = {"lost+found", ".gitkeep", ".DS_Store"}
 """What stands in a folder that its owner calls empty."""
-PATHS = {"path", "extend", "store", "api_key_file", "keys_file"}
+PATHS = {"path", "extend", "store", "ledger", "api_key_file", "keys_file"}
 """Settings that name a file or a folder, whatever their value looks like."""
 SCHEMES = {"s3a": "s3", "gcs": "gs", "abfss": "abfs", "az": "abfs"}
 NOT_FILES = ("package:", "hub:", "random:")

@@ -82,26 +82,17 @@ class Collect:
     def _asked(self, teacher: Teacher, prompts: pa.Table) -> pa.Table:
         stage = self._stage(teacher)
         with nullcontext() if stage.engine.overlaps else self.lock:
-            responses = stage(prompts)
-        if teacher.budget is not None:
-            with self.lock:  # a slower thread must not write an older count over a newer one
-                self.run.records.write_json(f"spent-{teacher.name}.json", stage.spent)
-        return responses
-
-    def _spent(self, teacher: Teacher) -> tuple[int, float]:
-        """Tokens and dollars that a teacher's budget has lost to earlier calls of this run."""
-        name = f"spent-{teacher.name}.json"
-        if teacher.budget is None or not self.run.records.exists(name):
-            return 0, 0.0
-        tokens, dollars = self.run.records.read_json(name)
-        return tokens, dollars
+            return stage(prompts)
 
     def _stage(self, teacher: Teacher) -> Generate:
         with self.lock:
             if teacher.name not in self.stages:
-                spent = self._spent(teacher)
                 self.stages[teacher.name] = Generate(
-                    teacher, self.recipe.pool, self.recipe.responses, self.placement, spent
+                    teacher,
+                    self.recipe.pool,
+                    self.recipe.responses,
+                    self.placement,
+                    self.run.spending_of(teacher),
                 )
             return self.stages[teacher.name]
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from persyn_ray.config import Responses
 from persyn_ray.engines.base import Completion, Engine, Request
 from persyn_ray.engines.build import build_engine
+from persyn_ray.ledger import Account
 from persyn_ray.pool import TeacherPool
 from persyn_ray.schemas import PROMPTS, RESPONSES, conform
 from persyn_ray.teachers import Teacher
@@ -32,7 +33,7 @@ class Generate:
     Args:
         responses: the recipe's rules for responses; without them nothing is marked as a loop.
         placement: placement group for the workers of a large teacher's engine.
-        spent: tokens and dollars that this teacher's budget has lost to earlier work.
+        spending: where an endpoint's tokens are counted; by default in memory.
     """
 
     reads, writes = PROMPTS, RESPONSES
@@ -43,11 +44,11 @@ class Generate:
         pool: TeacherPool,
         responses: Responses | None = None,
         placement: Any = None,
-        spent: tuple[int, float] = (0, 0.0),
+        spending: Account | None = None,
     ) -> None:
         self.teacher = teacher
         self.loop_repeats = None if responses is None else responses.loop_repeats
-        self.engine: Engine = build_engine(teacher, pool, responses, placement, spent)
+        self.engine: Engine = build_engine(teacher, pool, responses, placement, spending)
 
     def __call__(self, prompts: pa.Table) -> pa.Table:
         requests = requests_of(prompts)
@@ -56,11 +57,6 @@ class Generate:
         answers = iter(self._answers(served) if served else [])
         completions = [Completion.failed(why) if why else next(answers) for why in refusals]
         return self._table(requests, completions)
-
-    @property
-    def spent(self) -> tuple[int, float]:
-        """Tokens and dollars of the teacher's budget that are gone, where its engine keeps one."""
-        return getattr(self.engine, "spent", (0, 0.0))
 
     def close(self) -> None:
         """Give back what the engine holds."""

@@ -15,6 +15,7 @@ import regex
 
 from persyn_ray.config import Responses
 from persyn_ray.engines.base import Conversation, Engine
+from persyn_ray.ledger import USED_UP, Account
 from persyn_ray.pool import TeacherPool
 from persyn_ray.schemas import PROMPTS
 from persyn_ray.scoring import Judge
@@ -29,6 +30,9 @@ Graded = tuple[Verdict, str | None]
 PATTERN_SECONDS = 1.0  # for one reply; the replies are as long as a judge likes
 DETAIL = 2_000  # characters kept of a reply; the grade stands at its end
 UNAVAILABLE = "unavailable"  # outcome of a judge that could not be reached: to be asked again
+OVER_BUDGET = "over_budget"  # outcome of a judge whose budget is used up: the same
+OPEN = (UNAVAILABLE, OVER_BUDGET)
+"""Outcomes of what is not graded yet."""
 PLACEHOLDER = re.compile(r"\{(prompt|response|reference|lowest|highest)\}")
 
 
@@ -38,17 +42,22 @@ class Judging:
     Args:
         section: how thinking is marked in the judge's reply.
         engine: in place of the one that the recipe names.
+        spending: where the tokens of a judge at an endpoint are counted.
     """
 
     def __init__(
-        self, how: Judge, section: Responses | None = None, engine: Engine | None = None
+        self,
+        how: Judge,
+        section: Responses | None = None,
+        engine: Engine | None = None,
+        spending: Account | None = None,
     ) -> None:
         section = section or Responses()  # pyright: ignore[reportCallIssue]
         self.how, self.think_tags = how, section.think_tags
         judge = how.as_teacher()
         # What counts as a loop in a response is no business of the judge's replies.
         rules = section.model_copy(update={"loop_repeats": None})
-        self.generate = Generate(judge, TeacherPool((judge.name,)), rules)
+        self.generate = Generate(judge, TeacherPool((judge.name,)), rules, None, spending)
         if engine is not None:
             self.generate.engine = engine
 
@@ -74,7 +83,8 @@ class Judging:
         """What a row of RESPONSES from the judge says."""
         text, ending = reply["response"], reply["finish_reason"]
         if ending == "unavailable":
-            return Verdict(UNAVAILABLE, None), reply["error"]
+            is_over = (reply["error"] or "").startswith(USED_UP)
+            return Verdict(OVER_BUDGET if is_over else UNAVAILABLE, None), reply["error"]
         if text is None:
             return _failed(reply["error"] or "no reply is recorded for this rubric")
         # A cut reply has not come to its grade, or shows half of it: "Score: 1" of "Score: 10".

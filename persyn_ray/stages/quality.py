@@ -11,6 +11,7 @@ import pyarrow as pa
 from persyn_ray.config import Responses
 from persyn_ray.engines.base import Engine
 from persyn_ray.errors import DataError
+from persyn_ray.ledger import Account
 from persyn_ray.schemas import QUALITY, conform
 from persyn_ray.scoring import (
     ExactAnswer,
@@ -41,14 +42,19 @@ class Quality:
     Args:
         section: what of a response is seen, and how thinking is marked.
         engine: of a judge, in place of the one that the recipe names.
+        spending: where a judge's tokens are counted.
     """
 
     writes = QUALITY
 
     def __init__(
-        self, how: Single, section: Responses | None = None, engine: Engine | None = None
+        self,
+        how: Single,
+        section: Responses | None = None,
+        engine: Engine | None = None,
+        spending: Account | None = None,
     ) -> None:
-        self.section, self.way = section, way_of(how, section, engine)
+        self.section, self.way = section, way_of(how, section, engine, spending)
 
     def __call__(self, prompts: pa.Table, responses: pa.Table) -> pa.Table:
         rows = paired(prompts, responses, self.section)
@@ -76,7 +82,12 @@ class Quality:
             self.way.close()
 
 
-def way_of(how: Single, section: Responses | None, engine: Engine | None = None) -> Way:
+def way_of(
+    how: Single,
+    section: Responses | None,
+    engine: Engine | None = None,
+    spending: Account | None = None,
+) -> Way:
     """What finds one kind of quality; models are loaded here, a judge's with its first rows."""
     match how:
         case ExactAnswer():
@@ -92,7 +103,7 @@ def way_of(how: Single, section: Responses | None, engine: Engine | None = None)
         case Recorded():
             return RecordedScores(how, section)
         case Judge():
-            return Judging(how, section, engine)
+            return Judging(how, section, engine, spending)
 
 
 def _exact_answers(how: ExactAnswer) -> Way:

@@ -16,6 +16,8 @@ class Progress:
     errors: int = 0
     unavailable: int = 0
     """Errors that another run may not meet: a teacher that could not be reached."""
+    over_budget: int = 0
+    """Errors of a judge whose budget is used up."""
 
     def __add__(self, other: "Progress") -> "Progress":
         return Progress(
@@ -23,6 +25,7 @@ class Progress:
             self.tokens + other.tokens,
             self.errors + other.errors,
             self.unavailable + other.unavailable,
+            self.over_budget + other.over_budget,
         )
 
     def as_row(self) -> dict[str, int]:

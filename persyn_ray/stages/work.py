@@ -24,7 +24,7 @@ from persyn_ray.schemas import LEARNABILITY, QUALITY, RESPONSE_HASH, RESPONSES
 from persyn_ray.scoring import Judge, Part, Recorded, RewardModel
 from persyn_ray.sections import Student
 from persyn_ray.stages.collect import Collect
-from persyn_ray.stages.judging import UNAVAILABLE
+from persyn_ray.stages.judging import OPEN, OVER_BUDGET, UNAVAILABLE
 from persyn_ray.stages.store import existing, hashed, kept_scores, scores_of
 from persyn_ray.stages.units import Progress, Unit
 from persyn_ray.storage import Folder
@@ -87,7 +87,8 @@ class Score:
     ) -> Progress:
         """Score all teachers' new responses to a shard's prompts in one call, filed by teacher.
 
-        A row whose judge could not be reached is not filed: it is asked for again another time.
+        A row whose judge could not be reached, or whose budget was used up, is not filed: it is
+        asked for again another time.
         """
         old: dict[str, pa.Table] = {}
         todo: list[pa.Table] = []
@@ -103,15 +104,16 @@ class Score:
         scores = _with_hashes(stage(prompts, waiting), waiting)
         lasting = scores
         if writes is QUALITY:
-            lasting = rows.without(scores, "outcome", [UNAVAILABLE])
+            lasting = rows.without(scores, "outcome", list(OPEN))
         for teacher in self.recipe.teachers:
             new = rows.where(lasting, "teacher", teacher.name)
             if new.num_rows:
                 table = pa.concat_tables([old[teacher.name], new])
                 folder_of(self.recipe, teacher).write_table(shard, table)
         tokens = rows.total(scores, "num_tokens") if "num_tokens" in scores.column_names else 0
-        num_open = scores.num_rows - lasting.num_rows
-        return Progress(scores.num_rows, tokens, scores.column(2).null_count, num_open)
+        over = rows.where(scores, "outcome", OVER_BUDGET).num_rows if writes is QUALITY else 0
+        away = scores.num_rows - lasting.num_rows - over
+        return Progress(scores.num_rows, tokens, scores.column(2).null_count, away, over)
 
     def _measure_learnability(self, prompts: pa.Table, responses: pa.Table) -> pa.Table:
         return self._learnability()(prompts, responses)
@@ -155,7 +157,11 @@ class Score:
         from persyn_ray.stages.quality import Quality
 
         if part.name not in self.qualities:
-            self.qualities[part.name] = Quality(part.quality, self.recipe.responses)
+            self.qualities[part.name] = Quality(
+                part.quality,
+                self.recipe.responses,
+                spending=self.run.spending_of_judge(part),
+            )
         return self.qualities[part.name]
 
 

@@ -12,6 +12,7 @@ import pytest
 from persyn_ray.engines.base import Message, Request
 from persyn_ray.engines.build import build_engine
 from persyn_ray.engines.openai import OpenAIEngine
+from persyn_ray.ledger import Account
 from persyn_ray.teachers import Teacher
 
 from .asking import engine_of, reasons, request, requests, sampling
@@ -240,10 +241,11 @@ def test_a_recipe_builds_it() -> None:
     with FaultServer() as server:
         settings["base_url"] = server.base_url
         teacher = {"name": "ada", "engine": settings, "system_prompt": "Be brief."}
-        engine = build_engine(Teacher.model_validate(teacher), spent=(3, 0.5))
+        spending = Account()
+        engine = build_engine(Teacher.model_validate(teacher), spending=spending)
         assert isinstance(engine, OpenAIEngine)
         assert engine.overlaps
         asked = Request("p", [Message(role="user", content="2+2?")])
         assert engine.generate([asked])[0].text == "answer to 2+2?"
-        assert engine.spent == (15, 0.5)
+        assert spending.spent == (12, 0.0)
         engine.close()

@@ -4,12 +4,16 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from persyn_ray.engines.pacing import START
+from persyn_ray.ledger import Account, spent
+from persyn_ray.storage import Folder
 from persyn_ray.teachers import Budget, Price
+from persyn_ray.usage import Usage
 
 from .asking import engine_of, reasons, requests
 from .fault_server import Call, FaultServer, Reply, answer, failure, first
@@ -111,21 +115,32 @@ def billing(seed: int, usages: dict[int, tuple[int, int]], loss: float = 0.0) ->
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_however_many_are_under_way_a_budget_is_never_exceeded(seed: int) -> None:
+def test_however_many_are_under_way_a_budget_is_never_exceeded(seed: int, tmp_path: Path) -> None:
     usages: dict[int, tuple[int, int]] = {}
     budget, price = Budget(tokens=5000, dollars=0.004), Price(prompt=1.0, response=10.0)
+    folder = Folder(str(tmp_path)) if seed < 2 else None  # kept in a ledger, or in memory
+    before = Usage(500, 50) if folder else Usage(0, 0)
+    if folder:
+        earlier = Account(budget, price, folder)
+        assert earlier.more(before)
+        assert earlier.take(before)
+        earlier.settle(before, before)
+        earlier.rest()
+    spending = Account(budget, price, folder)
     with FaultServer(billing(seed, usages, loss=0.1 * (seed % 2))) as server:
-        engine = engine_of(server, budget=budget, price=price, spent=(500, 0.001))
+        engine = engine_of(server, spending=spending)
         with ThreadPoolExecutor(2) as threads:
             shards = [requests(60), requests(60, 60)]
             done = [one for part in threads.map(engine.generate, shards) for one in part]
         engine.close()
-    tokens = 500 + sum(prompt + response for prompt, response in usages.values())
-    dollars = 0.001 + sum(prompt + 10 * response for prompt, response in usages.values()) / 1e6
-    assert tokens <= engine.spent[0] <= 5000
-    assert dollars - 1e-12 <= engine.spent[1] <= 0.004
+    costs = [before, *(Usage(*usage) for usage in usages.values())]
+    tokens, dollars = sum(one.tokens for one in costs), sum(one.dollars(price) for one in costs)
+    assert tokens <= spending.spent[0] <= 5000
+    assert dollars - 1e-12 <= spending.spent[1] <= 0.004
     if seed % 2 == 0:  # every cost is known
-        assert engine.spent == (tokens, pytest.approx(dollars))
+        assert spending.spent == (tokens, pytest.approx(dollars))
+    if folder:  # and nothing is left reserved
+        assert (spent(folder).tokens, spent(folder).open_tokens) == (spending.spent[0], 0)
     assert set(reasons(done)) == {"stop", "unavailable"}
     assert all("budget" in str(one.error) for one in done if one.text is None)
     assert 10 < reasons(done).count("stop") < 120
@@ -133,18 +148,20 @@ def test_however_many_are_under_way_a_budget_is_never_exceeded(seed: int) -> Non
 
 def test_an_answer_without_usage_counts_at_its_upper_bound() -> None:
     with FaultServer(lambda call: answer(call, usage=None)) as server:
-        engine = engine_of(server, budget=Budget(tokens=1500))  # pyright: ignore[reportCallIssue]
+        spending = Account(Budget(tokens=1500))
+        engine = engine_of(server, spending=spending)
         completions = engine.generate(requests(10))
         engine.close()
     assert 0 < reasons(completions).count("stop") < 10
-    assert 1000 < engine.spent[0] <= 1500
+    assert 1000 < spending.spent[0] <= 1500
     assert {one.num_tokens for one in completions} == {0}
 
 
 def test_what_was_turned_away_costs_nothing() -> None:
     with FaultServer(first([failure(429), failure(500), failure(400)])) as server:
-        engine = engine_of(server, max_requests=1)
+        spending = Account()
+        engine = engine_of(server, max_requests=1, spending=spending)
         engine.generate(requests(3))
         engine.close()
     assert len(server.prompts) == 5
-    assert engine.spent == (2 * 12, 0.0)
+    assert spending.spent == (2 * 12, 0.0)

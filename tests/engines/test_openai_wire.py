@@ -16,7 +16,7 @@ from persyn_ray.engines.openai_wire import (
     request_body,
     upper_bound,
 )
-from persyn_ray.engines.pacing import Usage
+from persyn_ray.usage import Usage
 
 from .asking import sampling
 

@@ -1,16 +1,10 @@
-"""Pace and budget, in simulated time."""
+"""The pace of requests, in simulated time."""
 
 import heapq
-import random
 from collections.abc import Callable
 from itertools import pairwise
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from persyn_ray.engines.pacing import LONGEST_DELAY, START, Meter, Pace, Usage, backoff
-from persyn_ray.teachers import Budget, Price
+from persyn_ray.engines.pacing import LONGEST_DELAY, START, Pace, backoff
 
 FOREVER = float("inf")
 
@@ -169,60 +163,3 @@ def test_backoff_doubles_up_to_a_minute_and_its_jitter_is_that_of_the_key() -> N
         longest = min(LONGEST_DELAY, 2.0**number)
         assert longest / 2 <= delay <= longest
     assert backoff(10_000, 1.0, "p") <= LONGEST_DELAY
-
-
-@given(
-    seed=st.integers(0, 2**32),
-    tokens=st.integers(1, 5000),
-    dollars=st.floats(1e-6, 5e-3),
-    before=st.tuples(st.integers(0, 1000), st.floats(0, 1e-3)),
-)
-def test_whatever_is_in_flight_the_budget_holds(
-    seed: int, tokens: int, dollars: float, before: tuple[int, float]
-) -> None:
-    draws = random.Random(seed)
-    meter = Meter(Budget(tokens=tokens, dollars=dollars), Price(prompt=0.5, response=2.0), before)
-    under_way: list[Usage] = []
-    for _ in range(200):
-        bound = Usage(draws.randrange(300), draws.randrange(300))
-        if draws.random() < 0.6:
-            if meter.reserve(bound):
-                under_way.append(bound)
-        elif under_way:
-            bound = under_way.pop(draws.randrange(len(under_way)))
-            cost = Usage(draws.randint(0, bound.prompt), draws.randint(0, bound.response))
-            meter.settle(bound, cost)
-        assert meter.spent[0] <= max(tokens, before[0])
-        assert meter.spent[1] <= max(dollars, before[1])
-    for bound in under_way:
-        meter.settle(bound, bound)  # the worst that can happen
-    assert meter.spent[0] <= max(tokens, before[0])
-    assert meter.spent[1] <= max(dollars, before[1])
-    assert not meter.is_waiting
-
-
-def test_a_reservation_is_room_again_once_it_was_too_large() -> None:
-    meter = Meter(Budget(tokens=100), None)  # pyright: ignore[reportCallIssue]
-    assert meter.reserve(Usage(10, 80))
-    assert not meter.reserve(Usage(10, 10))
-    assert meter.is_waiting
-    meter.settle(Usage(10, 80), Usage(10, 20))
-    assert meter.spent == (30, 0.0)
-    assert meter.reserve(Usage(10, 60))
-
-
-def test_a_refusal_names_what_is_spent_and_what_it_would_take() -> None:
-    price = Price(prompt=1.0, response=10.0)
-    meter = Meter(Budget(tokens=100, dollars=0.5), price, (90, 0.25))
-    assert not meter.reserve(Usage(5, 10))
-    refusal = meter.refusal(Usage(5, 10))
-    assert "90 of 100 tokens are spent and this may take 15" in refusal
-    assert "$0.2500 of $0.5000" in refusal
-
-
-def test_without_a_budget_costs_are_counted_all_the_same() -> None:
-    meter = Meter(None, Price(prompt=1.0, response=10.0), (1, 1.0))
-    assert meter.reserve(Usage(10**9, 10**9))
-    meter.settle(Usage(10**9, 10**9), Usage(10**6, 10**5))
-    assert meter.spent[0] == 1_100_001
-    assert meter.spent[1] == pytest.approx(3.0)
