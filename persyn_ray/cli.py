@@ -150,9 +150,10 @@ def plan(
 def status(run_folder: RunFolder) -> None:
     """Which steps of a run are finished, when, and with how many rows."""
     from persyn_ray.attempts import holder_of
+    from persyn_ray.pipeline.costs import spending, spending_text
     from persyn_ray.pipeline.explaining import open_run, state
 
-    _, opened = open_run(run_folder)
+    recipe, opened = open_run(run_folder)
     table = Table("step", "finished", "rows", "seconds", header_style="bold", show_edge=False)
     for name, record in state(opened):
         if record is None:
@@ -161,6 +162,9 @@ def status(run_folder: RunFolder) -> None:
             rows = f"{record.counts.get('rows', 0):,}"
             table.add_row(name, plain(record.finished), rows, f"{record.seconds:.1f}")
     console.print(table)
+    paid = spending(recipe, opened, None)
+    for account, of in (paid["accounts"] if paid else {}).items():
+        console.print(f"{account}: {spending_text(of)}", markup=False)
     if holder := holder_of(opened.attempts):
         console.print(plain(f"\nAt work, as far as known: {holder}."))
 

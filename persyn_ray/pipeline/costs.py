@@ -6,13 +6,15 @@ import numpy as np
 
 from persyn_ray import rows
 from persyn_ray.config import Recipe
-from persyn_ray.layout import Run
+from persyn_ray.layout import Run, parts_of
+from persyn_ray.ledger import Spent, accounts
 from persyn_ray.pipeline.assigning import asked_by_persyn
 from persyn_ray.pipeline.letters import all_letters
 from persyn_ray.schemas import LEARNABILITY, RESPONSES
+from persyn_ray.scoring import Judge
 from persyn_ray.stages.store import existing, scores_of
 from persyn_ray.stages.tables import shards_of
-from persyn_ray.teachers import Teacher
+from persyn_ray.teachers import Budget, Price, Teacher
 
 NUM_EXAMPLES = 5  # dead letters shown in the report
 
@@ -102,6 +104,44 @@ def _teacher_tokens(
         "assigned": sum(assigned) + unknown * mean,
         "num_assigned": len(assigned),
     }
+
+
+def spending(recipe: Recipe, run: Run, num_ungraded: int | None) -> dict[str, Any] | None:
+    """What endpoints were paid, beside their budgets; None where there is neither."""
+    budgets: dict[str, tuple[Budget | None, Price | None]] = {
+        f"teachers/{teacher.name}": (teacher.budget, teacher.price) for teacher in recipe.teachers
+    }
+    for part in parts_of(recipe):
+        if isinstance(part.quality, Judge):
+            budgets[f"judges/{part.name}"] = (part.quality.budget, part.quality.price)
+    paid = accounts(run.ledger)
+    names = sorted({*paid, *(name for name, (budget, _) in budgets.items() if budget is not None)})
+    found: dict[str, Any] = {}
+    for name in names:
+        budget, price = budgets.get(name, (None, None))
+        spent = paid.get(name, Spent())
+        found[name] = {
+            "tokens": spent.tokens,
+            "dollars": spent.dollars if spent.dollars or price is not None else None,
+            "open_tokens": spent.open_tokens,
+            "budget_tokens": budget.tokens if budget else None,
+            "budget_dollars": budget.dollars if budget else None,
+        }
+    return {"accounts": found, "num_ungraded": num_ungraded} if found else None
+
+
+def spending_text(of: dict[str, Any]) -> str:
+    """One account of `spending` in a line."""
+    text = f"{of['tokens']:,} tokens" + _of(of["budget_tokens"], "{:,}")
+    if of["dollars"] is not None:
+        text += f", ${of['dollars']:,.4f}" + _of(of["budget_dollars"], "${:,.4f}")
+    if of["open_tokens"]:
+        text += f" ({of['open_tokens']:,} tokens under way, or when their process was killed)"
+    return text
+
+
+def _of(budget: float | None, form: str) -> str:
+    return "" if budget is None else f" of {form.format(budget)}"
 
 
 def dead_letters(recipe: Recipe, run: Run) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from persyn_ray.method import baselines
 from persyn_ray.method.allocation import tie_breaks
 from persyn_ray.pipeline.choices import students
 from persyn_ray.pipeline.constraining import gather_constraints
-from persyn_ray.pipeline.costs import dead_letters, tokens
+from persyn_ray.pipeline.costs import dead_letters, spending, tokens
 from persyn_ray.pipeline.forecast import forecast_against_actual
 from persyn_ray.pipeline.gathering_rewards import gather_alpha_sweep, gather_reward
 from persyn_ray.pipeline.gathering_router import gather_router
@@ -105,6 +105,7 @@ def _sections(
             lambda: {"methods": _counts(records, "synthesize").get("examples", {})},
         ),
         "tokens": (("synthesize",), lambda: tokens(recipe, run)),
+        "spending": ((), lambda: spending(recipe, run, _num_ungraded(records))),
     }
     if students(recipe):
         found["student"] = (
@@ -112,6 +113,11 @@ def _sections(
             lambda: gather_student(recipe, run, _counts(records, "finetune"), problems),
         )
     return found
+
+
+def _num_ungraded(records: Records) -> int | None:
+    score = records["score"]
+    return None if score is None else score.counts.get("over_budget")
 
 
 def _known(records: Records, step: str) -> Record:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from persyn_ray.config import Recipe, StepResources, TrainResources
 from persyn_ray.errors import ConfigError
 from persyn_ray.layout import run_of
+from persyn_ray.ledger import Spent, accounts
 from persyn_ray.pipeline.choices import assigned_methods, collected_splits, has_own_pool
 from persyn_ray.pipeline.counting import count_prompts
 from persyn_ray.pipeline.expecting import Length
@@ -105,6 +106,7 @@ def plan_run(recipe: Recipe, overrides: tuple[str, ...] = ()) -> Plan:
     placed = place_teachers(recipe)
     known = gather_known(recipe, run, counted.splits, counted.prompt_tokens, placed, done)
     anew = forecast_anew(known)
+    steps_ahead = {step: forecast_step(known, step) for step in FORECAST_STEPS}
     return Plan(
         recipe=recipe,
         rows=tuple(
@@ -116,7 +118,7 @@ def plan_run(recipe: Recipe, overrides: tuple[str, ...] = ()) -> Plan:
         cpus=os.cpu_count() or 1,
         placed=placed,
         lengths=known.lengths,
-        steps={step: forecast_step(known, step) for step in FORECAST_STEPS},
+        steps=steps_ahead,
         anew=anew,
         everything=forecast_everything(known),
         share_source=known.share.source,
@@ -129,7 +131,7 @@ def plan_run(recipe: Recipe, overrides: tuple[str, ...] = ()) -> Plan:
             )
             if note
         ),
-        warnings=(*_over_budget(known, anew), *_narrow(known)),
+        warnings=(*_over_budget(known, steps_ahead, accounts(run.ledger)), *_narrow(known)),
     )
 
 
@@ -166,22 +168,28 @@ def _without_hardware(recipe: Recipe) -> str | None:
     )
 
 
-def _over_budget(known: Known, anew: tuple[Forecast, Forecast]) -> Iterator[str]:
-    """Budgets that a whole run would go over."""
+def _over_budget(
+    known: Known, ahead: dict[str, Forecast], before: dict[str, Spent]
+) -> Iterator[str]:
+    """Budgets that what is still to do would go over, with what the ledger says is spent."""
     for teacher in known.recipe.teachers:
-        budget, parts = teacher.budget, [part.teachers[teacher.name] for part in anew]
-        if budget is None:
+        budget = teacher.budget
+        parts = [part.teachers[teacher.name] for part in ahead.values()]
+        if budget is None or not any(part.prompts for part in parts):
             continue
+        spent = before.get(f"teachers/{teacher.name}", Spent())
         tokens = sum(part.tokens + part.prompt_tokens for part in parts)
         dollars = sum(part.dollars or 0.0 for part in parts)
         bound = "at most " if any(part.at_most for part in parts) else ""
         start = f"Teacher {teacher.name} would take {bound}"
         end = "prompts past it are not asked."
-        if budget.tokens is not None and tokens > budget.tokens:
+        if budget.tokens is not None and spent.tokens + tokens > budget.tokens:
+            had = f" beside {compact(spent.tokens)} spent" if spent.tokens else ""
             budgeted = compact(budget.tokens)
-            yield f"{start}{compact(tokens)} tokens, over its budget of {budgeted}: {end}"
-        if budget.dollars is not None and dollars > budget.dollars:
-            yield f"{start}${dollars:,.2f}, over its budget of ${budget.dollars:,.2f}: {end}"
+            yield f"{start}{compact(tokens)} tokens{had}, over its budget of {budgeted}: {end}"
+        if budget.dollars is not None and spent.dollars + dollars > budget.dollars:
+            had = f" beside ${spent.dollars:,.2f} spent" if spent.dollars else ""
+            yield f"{start}${dollars:,.2f}{had}, over its budget of ${budget.dollars:,.2f}: {end}"
 
 
 def _narrow(known: Known) -> Iterator[str]:

@@ -27,7 +27,7 @@ def score(recipe: Recipe, run: Run, shards: Sequence[str], on_pool: OnPool) -> d
 
     Raises:
         ConfigError: a judge cannot work.
-        StepError: a pool failed, or a judge gave no reply at all.
+        StepError: a pool failed, a judge could not be reached, or its budget allows no grade.
     """
     checks, models = checks_and_models(recipe)
     open_models = [
@@ -48,12 +48,14 @@ def score(recipe: Recipe, run: Run, shards: Sequence[str], on_pool: OnPool) -> d
     if models:
         build = partial(Score, recipe, learnability=False, parts=models)
         done = on_pool(build, units_of(open_models), recipe.resources.quality, "quality")
-        counts["nulls"] += done.errors
+        counts |= {"nulls": counts["nulls"] + done.errors, "over_budget": done.over_budget}
         if done.unavailable:
             raise StepError(
                 f"{done.unavailable} responses have no grade: their judge could not be reached. "
                 "The others are kept; the same command asks for these again."
             )
+        if done.over_budget:
+            _require_grades(recipe, run, models)
     return counts
 
 
@@ -94,6 +96,17 @@ def _check_judges(recipe: Recipe, models: Sequence[Part]) -> None:
     """Refuse judges that cannot work before this step loads anything."""
     judges = [part.quality.as_teacher() for part in models if isinstance(part.quality, Judge)]
     check_teachers(judges, recipe)
+
+
+def _require_grades(recipe: Recipe, run: Run, models: Sequence[Part]) -> None:
+    """Refuse to go on where a judge's budget was used up before its first grade."""
+    for part in models:
+        folders = [run.quality(recipe, teacher, part) for teacher in recipe.teachers]
+        if isinstance(part.quality, Judge) and not any(folder.names() for folder in folders):
+            raise StepError(
+                f"The budget of the judge of scoring.quality (part {part.name!r}) does not reach "
+                "for a single grade: raise its `budget`. The same command goes on."
+            )
 
 
 def _num_scored(recipe: Recipe, run: Run, shards: Sequence[str]) -> int:

@@ -48,6 +48,10 @@ so in a sentence.
     tokens        unit, collect, synthesize, route_then_generate, generate_then_select,
                   saving_fraction, estimated, per_teacher {teacher: tokens},
                   responses {collect, synthesize, route_then_generate, generate_then_select}
+    spending      accounts {KIND/NAME: {tokens, dollars, open_tokens, budget_tokens, budget_dollars}}
+                  (what endpoints were paid, by the ledger, which runs may share; open_tokens are
+                  in flight now or were when their process died, and count at their upper bound),
+                  num_ungraded (responses left because a judge's budget was used up)
     timing        steps [{step, seconds, rows}], total_seconds
     forecast      steps {collect or synthesize: {prompts, tokens, seconds, dollars (each {forecast,
                   actual}), at_most, teachers {teacher: {the same five, source}}}}
@@ -313,6 +317,19 @@ class Tokens(TypedDict):
     responses: Responses | None
 
 
+class AccountSpending(TypedDict):
+    tokens: int | None
+    dollars: float | None
+    open_tokens: int | None
+    budget_tokens: int | None
+    budget_dollars: float | None
+
+
+class Spending(TypedDict):
+    accounts: dict[str, AccountSpending]
+    num_ungraded: int | None
+
+
 class StepTime(TypedDict):
     step: str
     seconds: float | None
@@ -377,6 +394,7 @@ class Report(TypedDict):
     student: Student | None
     examples: Examples | None
     tokens: Tokens | None
+    spending: Spending | None
     timing: Timing | None
     forecast: Forecast | None
     dead_letters: DeadLetters | None
