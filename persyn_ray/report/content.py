@@ -48,10 +48,11 @@ so in a sentence.
     tokens        unit, collect, synthesize, route_then_generate, generate_then_select,
                   saving_fraction, estimated, per_teacher {teacher: tokens},
                   responses {collect, synthesize, route_then_generate, generate_then_select}
-    spending      accounts {KIND/NAME: {tokens, dollars, open_tokens, budget_tokens, budget_dollars}}
-                  (what endpoints were paid, by the ledger, which runs may share; open_tokens are
-                  in flight now or were when their process died, and count at their upper bound),
-                  num_ungraded (responses left because a judge's budget was used up)
+    spending      accounts {KIND/NAME: {tokens, dollars, open_tokens, budget_tokens,
+                  budget_dollars}} (what endpoints were paid, by the ledger, which runs may share;
+                  open_tokens are in flight now or were when their process died, and count at
+                  their upper bound), num_ungraded (responses without a grade because a judge's
+                  budget was used up)
     timing        steps [{step, seconds, rows}], total_seconds
     forecast      steps {collect or synthesize: {prompts, tokens, seconds, dollars (each {forecast,
                   actual}), at_most, teachers {teacher: {the same five, source}}}}

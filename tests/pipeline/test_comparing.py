@@ -98,8 +98,9 @@ def test_a_seed_is_the_same_recipe_with_every_seed_set(make_recipe: Make) -> Non
         assert seed.compare.methods == ("random", "strong")
         assert seed.compare.students
         assert seed.responses.store == f"{recipe.run}/tables/responses"
-        untouched = {"run", "name", "prompts", "router", "finetune", "compare", "responses"}
-        for section in set(Recipe.model_fields) - untouched:
+        assert seed.ledger == f"{recipe.run}/ledger"
+        set_apart = {"run", "name", "prompts", "router", "finetune", "compare", "responses"}
+        for section in set(Recipe.model_fields) - set_apart - {"ledger"}:
             assert getattr(seed, section) == getattr(recipe, section)
 
 

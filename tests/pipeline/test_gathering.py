@@ -26,7 +26,10 @@ def content(finished: Finished) -> dict[str, Any]:
 
 def test_a_finished_run_fills_every_section(content: dict[str, Any]) -> None:
     report = complete(content)
-    assert {name for name, section in report.items() if section is None} == {"constraints"}
+    assert {name for name, section in report.items() if section is None} == {
+        "constraints",
+        "spending",
+    }
     assert json.loads(to_json(content)) == report
 
 

@@ -19,6 +19,7 @@ def test_all_sections_are_always_there() -> None:
         "student",
         "examples",
         "tokens",
+        "spending",
         "timing",
         "forecast",
         "dead_letters",
