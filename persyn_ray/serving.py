@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from persyn_ray.sections import Section
-from persyn_ray.teachers import OpenAIEngine, file_name, variable_name
+from persyn_ray.teachers import Budget, OpenAIEngine, Price, file_name, variable_name
 
 Owner = Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,64}$")]
 Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -19,6 +19,8 @@ class Upstream(OpenAIEngine):
     """Where a teacher answers chats: an OpenAI-compatible address."""
 
     kind: Any = "openai"
+    price: Price | None = None
+    """What it bills, for `chat_budget.dollars`; the recipe's price of the teacher by default."""
 
 
 class Serving(Section):
@@ -53,6 +55,12 @@ class Serving(Section):
     states no limit, in the field that the upstream's `extra_body` uses, else as max_tokens."""
     max_choices: int = Field(default=4, ge=1)
     """Most choices (`n`) that a forwarded chat may ask for (422 above)."""
+    chat_budget: Budget | None = None
+    """What the forwarded chats of each upstream may cost in all, over all replicas and restarts, as
+    long as `chat_ledger` lies there: what may go over it gets 429 with code insufficient_quota."""
+    chat_ledger: str | None = None
+    """Folder or fsspec address where that is recorded, which all replicas can write; by default
+    that of the run."""
     log_prompts: bool = False
     """Write prompts into the replicas' logs."""
 

@@ -30,6 +30,7 @@ from persyn_ray.endpoint.messages import (
 )
 from persyn_ray.endpoint.refusal import TYPES, Refusal, error_body
 from persyn_ray.endpoint.routing import AT_ONCE, Service, find_routes, ready
+from persyn_ray.endpoint.spending import spending, spending_families
 
 MODEL = "persyn"
 PAGE_POLICY = (
@@ -126,6 +127,7 @@ def _add_routing(app: FastAPI, service: Service) -> None:
             shares={name: num / total for name, num in routed.items()} if total else {},
             num_routed=total,
             replicas=num_replicas,
+            chats=await spending(service.settings, state.accounts),
             problem=service.problem,
         )
 
@@ -133,7 +135,9 @@ def _add_routing(app: FastAPI, service: Service) -> None:
     async def metrics() -> Response:
         """Counters over all replicas, in Prometheus' text format."""
         families, num_replicas = await service.everywhere()
-        text = prometheus_text(families, num_replicas)
+        accounts = {} if service.state is None else service.state.accounts
+        paid = spending_families(await spending(service.settings, accounts))
+        text = prometheus_text([*families, *paid], num_replicas)
         return Response(text, media_type="text/plain; version=0.0.4")
 
 
@@ -151,15 +155,11 @@ def _add_chat(app: FastAPI, service: Service, forwarder: Forwarder) -> None:
             given, wish = [conversation(body.messages)], body.persyn or Wish()
             state, _, (route,) = await find_routes(service, given, wish, among=names)
             headers = _told(state.model.version, route) | {"x-persyn-teacher": route.teacher}
-            return await forwarder.forward(
-                state.upstreams[route.teacher], route.teacher, whole, headers
-            )
+            return await forwarder.forward(state, route.teacher, whole, headers)
         if body.model not in names:
             raise Refusal(404, f"model is {body.model!r}; it can be {MODEL!r} or one of {names}.")
-        upstream = ready(service).upstreams[body.model]
-        return await forwarder.forward(
-            upstream, body.model, whole, {"x-persyn-teacher": body.model}
-        )
+        headers = {"x-persyn-teacher": body.model}
+        return await forwarder.forward(ready(service), body.model, whole, headers)
 
     @app.get("/v1/models", responses=REFUSALS, tags=["routing"])
     async def models() -> dict[str, Any]:
@@ -180,7 +180,9 @@ def _add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Refusal)
     async def refuse(_: Request, error: Refusal) -> JSONResponse:
-        return JSONResponse(error_body(error.status, error.message), error.status, error.headers)
+        return JSONResponse(
+            error_body(error.status, error.message, error.code), error.status, error.headers
+        )
 
     @app.exception_handler(HTTPException)
     async def complain(_: Request, error: HTTPException) -> JSONResponse:

@@ -8,6 +8,7 @@ is sent: a teacher's server would fetch the address of a picture from within its
 import json
 import logging
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -15,12 +16,15 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from persyn_ray.endpoint.limits import bounded_chat
+from persyn_ray.endpoint.metering import Stream, Whole
 from persyn_ray.endpoint.refusal import Refusal
-from persyn_ray.endpoint.routing import Service
+from persyn_ray.endpoint.routing import Service, State
+from persyn_ray.endpoint.spending import Reservation, reserve
 from persyn_ray.engines import openai_wire as wire
 from persyn_ray.engines.openai_account import Account
 from persyn_ray.errors import ConfigError
 from persyn_ray.serving import Upstream
+from persyn_ray.usage import FREE, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +35,9 @@ SPEAKS_TO_CLIENT = {400, 413, 422, 429, 503, 504}
 """What a teacher may say about a client's request; all else is between it and us."""
 OF_THE_REQUEST = {400, 413, 422}
 """Of these the words are passed on; those about load name our account and its limits."""
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+GAVE_UP = {408, 499, 504, 524}
+"""Somebody on the way waited no longer, and the teacher may have written; others are free."""
 LONGEST_COMPLAINT = 2**16  # bytes of a refusal that are read
 
 
@@ -39,14 +46,25 @@ class Relay(StreamingResponse):
     look whole; and the teacher is let go of whatever becomes of the client.
     """
 
-    def __init__(self, reply: httpx.Response, headers: Mapping[str, str]) -> None:
-        super().__init__(reply.aiter_bytes(), reply.status_code, headers)
-        self.reply = reply
+    def __init__(
+        self,
+        reply: httpx.Response,
+        headers: Mapping[str, str],
+        reservation: Reservation,
+        hides_usage: bool,
+    ) -> None:
+        is_stream = reply.headers.get("content-type", "").startswith("text/event-stream")
+        self.reply, self.reservation = reply, reservation
+        self.meter = Stream(hides_usage) if is_stream else Whole()
+        chunks = reply.aiter_bytes()
+        passed = self.meter.through(chunks) if reservation.is_counted else chunks
+        super().__init__(passed, reply.status_code, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
+            self.reservation.settle(self.meter.cost)
             await self.reply.aclose()
 
 
@@ -56,6 +74,7 @@ class Forwarder:
     def __init__(self, service: Service) -> None:
         self.service = service
         self._client: httpx.AsyncClient | None = None
+        self._keeper = ThreadPoolExecutor(1, "ledger")
 
     @property
     def upstreams(self) -> Mapping[str, Upstream]:
@@ -66,41 +85,60 @@ class Forwarder:
         return {n: up for n, up in state.upstreams.items() if n not in state.policy.masked}
 
     async def forward(
-        self, upstream: Upstream, teacher: str, body: Mapping[str, Any], headers: Mapping[str, str]
+        self, state: State, teacher: str, body: Mapping[str, Any], headers: Mapping[str, str]
     ) -> Response:
         """The teacher's answer to a chat.
 
         Raises:
-            Refusal: 422 for more than may be asked for, 502 when the teacher is out of reach or
-                refuses us, 504 when it is too slow, and its own status when it refuses the request
-                or has no room for it.
+            Refusal: 422 for more than may be asked for, 429 over the budget, 502 when the teacher
+                is out of reach or refuses us, 504 when it is too slow, and its own status when it
+                refuses the request or has no room for it.
         """
-        account = Account(teacher, upstream)
+        upstream, account = state.upstreams[teacher], state.accounts.get(teacher)
         # Null says nothing with OpenAI; other servers refuse it.
         given = {k: v for k, v in body.items() if k != "persyn" and v is not None}
-        content, _ = bounded_chat(given, upstream, self.service.settings)
+        content, most = bounded_chat(given, upstream, self.service.settings)
+        hides_usage = account is not None and _ask_for_usage(content, upstream)
         request = httpx.Request(
             "POST",
-            account.url("chat/completions"),
+            Account(teacher, upstream).url("chat/completions"),
             content=json.dumps(content),  # ASCII: halves of characters pass as they came
             headers={"Content-Type": "application/json"},
             extensions=_limits(upstream),
         )
-        try:
-            reply = await self._connected().send(account.sign(request), stream=True)
-        except ConfigError as error:  # names files and variables, which are not the client's
-            logger.error("%s", error)
-            raise Refusal(
-                502, f"Teacher {teacher!r} cannot be asked: its key is missing."
-            ) from error
-        except httpx.TimeoutException as error:
-            raise Refusal(504, f"Teacher {teacher!r} did not answer in time.") from error
-        except httpx.HTTPError as error:
-            raise Refusal(502, f"Teacher {teacher!r} is out of reach.") from error
+        # A token is at least one byte.
+        bound = Usage(len(request.content) + wire.TEMPLATE_TOKENS, most)
+        reservation = await reserve(teacher, account, bound, self._keeper)
+        reply = await self._reply(Account(teacher, upstream), request, teacher, reservation)
         passed = {name: reply.headers[name] for name in PASSED if name in reply.headers}
         if reply.is_success:
-            return Relay(reply, passed | dict(headers))
-        raise await _refusal(reply, teacher, account, dict(headers))
+            return Relay(reply, passed | dict(headers), reservation, hides_usage)
+        reservation.settle(None if reply.status_code in GAVE_UP else FREE)
+        raise await _refusal(reply, teacher, Account(teacher, upstream), dict(headers))
+
+    async def _reply(
+        self, account: Account, request: httpx.Request, teacher: str, reservation: Reservation
+    ) -> httpx.Response:
+        """The beginning of a reply; without one the reservation is settled."""
+        cost = None  # unknown: the teacher may have begun to write
+        is_begun = False
+        try:
+            reply = await self._connected().send(account.sign(request), stream=True)
+            is_begun = True
+            return reply
+        except ConfigError as error:  # names files and variables, which are not the client's
+            cost = FREE
+            logger.error("%s", error)
+            text = f"Teacher {teacher!r} cannot be asked: its key is missing."
+            raise Refusal(502, text) from error
+        except httpx.HTTPError as error:
+            cost = FREE if isinstance(error, NOT_SENT) else None
+            if isinstance(error, httpx.TimeoutException):
+                raise Refusal(504, f"Teacher {teacher!r} did not answer in time.") from error
+            raise Refusal(502, f"Teacher {teacher!r} is out of reach.") from error
+        finally:
+            if not is_begun:
+                reservation.settle(cost)
 
     def _connected(self) -> httpx.AsyncClient:
         if self._client is None:  # in the loop that will use it
@@ -143,6 +181,20 @@ async def _complaint(reply: httpx.Response) -> str:
     except httpx.HTTPError:
         return ""
     return wire.complaint(content)
+
+
+def _ask_for_usage(content: dict[str, Any], upstream: Upstream) -> bool:
+    """Let a stream end with its usage; whether the client did not ask for it.
+
+    An `extra_body` that says something of `stream_options` is left as it is.
+    """
+    options = content.get("stream_options") or {}
+    if not content.get("stream") or "stream_options" in upstream.extra_body:
+        return False
+    if not isinstance(options, dict) or options.get("include_usage") is True:
+        return False
+    content["stream_options"] = options | {"include_usage": True}
+    return True
 
 
 def _limits(upstream: Upstream) -> dict[str, dict[str, float]]:

@@ -93,7 +93,7 @@ class Exchange:
     async def refuse(self, refusal: Refusal) -> None:
         """Answer with an error, in place of the app."""
         self.status = refusal.status
-        content = json.dumps(error_body(refusal.status, refusal.message)).encode()
+        content = json.dumps(error_body(refusal.status, refusal.message, refusal.code)).encode()
         told = {"content-type": "application/json", "content-length": str(len(content))}
         headers = [(k.encode(), v.encode()) for k, v in {**told, **refusal.headers}.items()]
         is_cut = refusal.status in (413, 504) and not self._has_arrived

@@ -212,6 +212,20 @@ class RouteAnswer(BaseModel):
     routes: list[Route]
 
 
+class ChatSpending(BaseModel):
+    """What a teacher's chats have cost since the ledger was begun, and what they may."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    tokens: int
+    """Chats in flight, and those whose cost stayed unknown, count at their upper bound."""
+    dollars: float
+    open_tokens: int
+    """Those of `tokens` that are not settled."""
+    budget_tokens: int | None
+    budget_dollars: float | None
+
+
 class Status(BaseModel):
     """The endpoint's state, over all replicas."""
 
@@ -222,5 +236,7 @@ class Status(BaseModel):
     """Of the prompts since the start; empty before the first."""
     num_routed: int
     replicas: int
+    chats: dict[str, ChatSpending]
+    """By teacher; empty without serving.chat_budget."""
     problem: str | None
     """Why the latest change of the settings was not taken by this replica; the old ones hold."""

@@ -22,12 +22,20 @@ TYPES = {
 class Refusal(Exception):
     """A request that gets no answer, with the status and the words to say so."""
 
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        code: str | None = None,
+    ) -> None:
+        """`code`: OpenAI's word for it, where a client acts on it."""
         super().__init__(message)
         self.status, self.message, self.headers = status, message, dict(headers or {})
+        self.code = code
 
 
-def error_body(status: int, message: str) -> dict[str, Any]:
+def error_body(status: int, message: str, code: str | None = None) -> dict[str, Any]:
     """`{"error": {"message", "type", "code"}}`."""
-    kind = TYPES.get(status, "invalid_request")
-    return {"error": {"message": message, "type": kind, "code": status}}
+    kind = code or TYPES.get(status, "invalid_request")
+    return {"error": {"message": message, "type": kind, "code": code or status}}

@@ -16,8 +16,10 @@ from persyn_ray.endpoint.limits import require_limits
 from persyn_ray.endpoint.messages import Route, Wish
 from persyn_ray.endpoint.model import RouterModel, Rows, Scores
 from persyn_ray.endpoint.refusal import Refusal
-from persyn_ray.engines.openai_account import Account
+from persyn_ray.endpoint.spending import chat_accounts
+from persyn_ray.engines import openai_account
 from persyn_ray.errors import ConfigError
+from persyn_ray.ledger import Account
 from persyn_ray.models.chat import Message
 from persyn_ray.serving import Serving, Upstream
 
@@ -37,6 +39,8 @@ class State:
     model: RouterModel
     policy: Policy
     upstreams: dict[str, Upstream]
+    accounts: dict[str, Account]
+    """Of the upstreams' chats; empty without a budget."""
 
 
 class Service(Protocol):
@@ -78,12 +82,12 @@ def new_state(model: RouterModel, settings: Serving) -> State:
     """A router with the settings about its teachers.
 
     Raises:
-        ConfigError: see `require_teachers`.
+        ConfigError: see `require_teachers`, `chat_accounts`.
     """
     require_teachers(settings, model.teachers)
     prior = settings.prior or model.prior
     policy = Policy(model.teachers, frozenset(settings.masked), settings.prices, prior)
-    return State(model, policy, settings.upstreams)
+    return State(model, policy, settings.upstreams, chat_accounts(settings))
 
 
 def require_teachers(settings: Serving, teachers: Sequence[str]) -> None:
@@ -102,7 +106,7 @@ def require_teachers(settings: Serving, teachers: Sequence[str]) -> None:
     if set(settings.masked) == set(teachers):
         raise ConfigError("serving.masked leaves no teacher.")
     for name, upstream in settings.upstreams.items():
-        Account(name, upstream)  # raises where an address is none
+        openai_account.Account(name, upstream)  # raises where an address is none
         require_limits(name, upstream)
 
 

@@ -27,10 +27,11 @@ def settings_of(
         ConfigError: there is no router, or a setting does not fit.
     """
     folder = Folder.absolute(source)
-    address, base, retired = folder.address, {}, set[str]()
+    address, base, retired, ledger = folder.address, {}, set[str](), None
     if folder.exists("recipe.json"):
         recipe = parse_recipe(folder.read_json("recipe.json"), f"{source}/recipe.json")
         address, base = f"{folder.address}/router", _of_recipe(recipe)
+        ledger = recipe.ledger or f"{folder.address}/ledger"
         retired = {teacher.name for teacher in recipe.teachers if teacher.retired}
     if not Folder(address).exists("config.json"):
         raise ConfigError(
@@ -43,8 +44,12 @@ def settings_of(
             raise ConfigError(f"Override {override!r} must read serving.key=value.")
         data = change(data, override)
     settings = parse_serving(data["serving"], source)
-    masked = tuple(sorted(retired.union(settings.masked)))
-    return address, settings.model_copy(update={"masked": masked})
+    ledger = settings.chat_ledger or ledger
+    told = {
+        "masked": tuple(sorted(retired.union(settings.masked))),
+        "chat_ledger": None if ledger is None else Folder.absolute(ledger).address,
+    }
+    return address, settings.model_copy(update=told)
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -101,7 +106,9 @@ def _of_recipe(recipe: Recipe) -> dict[str, Any]:
     said = recipe.serving.model_dump(mode="json", exclude_unset=True, exclude={"keys"})
     prices = {t.name: t.price.response for t in recipe.teachers if t.price is not None}
     upstreams = {
-        teacher.name: Upstream(**teacher.engine.model_dump()).model_dump(mode="json")
+        teacher.name: Upstream(**teacher.engine.model_dump(), price=teacher.price).model_dump(
+            mode="json"
+        )
         for teacher in recipe.teachers
         if isinstance(teacher.engine, OpenAIEngine)
     }

@@ -33,6 +33,7 @@ from persyn_ray.endpoint.rates import Rates
 from persyn_ray.endpoint.refusal import Refusal
 from persyn_ray.endpoint.routing import State, new_state, require_teachers
 from persyn_ray.endpoint.source import parse_serving, settings_of
+from persyn_ray.endpoint.spending import require_ledger
 from persyn_ray.errors import PersynError
 from persyn_ray.models.chat import Message
 from persyn_ray.records import fingerprint
@@ -42,7 +43,17 @@ from persyn_ray.serving import Serving
 
 logger = logging.getLogger("ray.serve")
 
-POLICY = {"masked", "prices", "prior", "upstreams", "keys", "max_chat_tokens", "max_choices"}
+POLICY = {
+    "masked",
+    "prices",
+    "prior",
+    "upstreams",
+    "keys",
+    "max_chat_tokens",
+    "max_choices",
+    "chat_budget",
+    "chat_ledger",
+}
 """Settings that may change without a new replica, beside the router itself."""
 SCALING = {"min_replicas", "max_replicas", "target_ongoing_requests"}
 """Settings that Serve itself acts on; no replica reads them."""
@@ -135,7 +146,9 @@ class RouterReplica:
         """The router's address and all settings: those of a run come from its recipe."""
         given = {name: value for name, value in policy.items() if name in POLICY}
         fixed = self.settings.model_dump(mode="json", exclude=POLICY)
-        return settings_of(policy["router"], fixed | given)
+        address, settings = settings_of(policy["router"], fixed | given)
+        require_ledger(settings)
+        return address, settings
 
     async def _try(self, policy: dict[str, Any], number: int) -> None:
         try:
@@ -232,6 +245,7 @@ def application(args: dict[str, Any]) -> Application:
 def bound(address: str, settings: Serving) -> Application:
     """The application with its settings."""
     require_teachers(settings, teachers_of(address))
+    require_ledger(settings)
     fixed = settings.model_dump(mode="json", exclude=POLICY | SCALING)
     policy = settings.model_dump(mode="json", include=POLICY)
     policy |= {"router": address, "content": content_of(address)}
