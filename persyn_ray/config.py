@@ -381,6 +381,7 @@ class Recipe(Section):
 _PLACES = {"base_url": True, "api_key_env": True, "api_key_file": True}
 NOT_SHOWN: dict[str, Any] = {
     "run": True,
+    "ledger": True,
     "serving": True,
     "responses": {"store": True},
     "teachers": {"__all__": {"engine": _PLACES}},

@@ -18,7 +18,9 @@ from persyn_ray import __version__
 from persyn_ray.cli import app, guarded
 from persyn_ray.config import Recipe, load_recipe
 from persyn_ray.errors import ConfigError, DriftError, PersynError
-from persyn_ray.layout import Run
+from persyn_ray.layout import Run, run_of
+from persyn_ray.ledger import spent
+from persyn_ray.usage import Usage
 
 Make = Callable[..., Recipe]
 
@@ -86,6 +88,24 @@ def test_a_run_stops_where_told_and_its_status_says_so(recipe: Path, tmp_path: P
     assert "24" in status
     assert "collect –" in status
     assert "prompts done" in words(persyn("plan", recipe))
+
+
+def test_status_shows_what_endpoints_were_paid(recipe: Path, tmp_path: Path) -> None:
+    made = yaml.safe_load(recipe.read_text())
+    endpoint = {"kind": "openai", "model": "tiny", "base_url": "http://127.0.0.1:9/v1"}
+    budget = {"price": {"response": 10.0}, "budget": {"tokens": 5000, "dollars": 0.5}}
+    made["teachers"].append({"name": "far", "engine": endpoint} | budget)
+    recipe.write_text(yaml.safe_dump(made))
+    persyn("run", recipe, "--until", "prompts")
+    nothing = words(persyn("status", tmp_path / "run"))
+    assert "teachers/far: 0 tokens of 5,000, $0.0000 of $0.5000" in nothing
+    loaded = load_recipe(recipe)
+    spending = run_of(loaded).spending_of(loaded.teachers[-1])
+    assert spending.more(Usage(100, 900))  # and killed here, before it was settled
+    entry = spent(run_of(loaded).ledger / "teachers" / "far")
+    shown = words(persyn("status", tmp_path / "run"))
+    assert f"teachers/far: {entry.tokens:,} tokens of 5,000" in shown
+    assert f"({entry.tokens:,} tokens under way, or when their process was killed)" in shown
 
 
 def test_overrides_follow_the_recipe(recipe: Path, tmp_path: Path) -> None:

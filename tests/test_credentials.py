@@ -292,7 +292,7 @@ def test_what_only_resembles_a_secret_is_accepted(section: str, value: Any) -> N
 
 
 def test_reports_show_no_place_of_a_run_or_an_endpoint() -> None:
-    recipe = parse_recipe(FULL, "test")
+    recipe = parse_recipe(FULL | {"ledger": "s3://bucket/paid"}, "test")
     text = yaml.safe_dump(shown(recipe))
     for absent in (
         *(
@@ -306,6 +306,7 @@ def test_reports_show_no_place_of_a_run_or_an_endpoint() -> None:
             "/run/secrets",
         ),
         "s3://bucket/store",
+        "s3://bucket/paid",
     ):
         assert absent not in text
     assert "model: m" in text  # who wrote it stays

@@ -44,6 +44,8 @@ def require_own(recipe: Recipe, run: Run) -> None:
     _require_inputs_outside(recipe, run)
     if run.store is not None:
         _require_no_run_around("responses.store", run.store)
+    if run.shared_ledger is not None:
+        _require_no_run_around("ledger", run.shared_ledger)
 
 
 def require_made(run: Run, steps: Sequence[Step]) -> None:

@@ -1,6 +1,9 @@
 """How many requests an endpoint sees at once, when it is left alone, and what it may cost."""
 
 import random
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from email.utils import formatdate
@@ -144,6 +147,52 @@ def test_however_many_are_under_way_a_budget_is_never_exceeded(seed: int, tmp_pa
     assert set(reasons(done)) == {"stop", "unavailable"}
     assert all("budget" in str(one.error) for one in done if one.text is None)
     assert 10 < reasons(done).count("stop") < 120
+
+
+ASKING = """
+import sys
+from persyn_ray.engines.build import build_engine
+from persyn_ray.engines.base import Request
+from persyn_ray.ledger import Account
+from persyn_ray.storage import Folder
+from persyn_ray.teachers import Budget, Teacher
+
+address, folder, tokens = sys.argv[1:]
+engine = {"kind": "openai", "model": "tiny", "base_url": address, "api_key_env": None}
+teacher = Teacher.model_validate(
+    {"name": "far", "engine": engine, "sampling": {"max_tokens": 1000}}
+)
+account = Account(Budget(tokens=int(tokens)), None, Folder(folder))
+built = build_engine(teacher, spending=account)
+ask = [Request(f"p{n}", ({"role": "user", "content": f"p{n}"},)) for n in range(40)]
+built.generate(ask)
+built.close()
+"""
+
+
+def test_a_process_killed_while_it_is_answered_has_spent_what_it_may_be_billed(
+    tmp_path: Path,
+) -> None:
+    budget, folder = 20_000, Folder(str(tmp_path / "ledger"))
+    billed = 1007  # each prompt, at its whole limit
+
+    def plan(call: Call) -> Reply | None:
+        return answer(call, delay=0.2, usage=(7, 1000)) if call.method == "POST" else None
+
+    with FaultServer(plan) as server:
+        command = [sys.executable, "-c", ASKING, server.base_url, folder.address, str(budget)]
+        asking = subprocess.Popen(command)
+        while len(server.prompts) < 6:
+            assert asking.poll() is None
+            time.sleep(0.01)
+        asking.kill()
+        asking.wait()
+        before = spent(folder)
+        assert len(server.prompts) * billed <= before.tokens <= budget
+        assert before.open_tokens > 0
+        subprocess.run(command, check=True, timeout=60)
+        assert len(server.prompts) > 6
+        assert len(server.prompts) * billed <= spent(folder).tokens <= budget
 
 
 def test_an_answer_without_usage_counts_at_its_upper_bound() -> None:

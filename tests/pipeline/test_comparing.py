@@ -26,6 +26,7 @@ from persyn_ray.records import read_record
 from persyn_ray.report import comparison_content, comparison_page
 from persyn_ray.report.content import to_json
 from persyn_ray.schemas import EVALUATIONS
+from persyn_ray.storage import Folder
 
 Make = Callable[..., Recipe]
 CarryOut = Callable[..., Run]
@@ -98,7 +99,7 @@ def test_a_seed_is_the_same_recipe_with_every_seed_set(make_recipe: Make) -> Non
         assert seed.compare.methods == ("random", "strong")
         assert seed.compare.students
         assert seed.responses.store == f"{recipe.run}/tables/responses"
-        assert seed.ledger == f"{recipe.run}/ledger"
+        assert run_of(seed).ledger == run_of(recipe).ledger == Folder(f"{recipe.run}/ledger")
         set_apart = {"run", "name", "prompts", "router", "finetune", "compare", "responses"}
         for section in set(Recipe.model_fields) - set_apart - {"ledger"}:
             assert getattr(seed, section) == getattr(recipe, section)

@@ -161,6 +161,8 @@ def test_a_run_reached_through_a_link_goes_on(
         ("responses.store", "{run}/dataset"),
         ("responses.store", "{run}/students/store"),
         ("responses.store", "{run}/records"),
+        ("ledger", "{run}/records"),
+        ("ledger", "{run}/dataset/ledger"),
         (
             "scoring.quality",
             {"kind": "recorded", "path": "{run}/tables/rewards/x.csv", "score_column": "s"},
@@ -283,5 +285,8 @@ def test_a_run_within_what_another_run_removes_is_refused(
     )
     with pytest.raises(ConfigError, match=r"`responses\.store` is .*/router/store, in .*/router"):
         run_recipe(store, quiet, until="prompts")
+    ledger = {"run": f"{outer.root.address}-3", "ledger": f"{outer.root.address}/dataset/ledger"}
+    with pytest.raises(ConfigError, match=r"`ledger` is .*/dataset/ledger, in .*/dataset"):
+        run_recipe(make_recipe(ledger), quiet, until="prompts")
     apart = make_recipe({"run": f"{outer.root.address}/seeds/7"})
     run_recipe(apart, quiet, until="prompts")

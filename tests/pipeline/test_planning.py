@@ -10,9 +10,11 @@ from rich.console import Console
 from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError, DriftError
 from persyn_ray.layout import Run, run_of
+from persyn_ray.pipeline.owning import claim
 from persyn_ray.pipeline.planning import on_cluster, plan_run
 from persyn_ray.pipeline.runner import run_recipe
 from persyn_ray.records import read_record
+from persyn_ray.usage import Usage
 
 Make = Callable[..., Recipe]
 
@@ -140,6 +142,16 @@ def test_budgets_that_a_run_would_go_over_are_warned_of(on_gpus: Make) -> None:
     (dollars,) = warnings({"dollars": 1.99})
     assert "$2.00, over its budget of $1.99" in dollars
     assert warnings({"dollars": 2.5, "tokens": 100_000}) == ()
+    # What the ledger says is spent counts before what is to come.
+    recipe = on_gpus({"api": endpoint | {"budget": {"dollars": 2.5}}})
+    claim(run_of(recipe))
+    spending = run_of(recipe).spending_of(recipe.teachers[0])
+    assert spending.more(Usage(0, 1000))
+    assert spending.take(Usage(0, 1000))
+    spending.settle(Usage(0, 1000), None)
+    spending.rest()
+    (dollars,) = plan_run(recipe).warnings
+    assert "$2.00 beside $1.00 spent, over its budget of $2.50" in dollars
 
 
 def test_an_engine_with_memory_for_few_responses_is_warned_of(on_gpus: Make) -> None:

@@ -8,8 +8,9 @@ import pytest
 from persyn_ray.config import Recipe, StepResources
 from persyn_ray.errors import ConfigError, StepError
 from persyn_ray.layout import Run, parts_of
+from persyn_ray.pipeline.costs import spending, spending_text
 from persyn_ray.pipeline.scoring import score
-from persyn_ray.stages.tables import shards_of
+from persyn_ray.stages.tables import shard_rewards, shards_of
 from persyn_ray.stages.units import Progress, Unit, Work
 
 from ..engines.fault_server import Call, FaultServer, Reply, answer, failure
@@ -106,6 +107,82 @@ def test_a_judge_that_was_away_leaves_the_step_open_and_is_asked_again(
         num_asked = len(server.prompts)
         assert score(recipe, run, shards, Pools())["nulls"] == 0
         assert len(server.prompts) - num_asked == 36 - num_kept
+
+
+def num_graded(recipe: Recipe, run: Run) -> int:
+    folders = [run.quality(recipe, teacher, parts_of(recipe)[0]) for teacher in recipe.teachers]
+    return sum(folder.num_rows(shard) for folder in folders for shard in folder.names())
+
+
+def dear(call: Call) -> Reply | None:
+    """Every grade is 4, after long thought."""
+    message = {"role": "assistant", "content": "Score: 4"}
+    return answer(call, message=message, usage=(7, 600)) if call.method == "POST" else None
+
+
+def test_a_judge_whose_budget_is_used_up_leaves_rows_unknown_and_goes_on_with_a_larger_one(
+    make_recipe: Make, carry_out: CarryOut, random_llama: str
+) -> None:
+    with FaultServer(dear) as server:
+
+        def budgeted(tokens: int) -> Recipe:
+            quality = judge(server) | {"budget": {"tokens": tokens}}
+            return make_recipe({"student.name": random_llama, "scoring.quality": quality})
+
+        little, enough = budgeted(8_000), budgeted(80_000)
+        run = carry_out(little, until="collect")
+        shards = shards_of(run, "parallel")
+        with pytest.raises(StepError, match="not reach for a single grade: raise its `budget`"):
+            score(budgeted(1), run, shards, Pools())
+        assert (server.prompts, num_graded(little, run)) == ([], 0)
+
+        counts, num_first = score(little, run, shards, Pools()), num_graded(little, run)
+        assert 0 < num_first < 36
+        assert counts["over_budget"] == counts["nulls"] == 36 - num_first
+        paid = spending(little, run, counts["over_budget"])
+        assert paid is not None
+        assert paid["num_ungraded"] == 36 - num_first
+        account = paid["accounts"]["judges/quality"]
+        assert account == {
+            "tokens": 607 * num_first,
+            "dollars": None,
+            "open_tokens": 0,
+            "budget_tokens": 8_000,
+            "budget_dollars": None,
+        }
+        assert spending_text(account) == f"{607 * num_first:,} tokens of 8,000"
+        rewards = [row for shard in shards for row in shard_rewards(little, shard).to_pylist()]
+        quality = [value for row in rewards for value in row["quality"]]
+        assert sum(value is not None for value in quality) == num_first
+
+        score(little, run, shards, Pools())  # another process has no budget of its own
+        assert num_graded(little, run) == num_first
+        assert len(server.prompts) == num_first
+        assert score(enough, run, shards, Pools())["over_budget"] == 0
+        assert (num_graded(enough, run), len(server.prompts)) == (36, 36)
+
+
+@pytest.mark.parametrize(
+    ("budget", "why"),
+    [
+        ({"tokens": 0}, "greater than or equal to 1"),
+        ({"dollars": 1.0}, "budget.dollars needs price"),
+        ({"dollars": float("inf")}, "finite"),
+    ],
+)
+def test_a_judges_budget_that_cannot_hold_is_refused_when_the_recipe_is_read(
+    make_recipe: Make, budget: dict[str, Any], why: str
+) -> None:
+    address = {"kind": "openai", "model": "tiny", "base_url": "http://127.0.0.1:9/v1"}
+    quality = {"kind": "judge", "engine": address, "budget": budget}
+    with pytest.raises(ConfigError, match=why):
+        make_recipe({"scoring.quality": quality})
+
+
+def test_a_judge_on_this_machine_has_no_budget(make_recipe: Make) -> None:
+    quality = {"kind": "judge", "engine": {"kind": "transformers", "model": {"name": "x"}}}
+    with pytest.raises(ConfigError, match="budget is kept by engine openai alone"):
+        make_recipe({"scoring.quality": quality | {"budget": {"tokens": 9}}})
 
 
 def test_a_judge_that_cannot_work_is_refused_before_the_student_is_loaded(
