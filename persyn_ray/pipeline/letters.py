@@ -13,14 +13,15 @@ import pyarrow as pa
 
 from persyn_ray import rows
 from persyn_ray.config import Recipe
-from persyn_ray.layout import Run
+from persyn_ray.layout import Run, parts_of
 from persyn_ray.pipeline.assigning import asked_by
 from persyn_ray.pipeline.choices import assigned_methods, collected_splits, open_splits
 from persyn_ray.pipeline.methods import parallel_of
 from persyn_ray.records import read_record
-from persyn_ray.schemas import DEAD_LETTERS, RESPONSES
+from persyn_ray.schemas import DEAD_LETTERS, QUALITY, RESPONSES
+from persyn_ray.scoring import Judge, Part
 from persyn_ray.stages.collect import asked_of, assigned, dead_letters, probe_order
-from persyn_ray.stages.store import FAILED, existing
+from persyn_ray.stages.store import FAILED, existing, scores_of
 from persyn_ray.stages.tables import shards_of
 
 FAILURES = "failures.parquet"
@@ -33,6 +34,8 @@ def all_letters(recipe: Recipe, run: Run) -> Iterator[pa.Table]:
         for name, table in run.dead_letters(step).tables():
             if name != FAILURES:
                 yield table
+        if step == "score":
+            yield ungraded(recipe, run)
         if step in ASKED and read_record(run.records, "prompts") is not None:
             yield failures(recipe, run, step)
 
@@ -63,6 +66,42 @@ def failures(recipe: Recipe, run: Run, step: str) -> pa.Table:
             noted = rows.among(noted, "prompt_id", ids)
             found.append(rows.without(noted, "prompt_id", stored["prompt_id"]))
     return pa.concat_tables(found)
+
+
+def ungraded(recipe: Recipe, run: Run) -> pa.Table:
+    """DEAD_LETTERS of step score: responses that a judge has no grade for yet, as its budget was
+    used up; none once they are graded.
+    """
+    found = [DEAD_LETTERS.empty_table()]
+    record = read_record(run.records, "score")
+    if record is None or not record.counts.get("over_budget"):
+        return found[0]
+    judged = [p for p in parts_of(recipe) if isinstance(p.quality, Judge) and p.quality.budget]
+    for shard in shards_of(run, *collected_splits(recipe)):
+        asked = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"]
+        for teacher in recipe.teachers:
+            said = existing(run.responses(teacher), shard, RESPONSES)
+            said = rows.among(said, "prompt_id", asked)
+            for part in judged:
+                scores = scores_of(run.quality(recipe, teacher, part), shard, QUALITY, said)
+                without = rows.without(said, "prompt_id", scores["prompt_id"])
+                found.append(_over_budget(part, without))
+    return pa.concat_tables(found)
+
+
+def _over_budget(part: Part, responses: pa.Table) -> pa.Table:
+    why = f"the budget of the judge (part {part.name!r} of scoring.quality) is used up"
+    letters = [
+        {
+            "step": "score",
+            "prompt_id": row["prompt_id"],
+            "teacher": row["teacher"],
+            "reason": "over_budget",
+            "detail": why,
+        }
+        for row in responses.select(["prompt_id", "teacher"]).to_pylist()
+    ]
+    return pa.Table.from_pylist(letters, schema=DEAD_LETTERS)
 
 
 Asked = Iterator[tuple[str, Mapping[str, Sequence[str]]]]

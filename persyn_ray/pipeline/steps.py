@@ -116,6 +116,13 @@ def _score(context: Context) -> dict[str, Any]:
     if not recipe.measures_learnability:
         console.print("score: learnability is not measured (alpha is 0, scoring.measure if_needed)")
     counts = scoring.score(recipe, run, shards, partial(_on_pool, context))
+    if num := counts.get("over_budget"):
+        console.print(
+            f"{num:,} responses have no grade: the budget of their judge is used up. With a larger "
+            "`budget`, `persyn run RECIPE --from score` asks for these alone.",
+            style="yellow",
+            markup=False,
+        )
     return counts | unreadable.bury_unreadable(recipe, run, shards, console)
 
 

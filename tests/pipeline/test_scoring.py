@@ -8,11 +8,12 @@ import pytest
 from persyn_ray.config import Recipe, StepResources
 from persyn_ray.errors import ConfigError, StepError
 from persyn_ray.layout import Run, parts_of
-from persyn_ray.pipeline.costs import spending, spending_text
+from persyn_ray.pipeline.costs import dead_letters, spending, spending_text
 from persyn_ray.pipeline.scoring import score
 from persyn_ray.stages.tables import shard_rewards, shards_of
 from persyn_ray.stages.units import Progress, Unit, Work
 
+from ..conftest import leave_record
 from ..engines.fault_server import Call, FaultServer, Reply, answer, failure
 
 Make = Callable[..., Recipe]
@@ -155,11 +156,17 @@ def test_a_judge_whose_budget_is_used_up_leaves_rows_unknown_and_goes_on_with_a_
         quality = [value for row in rewards for value in row["quality"]]
         assert sum(value is not None for value in quality) == num_first
 
+        leave_record(little, "score", counts)
+        letters = dead_letters(little, run)
+        assert letters["by_reason"] == {"over_budget": 36 - num_first}
+        assert "budget of the judge (part 'quality'" in letters["examples"][0]["detail"]
+
         score(little, run, shards, Pools())  # another process has no budget of its own
         assert num_graded(little, run) == num_first
         assert len(server.prompts) == num_first
         assert score(enough, run, shards, Pools())["over_budget"] == 0
         assert (num_graded(enough, run), len(server.prompts)) == (36, 36)
+        assert dead_letters(enough, run)["num"] == 0
 
 
 @pytest.mark.parametrize(
