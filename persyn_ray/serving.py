@@ -59,8 +59,8 @@ class Serving(Section):
     """What the forwarded chats of each upstream may cost in all, over all replicas and restarts, as
     long as `chat_ledger` lies there: what may go over it gets 429 with code insufficient_quota."""
     chat_ledger: str | None = None
-    """Folder or fsspec address where that is recorded, which all replicas can write; by default
-    that of the run."""
+    """Folder or fsspec address where that is recorded, which all replicas share and can write (on
+    a cluster a shared volume or an object store); by default that of the run."""
     log_prompts: bool = False
     """Write prompts into the replicas' logs."""
 

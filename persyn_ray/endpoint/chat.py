@@ -15,7 +15,7 @@ import httpx
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from persyn_ray.endpoint.limits import bounded_chat
+from persyn_ray.endpoint.limits import bounded_chat, require_short
 from persyn_ray.endpoint.metering import Stream, Whole
 from persyn_ray.endpoint.refusal import Refusal
 from persyn_ray.endpoint.routing import Service, State
@@ -106,6 +106,7 @@ class Forwarder:
             headers={"Content-Type": "application/json"},
             extensions=_limits(upstream),
         )
+        require_short(teacher, upstream, request.content)
         # A token is at least one byte.
         bound = Usage(len(request.content) + wire.TEMPLATE_TOKENS, most)
         reservation = await reserve(teacher, account, bound, self._keeper)

@@ -15,6 +15,7 @@ PRICED = frozenset({"models", "plugins", "provider", "service_tier", "web_search
 """With these a request would name another model, or what is billed beside its tokens."""
 READ = PRICED | {*TOKEN_FIELDS, *CHOICE_FIELDS, "model", "messages", "stream", "stream_options"}
 LONGEST_SHOWN = 40
+BYTES_PER_TOKEN = 4
 
 
 def bounded_chat(
@@ -59,6 +60,21 @@ def require_limits(teacher: str, upstream: Upstream) -> None:
                 f"serving.upstreams.{teacher}.extra_body.{name} is {_shown(value)}; it must be a "
                 "whole number of 1 or more, or null."
             )
+
+
+def require_short(teacher: str, upstream: Upstream, content: bytes) -> None:
+    """Refuse a request that is longer than the upstream's prompts may be, by four bytes a token.
+
+    Raises:
+        Refusal: 422.
+    """
+    most = upstream.max_prompt_tokens
+    if most is not None and len(content) / BYTES_PER_TOKEN > most:
+        raise Refusal(
+            422,
+            f"The chat has {len(content)} bytes; max_prompt_tokens of teacher {teacher!r} is {most}"
+            f", of {BYTES_PER_TOKEN} bytes each.",
+        )
 
 
 def _require_own_names(body: Mapping[str, Any]) -> None:

@@ -94,6 +94,18 @@ def test_nothing_is_asked_for_by_another_way(make_service, teacher, more):
     assert teacher.asked == []
 
 
+def test_a_longer_prompt_than_the_upstream_takes_is_refused(make_service, teacher):
+    service = make_service(upstreams={"bert": upstream(teacher, max_prompt_tokens=100)})
+    turns = [{"role": "tool", "tool_call_id": "1", "content": "a" * 400}]
+    chat = {"model": "bert", "messages": CHAT["messages"]}
+    assert ask(service, "POST", PATH, chat).status_code == 200
+    long = chat | {"messages": [*CHAT["messages"], *turns]}
+    response = ask(service, "POST", PATH, long)
+    assert response.status_code == 422
+    assert "max_prompt_tokens of teacher 'bert' is 100" in response.json()["error"]["message"]
+    assert len(teacher.asked) == 1
+
+
 @pytest.mark.parametrize("name", ["max_tokens", "n"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "7", True, [1]])
 def test_an_extra_body_with_a_wrong_limit_is_no_setting(model, name, value):

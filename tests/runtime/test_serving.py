@@ -57,7 +57,12 @@ def command(
     log = folder.parent / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "persyn_ray.cli", "serve", str(folder), "--port", str(port)],
+            [
+                *(sys.executable, "-m", "persyn_ray.cli", "serve", str(folder)),
+                *("--port", str(port), "serving.chat_budget.tokens=10"),
+                f"serving.chat_ledger={folder.parent / 'ledger'}",
+                "serving.upstreams.bert={model: m, base_url: 'http://127.0.0.1:9/v1'}",
+            ],
             stdout=out,
             stderr=subprocess.STDOUT,
             env=environment,
@@ -89,6 +94,17 @@ def test_the_command_serves_with_a_key_of_its_own(command):
     with RouterClient(address, "pk-wrong") as client, pytest.raises(RouterError) as error:
         client.route(PROMPTS[:1])
     assert error.value.status == 401
+
+
+def test_chats_over_their_budget_are_refused_through_haproxy(command):
+    address, key = command
+    chat = {"model": "persyn", "messages": [{"role": "user", "content": "hi"}]}
+    headers = {"X-API-Key": key}
+    refused = httpx.post(f"{address}/v1/chat/completions", headers=headers, json=chat)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
+    assert "retry-after" not in refused.headers
+    chats = httpx.get(f"{address}/v1/status", headers=headers).json()["chats"]
+    assert (chats["bert"]["tokens"], chats["bert"]["budget_tokens"]) == (0, 10)
 
 
 def test_haproxy_stands_before_the_replicas(command):
