@@ -77,7 +77,8 @@ def require_ledger(settings: Serving) -> None:
     except (PersynError, OSError) as error:
         raise ConfigError(
             f"serving.chat_budget is recorded in {folder.address}, which cannot be written: set "
-            f"serving.chat_ledger to a folder or address that all replicas can write. ({error})"
+            f"serving.chat_ledger to a folder or address that all replicas can write. "
+            f"({error.__cause__ or error})"
         ) from error
 
 

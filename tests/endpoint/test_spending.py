@@ -307,8 +307,9 @@ def test_a_ledger_that_cannot_be_written_is_told_at_the_start(make_chats, tmp_pa
     assert os.listdir(tmp_path / "ledger") == []
     (tmp_path / "file").write_text("")
     service = make_chats(chat_ledger=str(tmp_path / "file" / "ledger"))
-    with pytest.raises(ConfigError, match=r"cannot be written: set serving.chat_ledger to"):
+    with pytest.raises(ConfigError, match=r"cannot be written: set serving.chat_ledger to") as told:
         require_ledger(service.settings)
+    assert "`run`" not in str(told.value)
 
 
 def test_a_run_has_a_ledger_of_its_own(router_folder, tmp_path, make_recipe):
