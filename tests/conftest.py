@@ -13,7 +13,7 @@ from persyn_ray.config import Recipe, parse_recipe, stored
 from persyn_ray.layout import Run, run_of
 from persyn_ray.method.planted import specialists
 from persyn_ray.pipeline.runner import planned_steps
-from persyn_ray.records import Record, write_record
+from persyn_ray.records import Record, read_record, write_record
 
 TEACHERS = ("a", "b", "c")
 CHROMIUM = Path("/usr/bin/chromium")
@@ -112,9 +112,10 @@ def record_step() -> Callable[..., Run]:
 def leave_record(recipe: Recipe, step: str, counts: dict[str, Any] | None = None) -> Run:
     run = run_of(recipe)
     (planned,) = [one for one in planned_steps(recipe, run) if one.step.name == step]
+    there = read_record(run.records, step)
+    counts = counts or (there.counts if there else {"rows": 1})
     write_record(
-        run.records,
-        Record(step, planned.identity, planned.settings, planned.inputs, counts or {"rows": 1}),
+        run.records, Record(step, planned.identity, planned.settings, planned.inputs, counts)
     )
     return run
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from persyn_ray.config import Recipe
 from persyn_ray.layout import Run, parts_of
 from persyn_ray.pipeline.choices import assigned_methods, collected_splits, students
-from persyn_ray.records import Record
+from persyn_ray.records import Record, read_record
 from persyn_ray.report.problems import Problems
+from persyn_ray.scoring import Judge
 from persyn_ray.stages.store import shards_in
 from persyn_ray.stages.tables import shards_of
 from persyn_ray.storage import Folder
@@ -62,6 +63,8 @@ def _expected(recipe: Recipe, run: Run, step: str) -> Iterator[tuple[str, Folder
 def _scores(recipe: Recipe, run: Run) -> Iterator[tuple[str, Folder, list[str]]]:
     """Both signals of each teacher, where it has responses; a signal may be measured of nobody."""
     collected = shards_of(run, *collected_splits(recipe))
+    record = read_record(run.records, "score")
+    is_cut = record is not None and bool(record.counts.get("over_budget"))
     for teacher in recipe.teachers:
         answered = shards_in(run.responses(teacher))
         shards = [shard for shard in collected if shard in answered]
@@ -69,7 +72,8 @@ def _scores(recipe: Recipe, run: Run) -> Iterator[tuple[str, Folder, list[str]]]
         if recipe.measures_learnability:
             signals["learnability"] = run.learnability(recipe, teacher)
         for part in parts_of(recipe):
-            signals[part.name] = run.quality(recipe, teacher, part)
+            if not (isinstance(part.quality, Judge) and is_cut):  # dead letters name those rows
+                signals[part.name] = run.quality(recipe, teacher, part)
         for name, folder in signals.items():
             if folder.exists():
                 yield f"{name}.{teacher.name}", folder, shards

@@ -9,6 +9,7 @@ from persyn_ray.config import Recipe, StepResources
 from persyn_ray.errors import ConfigError, StepError
 from persyn_ray.layout import Run, parts_of
 from persyn_ray.pipeline.costs import dead_letters, spending, spending_text
+from persyn_ray.pipeline.gathering import gather
 from persyn_ray.pipeline.scoring import score
 from persyn_ray.stages.tables import shard_rewards, shards_of
 from persyn_ray.stages.units import Progress, Unit, Work
@@ -160,6 +161,10 @@ def test_a_judge_whose_budget_is_used_up_leaves_rows_unknown_and_goes_on_with_a_
         letters = dead_letters(little, run)
         assert letters["by_reason"] == {"over_budget": 36 - num_first}
         assert "budget of the judge (part 'quality'" in letters["examples"][0]["detail"]
+
+        content = gather(little, run, {})  # no table is missed beside them
+        assert "tables.quality.a" not in content["problems"]
+        assert content["spending"] == paid
 
         score(little, run, shards, Pools())  # another process has no budget of its own
         assert num_graded(little, run) == num_first
