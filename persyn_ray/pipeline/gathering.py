@@ -22,6 +22,7 @@ from persyn_ray.pipeline.forecast import forecast_against_actual
 from persyn_ray.pipeline.gathering_rewards import gather_alpha_sweep, gather_reward
 from persyn_ray.pipeline.gathering_router import gather_router
 from persyn_ray.pipeline.gathering_student import gather_student
+from persyn_ray.pipeline.mending import find_damage
 from persyn_ray.pipeline.missing import missing_tables
 from persyn_ray.pipeline.steps import STEPS
 from persyn_ray.records import Record, read_record
@@ -47,7 +48,14 @@ def gather(recipe: Recipe, run: Run, versions: dict[str, str]) -> Content:
             checked = partial(_checked, name, make)
             content[name] = problems.attempt(name, checked, None)
     missing_tables(recipe, run, records, problems)
+    _damaged_tables(recipe, run, problems)
     return content | {"problems": problems.reasons}
+
+
+def _damaged_tables(recipe: Recipe, run: Run, problems: Problems) -> None:
+    """Name stored tables that cannot be read: their rows count as absent above."""
+    for damage in problems.attempt("tables", lambda: list(find_damage(recipe, run)), []):
+        problems.reasons.setdefault(f"tables/{damage.name}", str(damage.reason))
 
 
 def _readable_records(run: Run, problems: Problems) -> Records:
