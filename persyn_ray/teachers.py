@@ -5,14 +5,13 @@ only carries it out (`resources`, `price`, `budget`, `size`, an endpoint's addre
 so none of it makes a finished response be written again.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from persyn_ray.credentials import looks_like_key
+from persyn_ray.credentials import is_variable_name, looks_like_key
 from persyn_ray.errors import ConfigError
 from persyn_ray.sections import Model, Section
 
@@ -32,7 +31,6 @@ SETTINGS = frozenset(
         "distributed_executor_backend",
     }
 )
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 GPU_USE = 0.9  # share of a GPU that engines may fill, where `gpu_memory_utilization` is not given
 SHAPING = frozenset({"kv_cache_dtype", "hf_overrides", "generation_config", "reasoning_config"})
 
@@ -147,7 +145,7 @@ class OpenAIEngine(Section):
 
 def variable_name(name: str) -> str:
     """The name of an environment variable, refused without repeating it: it may be the key."""
-    if not VARIABLE.fullmatch(name) or looks_like_key(name):
+    if not is_variable_name(name):
         raise ValueError(
             "is no name of an environment variable; it holds the name, such as OPENAI_API_KEY, and "
             "never the key itself"

@@ -37,12 +37,22 @@ KEYS = {
     "slack": "xoxb-123456789012-abcdefABCDEF",
     "gitlab": "glpat-AbCdEf0123456789abcd",
     "ours": "pk-0123456789abcdefghijABCDEFGHIJ0123456789xyz",
+    "openai service": "sk-svcacct-abcDEF123_ghiJKL456-mnoPQR789stuVWX012yzA",
+    "together": "tgp_v1_AbCdEfGhIjKlMnOpQrStUvWxYz0123456789",
+    "anyscale": "esecret_abcdefghijklmnopqrstuvwxyz",
+    "databricks": "dapi0123456789abcdef0123456789abcdef",
+    "runpod": "rpa_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdef",
+    "bedrock": "ABSKQmVkcm9ja0FQSUtleS1hYmNkZWZnaGlqa2xtbm9w",
+    "langsmith": "lsv2_pt_0123456789abcdef0123456789abcdef_0123456789",
+    "of one case": "sk-abcdefghijklmnopqrstuvwxyz",
 }
 ADDRESSES = {
     "password": ("https://ada:correct-horse@host/data.jsonl", "correct-horse"),
     "quoted password": ("sftp://ada%3Acorrect-horse@host/data", "correct-horse"),
     "user": ("https://horse-token-1@host/data.jsonl", "horse-token-1"),
     "bucket": ("s3://minio:correct-horse@bucket/run", "correct-horse"),
+    "slashes": ("s3://minio:correct/horse+battery@bucket/run", "horse+battery"),
+    "hash": ("https://ada:correct#horse@host.org/v1", "correct#horse"),
     "no scheme": ("ada:correct-horse@host.org/run", "correct-horse"),
     "chained": ("simplecache::https://ada:correct-horse@host/x", "correct-horse"),
     "aws": ("https://b.s3.amazonaws.com/x.jsonl?X-Amz-Signature=0f1e2d3c&y=1", "0f1e2d3c"),
@@ -50,6 +60,8 @@ ADDRESSES = {
     "azure": ("https://a.blob.core.windows.net/c/x?sv=2024&sig=kd8%2Fabc%3D", "kd8%2Fabc"),
     "google": ("https://storage.googleapis.com/b/x?X-Goog-Signature=77aa", "77aa"),
     "token": ("https://host/x.jsonl?token=tok-123", "tok-123"),
+    "named for its service": ("https://host/x?openai_api_key=k-123456", "k-123456"),
+    "personal token": ("https://host/x?personal_access_token=t-123456", "t-123456"),
     "fragment": ("https://host/x.jsonl#access_token=tok-123", "tok-123"),
     "function": ("https://host/api/x?code=c0de99", "c0de99"),
 }
@@ -185,6 +197,7 @@ def test_a_key_in_place_of_a_name_is_refused(key: str, place: str) -> None:
         ("api_key_env", "hf_hushword"),
         ("api_key_env", "my hush words"),
         ("api_key_env", "sk-short"),
+        ("api_key_env", "a0123456789abcdef0123456789abcdef"),  # so could this
         ("api_key_env", ["listed-hush"]),
         ("api_key_file", "sk-short99"),
         ("api_key_file", {"inner-hush": 1}),
@@ -197,6 +210,11 @@ def test_a_key_in_place_of_a_name_is_refused(key: str, place: str) -> None:
         ("extra_body", {"metadata": {"X-API-Key": "hush-hush"}}),
         ("extra_body", {"provider": [{"accessToken": "hush-hush"}]}),
         ("extra_body", {"password": 71993}),
+        ("extra_body", {"OPENAI_API_KEY": "hush-hush"}),
+        ("extra_body", {"x-goog-api-key": "hush-hush"}),
+        ("extra_body", {"vertex_credentials": {"a": "hush-hush"}}),
+        ("extra_body", {"api_key": {"value": "hush-hush"}}),
+        ("extra_body", {"authentication": {"type": "api_key", "key": "hush-hush"}}),
         ("extra_body", {"note": "api_key=hush-hush"}),
         ("extra_body", ["hush-hush"]),
         ("extra_body", "hush-hush"),
@@ -282,6 +300,19 @@ def test_overrides_are_refused_without_their_values(tmp_path: Path) -> None:
         ("teachers.0.engine.extra_body", {"provider": {"order": ["a"]}, "return_tokens": True}),
         ("teachers.0.template_kwargs", {"bos_token": "<s>", "enable_thinking": False}),
         ("student.revision", "0123456789abcdef0123456789abcdef01234567"),
+        ("student.name", "org/sk-slovak-llama-3-8b-instruct-v1-quantised"),
+        ("run", "runs/sk-ablation-2026-01-01-with-alpha-0-4-and-more-teachers"),
+        ("prompts.path", "hub:org/sk-news-dataset-with-very-long-name-train-v2"),
+        ("prompts.path", "hf_prompts_for_the_student_model_v2.jsonl"),
+        ("prompts.path", "data/sk-learn_questions_and_answers.jsonl"),
+        ("prompts.path", "zip://part.csv::s3://bucket/a@b.zip"),
+        ("prompts.path", "http://host:8000/a@b/x.jsonl"),
+        ("teachers.0.engine.model", "pk-tuned-mistral-7b-instruct-v0-2-awq-quantised"),
+        ("teachers.0.engine.api_key_env", "hf_readtoken"),
+        ("teachers.0.engine.api_key_env", "ASIAPACIFIC_KEY"),
+        ("teachers.0.engine.api_key_env", "MY_KEY_2"),
+        ("teachers.0.engine.extra_body", {"schema": {"properties": {"token": {"type": "string"}}}}),
+        ("teachers.0.engine.extra_body", {"prompt_cache_key": "a", "num_tokens": 5}),
     ],
 )
 def test_what_only_resembles_a_secret_is_accepted(section: str, value: Any) -> None:
@@ -346,6 +377,12 @@ def test_a_key_is_cut_whatever_stands_around_it(before: str, key: str, after: st
         ("OPENAI_API_KEY=hush-hush", "hush-hush"),
         ("aws_secret_access_key = hush-hush", "hush-hush"),
         ("password=hush-hush&x=1", "hush-hush"),
+        ("aws_session_token: hush-hush", "hush-hush"),
+        ("refresh_token=hush-hush", "hush-hush"),
+        # urllib3 tells an address without its host.
+        ("exceeded with url: /x?y=1&X-Amz-Signature=hush-hush (Caused by", "hush-hush"),
+        ('"PUT /b/x?sig=hush-hush HTTP/1.1" 403', "hush-hush"),
+        ("-----BEGIN PRIVATE KEY-----\nhush+hush/\n-----END PRIVATE KEY-----", "hush+hush"),
     ],
 )
 def test_headers_and_assignments_are_cut(text: str, secret: str) -> None:
@@ -367,13 +404,31 @@ def test_plain_messages_stay_as_they_are() -> None:
         "Bearer of bad news; password policy; key: value; token 5",
         "s3://bucket/run and sftp://ada@host/run at 12:30",
         "a@b.org:5 c:d e://f",
+        "eos_token: </s>; is this it?token or key=value; a;key=5",
     ):
         assert cut_secrets(text) == text
 
 
 @pytest.mark.parametrize(
     "piece",
-    ["a", "a-", "sk-", "x://", "x:", "://a", "?a=", "a:b@", "Bearer ", "eyJ", "&", "-_", "="],
+    [
+        "a",
+        "a-",
+        "sk-",
+        "x://",
+        "x:",
+        "x://a:",
+        "-----BEGIN PRIVATE KEY-----",
+        "?sig=",
+        "://a",
+        "?a=",
+        "a:b@",
+        "Bearer ",
+        "eyJ",
+        "&",
+        "-_",
+        "=",
+    ],
 )
 def test_long_messages_take_linear_time(piece: str) -> None:
     began = time.perf_counter()
