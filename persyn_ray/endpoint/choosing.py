@@ -48,10 +48,11 @@ class Policy:
             allowed &= set(among)
         allowed -= self.masked | set(wish.excluded or ())
         if not allowed:
+            asked = "all" if wish.allowed is None else wish.allowed
             raise Refusal(
                 422,
                 f"No teacher is left: of {list(self.teachers)}, masked are {sorted(self.masked)}, "
-                f"excluded {wish.excluded or []}, allowed {wish.allowed or 'all'}"
+                f"excluded {wish.excluded or []}, allowed {asked}"
                 + ("" if among is None else f", able to answer {list(among)}")
                 + ".",
             )

@@ -62,6 +62,7 @@ class RouterModel:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Folder.absolute(address).download(Path(scratch) / "router")
             model, self.tokenizer = load_router(folder)
+            self.tokenizer.name_or_path = "the router"  # clients are not told where it lies
             self.version = _version(folder)
             novelty = folder / NOVELTY_FILE
             self.novelty = Novelty.load(novelty) if novelty.exists() else None

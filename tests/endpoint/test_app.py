@@ -95,7 +95,7 @@ def test_a_router_that_fails_is_replaced_too(make_service):
         ({"prompt": "a", "price_weight": -1}, 422, "price_weight"),
         ({"prompt": "a", "price_weight": 1}, 422, "serving.prices"),
         ({"prompt": "a", "allowed": ["dora"]}, 422, "dora"),
-        ({"prompt": "a", "allowed": []}, 422, "No teacher is left"),
+        ({"prompt": "a", "allowed": []}, 422, "excluded [], allowed []."),
         ({"prompts": ["a"] * 9}, 422, "serving.max_prompts is 8"),
         ({"prompt": "word " * 400}, 422, "serving.max_prompt_tokens is 200"),
         ({"messages": [{"role": "tool", "content": "a"}]}, 422, ""),

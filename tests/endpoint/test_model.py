@@ -52,6 +52,14 @@ def test_too_long_a_prompt_is_refused_by_its_number(model: RouterModel):
         model.read(conversations("short", "word " * 120), 50)
 
 
+def test_a_refusal_of_the_template_tells_no_path_of_the_server(router_folder: Path, tmp_path: Path):
+    copied = shutil.copytree(router_folder, tmp_path / "copied")
+    (copied / "chat_template.jinja").write_text("{{ raise_exception('Not to me') }}")
+    with pytest.raises(Refusal, match="Not to me") as refused:
+        RouterModel(str(copied)).read(conversations("Hi"), 50)
+    assert "/" not in str(refused.value)
+
+
 def test_the_version_is_of_the_content(model: RouterModel, router_folder: Path, tmp_path: Path):
     copied = shutil.copytree(router_folder, tmp_path / "copied")
     assert RouterModel(str(copied)).version == model.version
