@@ -94,6 +94,7 @@ def _openai(
         max_requests=resources.max_requests,
         spending=spending or Account(teacher.budget, teacher.price),
         think_tags=responses.think_tags,
+        context=None if teacher.size is None else teacher.size.context,
     )
 
 

@@ -3,8 +3,9 @@
 All calls of one engine share one session: a loop in a thread, its connections, one gate (pace and
 budget). The pace adapts to the endpoint (see `pacing`). A fault is tried again after a while; what
 still has no answer then is `unavailable`, for the next run, while a prompt that the endpoint
-refuses as such is an `error`. A wrong key, an empty account or an unknown model stops the teacher
-without burying a prompt.
+refuses as such is an `error`. What is wrong for every prompt (key, money, model, a parameter, or
+the same refusal for all) stops the teacher without burying one. Where a response of the length
+asked for does not fit, it is asked for with what does.
 
 The key is read from its variable or file whenever it is needed and kept nowhere. Not done here:
 streaming, tools, images, more than one choice.
@@ -23,13 +24,15 @@ from persyn_ray.engines import openai_wire as wire
 from persyn_ray.engines.base import Completion, Message, Request, with_system_prompt
 from persyn_ray.engines.gate import Gate, Ticket, Unavailable
 from persyn_ray.engines.openai_account import Account
+from persyn_ray.engines.openai_fitting import Fit, Fitting
+from persyn_ray.engines.openai_overflow import Overflow
 from persyn_ray.engines.openai_session import Raw, Session
 from persyn_ray.engines.pacing import Pace, backoff
 from persyn_ray.errors import ConfigError
+from persyn_ray.extra_body import largest_limit
 from persyn_ray.ledger import Account as Spending
 from persyn_ray.teachers import OpenAIEngine as Endpoint
 from persyn_ray.teachers import Sampling
-from persyn_ray.usage import Usage
 
 logger = logging.getLogger(__name__)
 
@@ -58,13 +61,14 @@ class OpenAIEngine:
         spending: Spending | None = None,
         think_tags: tuple[str, str] = ("<think>", "</think>"),
         first_delay: float = FIRST_DELAY,
+        context: int | None = None,
     ) -> None:
         self._name, self._endpoint, self._sampling = name, endpoint, sampling
         self._account = Account(name, endpoint)
         self._system_prompt, self._template_kwargs = system_prompt, dict(template_kwargs or {})
         self._max_requests, self._think_tags = max_requests, think_tags
         self._first_delay, self._spending = first_delay, spending or Spending()
-        self._has_answered = False
+        self._fitting, self._notes = Fitting(context), set[str]()
         self._session: Session | None = None
         self._lock = threading.Lock()
 
@@ -102,7 +106,7 @@ class OpenAIEngine:
                 f"prompt of {num_bytes} bytes, about {num_bytes // 4} tokens, is longer than the "
                 f"{most} of engine.max_prompt_tokens of {self._name}"
             )
-        return None
+        return self._fitting.refuses(num_bytes)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Ask for all at once, as far as pace and budget let them."""
@@ -127,7 +131,6 @@ class OpenAIEngine:
         """End loop and connections; requests under way become `unavailable`."""
         with self._lock:
             session, self._session = self._session, None
-            self._has_answered = False
         if session is not None:
             session.close()
             self._give_back()
@@ -167,47 +170,79 @@ class OpenAIEngine:
         refusal = self.refuses(request)
         if refusal is not None:
             return Completion.failed(refusal)
-        body = self._body(request)
-        content = json.dumps(body, ensure_ascii=False).encode()
-        bound = wire.upper_bound(body, len(content), self._sampling.max_tokens)
-        who, reason = f"{self._sampling.seed}:{request.prompt_id}", ""
-        for failures in range(1, self._endpoint.attempts + 1):
-            reply = await self._attempt(session, who, content, bound)
-            if isinstance(reply, Completion):
-                error = None if reply.error is None else self._account.clean(reply.error)
-                text = None if reply.text is None else self._account.without_key(reply.text)
-                return replace(reply, text=text, error=error)
-            reason = self._account.clean(reply.reason)
-            logger.info("%s, attempt %d at %s: %s", self._name, failures, who, reason)
-            if reply.pause is None and failures < self._endpoint.attempts:
-                await asyncio.sleep(backoff(failures, self._first_delay, who))
+        session.verdicts.began()
+        try:
+            done = await self._ask(session, request)
+        finally:
+            session.verdicts.ended()
+        error = None if done.error is None else self._account.clean(done.error)
+        text = None if done.text is None else self._account.without_key(done.text)
+        return replace(done, text=text, error=error)
+
+    async def _ask(self, session: Session, request: Request) -> Completion:
+        fit, failures, reason = self._fit(request), 0, ""
+        if fit.is_useless:
+            return Completion.failed(f"a second attempt could have no more than {fit.limit} tokens")
+        who = f"{self._sampling.seed}:{request.prompt_id}"
+        while failures < self._endpoint.attempts:
+            reply = await self._attempt(session, who, self._body(request, fit.limit))
+            match reply:
+                case wire.Fault():
+                    failures += 1
+                    reason = self._account.clean(reply.reason)
+                    logger.info("%s, attempt %d at %s: %s", self._name, failures, who, reason)
+                    if reply.pause is None and failures < self._endpoint.attempts:
+                        await asyncio.sleep(backoff(failures, self._first_delay, who))
+                case wire.Answer(overflow=Overflow() as overflow):
+                    self._fitting.learn(overflow)
+                    if not fit.shrink(overflow):
+                        return reply.completion
+                case wire.Answer(refusal=wire.Refusal() as refusal):
+                    return await self._judged(session, who, reply.completion, refusal)
+                case wire.Answer():
+                    if reply.completion.finish_reason == "length":
+                        self._fitting.was_cut(request.prompt_id, fit)
+                    return reply.completion
         return Completion.unavailable(f"{reason} (after {self._endpoint.attempts} attempts)")
 
-    def _body(self, request: Request) -> dict[str, Any]:
+    def _fit(self, request: Request) -> Fit:
+        asked = largest_limit(self._body(request, request.max_tokens))
+        first = largest_limit(self._body(request, None))
+        is_second = request.max_tokens is not None
+        return self._fitting.begin(request.prompt_id, asked, (first or 0) if is_second else None)
+
+    def _body(self, request: Request, max_tokens: int | None) -> dict[str, Any]:
         return wire.request_body(
             self._endpoint.model,
             self._messages(request),
             self._sampling,
-            request.max_tokens,
+            max_tokens,
             self._template_kwargs,
             self._endpoint.extra_body,
         )
 
     async def _attempt(
-        self, session: Session, who: str, content: bytes, bound: Usage
-    ) -> Completion | wire.Fault:
+        self, session: Session, who: str, body: Mapping[str, Any]
+    ) -> wire.Answer | wire.Fault:
+        content = json.dumps(body, ensure_ascii=False).encode()
+        bound = wire.upper_bound(body, len(content), self._sampling.max_tokens)
         try:
             ticket = await session.gate.enter(who, bound)
         except Unavailable as error:
-            return Completion.unavailable(str(error))
+            return wire.Answer(Completion.unavailable(str(error)), FREE)
+        session.verdicts.sent(ticket)
         try:
-            reply = await self._exchange(session, content)
+            reply = await self._exchange(session, content, body)
+            return self._settle(session, ticket, reply)
         except BaseException:  # cancelled while under way
             session.gate.ended(ticket, None)
             raise
-        return self._settle(session.gate, ticket, reply)
+        finally:
+            session.verdicts.back(ticket)
 
-    async def _exchange(self, session: Session, content: bytes) -> wire.Reply:
+    async def _exchange(
+        self, session: Session, content: bytes, body: Mapping[str, Any]
+    ) -> wire.Reply:
         url, seconds = self._account.url("chat/completions"), self._endpoint.timeout_seconds
         try:
             raw = await session.send("POST", url, content, self._account.sign, seconds)
@@ -215,16 +250,21 @@ class OpenAIEngine:
             return wire.Stop(0, str(error))
         if isinstance(raw, wire.Fault):
             return raw
-        return wire.read_reply(raw.status, raw.headers, raw.content, self._think_tags)
+        return wire.read_reply(raw.status, raw.headers, raw.content, self._think_tags, body)
 
-    def _settle(self, gate: Gate, ticket: Ticket, reply: wire.Reply) -> Completion | wire.Fault:
+    def _settle(
+        self, session: Session, ticket: Ticket, reply: wire.Reply
+    ) -> wire.Answer | wire.Fault:
         """Tell the gate how the attempt ended."""
+        gate = session.gate
         match reply:
             case wire.Answer(completion, cost):
-                self._has_answered |= completion.text is not None
-                leave = gate.ended if cost == wire.FREE else gate.answered
+                if cost != FREE:
+                    session.verdicts.answered(ticket.sent_at)
+                    self._note(completion)
+                leave = gate.ended if cost == FREE else gate.answered
                 leave(ticket, cost)
-                return completion
+                return reply
             case wire.Fault() if reply.is_overload:
                 gate.overloaded(ticket, reply.cost, reply.reason, reply.pause)
                 return reply
@@ -232,14 +272,35 @@ class OpenAIEngine:
                 gate.ended(ticket, reply.cost)
                 return reply
             case wire.Stop():
-                stopped = self._stop(gate, reply)  # before the place is given to another
-                gate.ended(ticket, wire.FREE)
-                return stopped
+                reason = self._account.explain(reply.status, reply.reason, reply.cause)
+                refusal = reply.refusal if session.verdicts.has_answered else None
+                if refusal is None:  # before the place is given to another
+                    self._stop(gate, reason)
+                gate.ended(ticket, FREE)
+                return wire.Answer(Completion.unavailable(reason), FREE, refusal)
 
-    def _stop(self, gate: Gate, reply: wire.Stop) -> Completion:
-        """Ask nothing more, but for a 403 of a key that works: that is a moderated prompt."""
-        reason = self._account.clean(self._account.explain(reply.status, reply.reason))
-        is_final = reply.status != 403 or not self._has_answered
-        if is_final and gate.stop(reason):
-            logger.warning("No more is asked of %s: %s", self._name, reason)
+    async def _judged(
+        self, session: Session, who: str, refused: Completion, refusal: wire.Refusal
+    ) -> Completion:
+        """What a refusal comes to: the prompt's own, or everybody's, which stops the teacher."""
+        verdict = await session.verdicts.of(who, refusal.key, session.now)
+        if verdict == "own" and refusal.is_lasting:
+            return refused
+        reason = refused.error or ""
+        if verdict == "stop" and refused.finish_reason == "error":
+            reason = self._account.explain_alike(reason)
+        if verdict == "stop":
+            self._stop(session.gate, reason)
         return Completion.unavailable(reason)
+
+    def _stop(self, gate: Gate, reason: str) -> None:
+        reason = self._account.clean(reason)
+        if gate.stop(reason):
+            logger.warning("No more is asked of %s: %s", self._name, reason)
+
+    def _note(self, completion: Completion) -> None:
+        """Say once how an endpoint ends whole responses, where that is no word of ours."""
+        note = completion.error
+        if completion.text is not None and note is not None and note not in self._notes:
+            self._notes.add(note)
+            logger.warning("Responses of %s came with %s.", self._name, note)

@@ -14,6 +14,7 @@ import httpx
 
 from persyn_ray.credentials import CUT, cut_secrets
 from persyn_ray.engines import openai_wire as wire
+from persyn_ray.engines.openai_refusals import Cause
 from persyn_ray.engines.openai_session import Raw
 from persyn_ray.errors import ConfigError
 from persyn_ray.teachers import OpenAIEngine as Endpoint
@@ -87,18 +88,35 @@ class Account:
             text = text.replace(form, CUT)
         return text
 
-    def explain(self, status: int, reason: str) -> str:
+    def explain(self, status: int, reason: str, cause: Cause | None = None) -> str:
         """What is wrong, and with which setting, when an endpoint will answer nothing."""
         if status == 0:
             return reason
         where = f"Teacher {self._teacher!r}: {self._shown}"
-        if status in (401, 403):
+        is_model = cause == "model" or (status == 404 and "model" in reason.lower())
+        if cause == "money" or status == 402:
+            return f"{where} has no credit left for {self._place} ({reason})"
+        if is_model:
+            return f"{where} does not know the model {self._model!r}, engine.model ({reason})"
+        if cause == "parameter":
+            return (
+                f"{where} refuses a parameter ({reason}); change it in `sampling`, or leave it out "
+                "with `NAME: null` in engine.extra_body"
+            )
+        if cause == "key" or status in (401, 403):
             return f"{where} refuses {self._place} ({reason})"
         if status == 404:
-            return f"{where} does not know the model {self._model!r}, engine.model ({reason})"
+            return (
+                f"{where} has no such address, or not the model {self._model!r}: correct "
+                f"engine.base_url or engine.model ({reason})"
+            )
         if status < 400:
             return f"{where} is elsewhere: correct engine.base_url ({reason})"
         return f"{where} answers no prompt ({reason})"
+
+    def explain_alike(self, reason: str) -> str:
+        """What is wrong when an endpoint refuses one prompt like the other."""
+        return f"Teacher {self._teacher!r}: {self._shown} refuses all prompts alike ({reason})"
 
     def judge_models(self, reply: Raw | wire.Fault) -> None:
         """Accept what the endpoint said about its models.

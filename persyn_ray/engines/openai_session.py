@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import httpx
 
 from persyn_ray.engines.gate import Gate
+from persyn_ray.engines.openai_verdicts import Verdicts
 from persyn_ray.engines.openai_wire import Fault
 from persyn_ray.engines.pacing import Pace
 from persyn_ray.ledger import Account
@@ -42,10 +43,16 @@ class Session:
     def __init__(self, name: str, pace: Pace, account: Account) -> None:
         self._loop = asyncio.new_event_loop()
         self.gate = Gate(self._loop, pace, account)
+        self.verdicts = Verdicts()
         self._clients: list[httpx.AsyncClient] = []
         self._idle: list[httpx.AsyncClient] = []
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
+
+    @property
+    def now(self) -> float:
+        """The time of the loop's clock."""
+        return self._loop.time()
 
     def submit(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
         """Let a coroutine run in the loop."""

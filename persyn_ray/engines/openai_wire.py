@@ -4,40 +4,41 @@ A reply is one of three things: an answer to the prompt (also: that there will n
 fault that another attempt may not meet, or a stop, after which no prompt will be answered.
 """
 
-import json
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from persyn_ray.engines.base import Completion, FinishReason, Message
+from persyn_ray.engines.base import Completion, Message
+from persyn_ray.engines.openai_content import Said, read_message
+from persyn_ray.engines.openai_endings import Ending, read_ending
+from persyn_ray.engines.openai_overflow import Overflow, read_overflow
+from persyn_ray.engines.openai_refusals import Cause, Complaint, read_complaint
+from persyn_ray.engines.openai_stream import parse
+from persyn_ray.extra_body import NAMES, largest_limit, limits_in, with_limit
 from persyn_ray.teachers import Sampling
 from persyn_ray.usage import FREE, MOST_TOKENS, Usage, billed
 
 TEMPLATE_TOKENS = 256  # allowed for what a chat template adds of its own
 
-FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "repetition": "loop"}
-# The endpoint's own troubles, reported as reasons for the end of a response.
-INTERRUPTED = frozenset({"abort", "error", "insufficient_system_resource"})
 OVERLOADED = frozenset({408, 429})  # and all from 500 on
 RETRIED = OVERLOADED | {409, 425}
 # Wrong key, empty account, wrong address: true of every prompt, and of none in particular; so are
 # redirections.
 NEVER = frozenset({401, 402, 403, 404, 405})
-NEVER_CODES = frozenset(
-    {
-        "billing_hard_limit_reached",
-        "insufficient_quota",
-        "invalid_api_key",
-        "model_not_found",
-        "unknown_parameter",
-        "unsupported_parameter",
-        "unsupported_value",
-    }
-)
+STOPPING: tuple[Cause, ...] = ("key", "money", "model", "parameter")
+PROMPT_FIELDS = frozenset({"model", "messages"})  # of a body; all others are parameters
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A refusal that may be the prompt's own, or everybody's; see `openai_verdicts`."""
+
+    key: str  # what it has in common with others that have the same cause
+    is_lasting: bool  # whether the prompt's own refusal is for good
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ class Answer:
 
     completion: Completion
     cost: Usage | None
+    refusal: Refusal | None = None
+    """Set where it is not clear that the prompt is to blame."""
+    overflow: Overflow | None = None
+    """Set where the request was too long."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,9 @@ class Stop:
 
     status: int  # 0 where nothing could be sent
     reason: str
+    cause: Cause | None = None
+    refusal: Refusal | None = None
+    """What it is instead for an endpoint that has answered others."""
 
 
 Reply = Answer | Fault | Stop
@@ -77,45 +85,82 @@ def request_body(
     template_kwargs: Mapping[str, Any],
     extra_body: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The fields of a request; a field that `extra_body` sets to null is left out."""
+    """The fields of a request; a field that `extra_body` sets to null is left out.
+
+    What says nothing is not sent, since many endpoints refuse what they do not know: a temperature
+    or top_p of 1, a top_p beside a temperature of 0, a seed of 0. A limit that `extra_body` names
+    is the one that counts; `max_tokens` goes in its place.
+    """
+    named, is_greedy = limits_in(extra_body), sampling.temperature == 0
+    has_other = named.get(("max_completion_tokens",)) is not None
     body: dict[str, Any] = {
         "model": model,
         "messages": [dict(message) for message in messages],
-        "max_tokens": max_tokens or sampling.max_tokens,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "seed": sampling.seed,
+        "max_tokens": None if has_other else max_tokens or sampling.max_tokens,
+        "temperature": None if sampling.temperature == 1 else sampling.temperature,
+        "top_p": None if is_greedy or sampling.top_p == 1 else sampling.top_p,
+        "seed": sampling.seed or None,
         "stop": list(sampling.stop) or None,
         "chat_template_kwargs": dict(template_kwargs) or None,
         "thinking_token_budget": sampling.thinking_tokens,
     }
-    return {key: value for key, value in (body | dict(extra_body)).items() if value is not None}
+    body = {key: value for key, value in (body | dict(extra_body)).items() if value is not None}
+    return body if max_tokens is None else with_limit(body, max_tokens)
 
 
 def upper_bound(body: Mapping[str, Any], num_bytes: int, max_tokens: int) -> Usage:
     """Most tokens of a request whose body has so many bytes: a token is at least one byte."""
-    limits = [body.get("max_tokens"), body.get("max_completion_tokens")]
-    most = max([limit for limit in limits if isinstance(limit, int)], default=max_tokens)
+    most = largest_limit(body) or max_tokens
     num_choices = body.get("n")
     times = num_choices if isinstance(num_choices, int) else 1
     return Usage(num_bytes + TEMPLATE_TOKENS, most * times)
 
 
 def read_reply(
-    status: int, headers: Mapping[str, str], content: bytes, tags: tuple[str, str]
+    status: int,
+    headers: Mapping[str, str],
+    content: bytes,
+    tags: tuple[str, str],
+    body: Mapping[str, Any] | None = None,
 ) -> Reply:
-    """What an endpoint has said."""
+    """What an endpoint has said to a request with this body."""
+    body = body or {}
     if 200 <= status < 300:
-        return _read_answer(headers, content, tags)
-    message, code = _complaint(content)
-    reason = f"status {status}: {message}"
-    if status < 400 or status in NEVER or code in NEVER_CODES:
-        return Stop(status, reason)
+        answer = _read_answer(headers, content, tags, largest_limit(body))
+        if answer is not None:
+            return answer
+    complaint, sent = read_complaint(content), body.keys() - PROMPT_FIELDS
+    if status >= 300:
+        return _read_refusal(status, headers, complaint, sent)
+    inner = (complaint.fields or {}).get("code")  # OpenRouter passes refusals on under 200
+    if isinstance(inner, int) and 400 <= inner < 600:
+        return _read_refusal(inner, headers, complaint, sent)
+    return Fault(f"the answer has no choices: {complaint.message}", None)
+
+
+def _read_refusal(
+    status: int, headers: Mapping[str, str], complaint: Complaint, sent: Collection[str]
+) -> Reply:
+    reason, cause = f"status {status}: {complaint.message}", complaint.cause(status, sent)
+    own = Refusal(complaint.key, is_lasting=status not in NEVER and cause not in STOPPING)
+    overflow = None if status in NEVER | RETRIED else read_overflow(complaint, reason)
+    if overflow is not None and cause not in ("key", "money"):
+        return Answer(Completion.failed(reason), FREE, overflow=overflow)
+    if cause in STOPPING and not _names_limit(cause, complaint):
+        is_for_all = cause in ("key", "money") or status in NEVER
+        return Stop(status, reason, cause, None if is_for_all else own)
     if status in RETRIED or status >= 500:
         pause = asked_pause(headers)
         is_overload = status in OVERLOADED or status >= 500 or pause is not None
         return Fault(reason, FREE, is_overload, pause)
-    return Answer(Completion.failed(reason), FREE)
+    if cause != "prompt" and (status < 400 or status in NEVER):
+        return Stop(status, reason, cause, own if status == 403 else None)
+    return Answer(Completion.failed(reason), FREE, None if cause == "prompt" else own)
+
+
+def _names_limit(cause: Cause | None, complaint: Complaint) -> bool:
+    """A limit that is refused may be too much for one prompt alone."""
+    return cause == "parameter" and complaint.names(NAMES)
 
 
 def asked_pause(headers: Mapping[str, str]) -> float | None:
@@ -139,7 +184,7 @@ def listed_models(content: bytes) -> list[str] | None:
     Raises:
         ValueError: the content is no JSON.
     """
-    parsed = _parse(content)
+    parsed = parse(content)
     rows = parsed.get("data") if isinstance(parsed, dict) else parsed
     if not isinstance(rows, list):
         return None
@@ -149,7 +194,7 @@ def listed_models(content: bytes) -> list[str] | None:
 
 def complaint(content: bytes) -> str:
     """The message in the body of an error."""
-    return _complaint(content)[0]
+    return read_complaint(content).message
 
 
 def printable(text: str) -> str:
@@ -157,53 +202,56 @@ def printable(text: str) -> str:
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
-def _read_answer(headers: Mapping[str, str], content: bytes, tags: tuple[str, str]) -> Reply:
-    kind = headers.get("content-type", "application/json")
-    if "json" not in kind:
-        return Fault(f"the answer is {kind}, not JSON", None)
+def _read_answer(
+    headers: Mapping[str, str], content: bytes, tags: tuple[str, str], limit: int | None
+) -> Reply | None:
+    """None where there is no answer in it."""
     try:
-        parsed = _parse(content)
+        parsed = parse(content)
         choice = parsed["choices"][0]
-        message, ending = choice["message"], str(choice.get("finish_reason"))
-        text = _text(message, ending, tags)
+        message = choice["message"] if "text" not in choice else {"content": choice["text"]}
+        ending, said = read_ending(choice.get("finish_reason")), read_message(message)
     except ValueError as error:
-        return Fault(f"the answer is no JSON: {error}", None)
+        kind = headers.get("content-type", "")
+        return Fault(f"the answer is {'' if 'json' in kind else kind + ', '}no JSON: {error}", None)
     except (TypeError, KeyError, IndexError, AttributeError):
-        return Fault(f"the answer has no choices: {_complaint(content)[0]}", None)
-    if ending in INTERRUPTED:
-        return Fault(f"the response was interrupted ({ending})", None, is_overload=True)
-    counted, cost = _usage(parsed.get("usage")), billed(parsed.get("usage"))
-    reason = _error(message, ending)
-    if reason is None and text is not None:
-        finish = FINISH_REASONS[ending]
-        done = Completion(printable(text), finish, counted.prompt, counted.response)
-    else:
-        reason = reason or "the content of the message is no text"
-        done = Completion(None, "error", counted.prompt, counted.response, reason)
-    return Answer(done, cost)
-
-
-def _text(message: Mapping[str, Any], ending: str, tags: tuple[str, str]) -> str | None:
-    """Thinking between its tags, then the content; a thought that was cut is left open."""
-    content = message.get("content")
-    content = "" if content is None else content
-    thinking = message.get("reasoning_content") or message.get("reasoning")
-    if not isinstance(content, str):
         return None
-    if not isinstance(thinking, str) or not thinking:
-        return content
-    if ending != "stop" and not content:
-        return f"{tags[0]}{thinking}"
-    return f"{tags[0]}{thinking}{tags[1]}\n{content}"
+    if ending.kind == "interrupted":
+        return Fault(f"the response was interrupted ({ending.word})", None, is_overload=True)
+    counted, cost = _usage(parsed.get("usage")), billed(parsed.get("usage"))
+    return Answer(_completion(said, ending, counted, tags, limit), cost)
 
 
-def _error(message: Mapping[str, Any], ending: str) -> str | None:
-    if isinstance(message.get("refusal"), str) and message["refusal"]:
-        return f"the model refused: {message['refusal']}"
-    if ending == "content_filter":
-        return "the endpoint's content filter withheld the response"
-    if ending not in FINISH_REASONS:
-        return f"the response ended with {ending!r}, not with a text"
+def _completion(
+    said: Said, ending: Ending, counted: Usage, tags: tuple[str, str], limit: int | None
+) -> Completion:
+    """The text with how it ended, or why there is none; its `error` holds an odd ending's word."""
+    reason = _why_no_text(said, ending)
+    if reason is not None:
+        return Completion(None, "error", counted.prompt, counted.response, reason)
+    # Where the server's word says nothing, a response as long as it may be was cut.
+    is_cut = ending.kind in ("unknown", "called") and counted.response == limit
+    kind = "length" if is_cut else ending.kind
+    finish = kind if kind in ("length", "loop") else "stop"
+    text = said.in_one(tags, finish == "stop") or ""
+    note = None
+    if ending.kind in ("unknown", "called"):
+        note = f"{ending.shown}, taken as {finish}"
+    return Completion(printable(text), finish, counted.prompt, counted.response, note)
+
+
+def _why_no_text(said: Said, ending: Ending) -> str | None:
+    if said.refusal:
+        return f"the model refused: {said.refusal}"
+    if ending.kind == "filtered":
+        return f"the endpoint's content filter withheld the response ({ending.shown})"
+    if said.text is None:
+        return f"the content of the message is {', '.join(said.others)}, no text"
+    has_text = bool(said.text.strip() or said.thinking.strip())
+    if ending.kind == "called" and not said.text.strip():
+        return f"the model called a tool ({ending.shown}) and wrote no text"
+    if ending.kind == "unknown" and not has_text:
+        return f"the response is empty ({ending.shown})"
     return None
 
 
@@ -216,29 +264,6 @@ def _usage(given: Any) -> Usage:
         count if isinstance(count, int) and 0 < count <= MOST_TOKENS else 0 for count in found
     )
     return Usage(prompt, response)
-
-
-def _complaint(content: bytes) -> tuple[str, str | None]:
-    """Message and code of an error in one of the shapes that servers use."""
-    text = content.decode("utf-8", "replace").strip()
-    try:
-        parsed = _parse(content)
-    except ValueError:
-        return text or "no message", None
-    error = parsed.get("error", parsed) if isinstance(parsed, dict) else parsed
-    if not isinstance(error, dict):
-        return (error if isinstance(error, str) else text), None
-    message = error.get("message") or error.get("detail") or text
-    code = error.get("code")
-    message = message if isinstance(message, str) else json.dumps(message)
-    return message, code if isinstance(code, str) else None
-
-
-def _parse(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
 
 
 def _timestamp(date: str) -> float | None:

@@ -82,8 +82,6 @@ def test_what_a_prompt_looks_like_at_the_endpoint() -> None:
         ],
         "max_tokens": 99,
         "temperature": 0.0,
-        "top_p": 1.0,
-        "seed": 0,
         "stop": ["END"],
         "chat_template_kwargs": {"thinking": True},
         "thinking_token_budget": 3,
@@ -153,7 +151,7 @@ def test_a_moderated_prompt_does_not_stop_a_key_that_works() -> None:
         engine = engine_of(server, max_requests=1)
         completions = engine.generate(requests(6))
         engine.close()
-    assert reasons(completions) == ["stop"] * 3 + ["unavailable"] + ["stop"] * 2
+    assert reasons(completions) == ["stop"] * 3 + ["error"] + ["stop"] * 2
     assert len(server.prompts) == 6
 
 
