@@ -33,6 +33,7 @@ from persyn_ray.extra_body import largest_limit
 from persyn_ray.ledger import Account as Spending
 from persyn_ray.teachers import OpenAIEngine as Endpoint
 from persyn_ray.teachers import Sampling
+from persyn_ray.usage import FREE
 
 logger = logging.getLogger(__name__)
 

@@ -74,7 +74,9 @@ CODES: dict[Cause, frozenset[str]] = {
         }
     ),
 }
-_ACCESS = r"(api[ _-]?(?:key|token)|x-api-key|access[ _]token|auth\w* (token|key|header)|credentials?)"
+_ACCESS = (
+    r"(api[ _-]?(key|token)|x-api-key|access[ _]token|auth\w* (token|key|header)|credentials?)"
+)
 _INVALID = r"(not valid|invalid|incorrect|expired|missing|required|revoked|disabled|not found)"
 _SHORT = r"(balance|credits?|funds|quota)"
 WORDS: tuple[tuple[Cause, re.Pattern[str]], ...] = (

@@ -71,7 +71,7 @@ class Verdicts:
         self._alike.setdefault(key, set()).add(who)
         if self._witnesses is None and self._are_alike(key):
             self._witnesses = set(self._in_flight)
-            self._stop_without_witnesses()
+        self._stop_without_witnesses()  # also for one that comes after the last witness
         self._decide_at_rest()
         try:
             return await held.verdict

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from persyn_ray.engines.openai_wire import Answer, Fault, read_reply
-from persyn_ray.engines.pacing import Usage
+from persyn_ray.usage import Usage
 
 from .asking import engine_of, requests
 from .fault_server import Call, FaultServer, Reply, answer
