@@ -99,6 +99,10 @@ class VllmEngine(Section):
         return self
 
 
+BELOW_BASE = ("/chat/completions", "/completions", "/responses", "/embeddings", "/models")
+"""Services of an endpoint, which are no base addresses."""
+
+
 class OpenAIEngine(Section):
     """A model behind an OpenAI-compatible endpoint."""
 
@@ -130,6 +134,13 @@ class OpenAIEngine(Section):
                 "an address with a user, a password, a query, a fragment or what looks like a key "
                 "would be stored with the run; use api_key_env or api_key_file"
             )
+        for path in BELOW_BASE:
+            if parts.path.rstrip("/").endswith(path):
+                whole = base_url.rstrip("/")
+                raise ValueError(
+                    f"{base_url!r} is one service of an endpoint; base_url is the address that all "
+                    f"of them begin with: {whole.removesuffix(path)}"
+                )
         return base_url
 
     @field_validator("api_key_env")

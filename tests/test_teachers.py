@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from persyn_ray.errors import ConfigError
-from persyn_ray.teachers import Teacher, VllmEngine, active_teachers
+from persyn_ray.teachers import OpenAIEngine, Teacher, VllmEngine, active_teachers
 
 ENDPOINT = {"kind": "openai", "model": "m"}
 
@@ -72,3 +72,17 @@ def test_the_retired_are_not_active_and_not_all_can_retire() -> None:
 def test_a_probe_has_at_least_one_prompt() -> None:
     with pytest.raises(ValidationError, match="num_probe"):
         Teacher.model_validate({"name": "a", "engine": {"kind": "scripted"}, "num_probe": 0})
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "https://host/v1/chat/completions",
+        "https://host/v1/completions/",
+        "https://host/v1/models",
+        "http://host:8000/v1/responses",
+    ],
+)
+def test_the_address_of_one_service_is_refused_with_the_base_address(base_url: str) -> None:
+    with pytest.raises(ValueError, match=r"base_url is the address .*: https?://host(:8000)?/v1\b"):
+        OpenAIEngine.model_validate({"kind": "openai", "model": "m", "base_url": base_url})

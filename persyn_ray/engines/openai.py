@@ -24,9 +24,10 @@ from persyn_ray.engines import openai_wire as wire
 from persyn_ray.engines.base import Completion, Message, Request, with_system_prompt
 from persyn_ray.engines.gate import Gate, Ticket, Unavailable
 from persyn_ray.engines.openai_account import Account
+from persyn_ray.engines.openai_check import check_endpoint
 from persyn_ray.engines.openai_fitting import Fit, Fitting
 from persyn_ray.engines.openai_overflow import Overflow
-from persyn_ray.engines.openai_session import Raw, Session
+from persyn_ray.engines.openai_session import Session
 from persyn_ray.engines.pacing import Pace, backoff
 from persyn_ray.errors import ConfigError
 from persyn_ray.extra_body import largest_limit
@@ -39,7 +40,6 @@ logger = logging.getLogger(__name__)
 
 FIRST_DELAY = 1.0  # seconds before the second attempt
 LEAST_PATIENCE = 3  # different requests that fail in a row before an endpoint counts as down
-CHECK_SECONDS, CHECK_ATTEMPTS = 30.0, 3
 
 
 class OpenAIEngine:
@@ -81,19 +81,22 @@ class OpenAIEngine:
         self._lock = threading.Lock()
 
     def check(self) -> None:
-        """Ask the endpoint, without spending, whether it knows the key and the model.
+        """Ask the endpoint, without spending, whether it is there and knows the key.
+
+        A model that it does not list is warned of: the first prompt decides.
 
         Raises:
-            ConfigError: there is no key, or the endpoint is out of reach, refuses the key or does
-                not have the model.
+            ConfigError: there is no key, or the endpoint is out of reach, refuses the key or has
+                another address.
         """
         self._account.key()
         session = self._new_session()
         try:
-            reply = session.submit(self._ask_for_models(session)).result()
+            seconds = self._endpoint.timeout_seconds
+            check = check_endpoint(session, self._account, seconds, self._first_delay)
+            session.submit(check).result()
         finally:
             session.close()
-        self._account.judge_models(reply)
 
     def refuses(self, request: Request) -> str | None:
         """Why the prompt cannot be sent: too long by four bytes a token, or no valid Unicode."""
@@ -150,17 +153,6 @@ class OpenAIEngine:
 
     def _messages(self, request: Request) -> list[Message]:
         return with_system_prompt(request.messages, self._system_prompt)
-
-    async def _ask_for_models(self, session: Session) -> Raw | wire.Fault:
-        seconds = min(CHECK_SECONDS, self._endpoint.timeout_seconds)
-        for failures in range(1, CHECK_ATTEMPTS + 1):
-            url = self._account.url("models")
-            reply = await session.send("GET", url, None, self._account.sign, seconds)
-            if isinstance(reply, Raw) and reply.status < 500:
-                break
-            if failures < CHECK_ATTEMPTS:
-                await asyncio.sleep(backoff(failures, self._first_delay, self._name))
-        return reply
 
     async def _answer_all(self, session: Session, requests: Sequence[Request]) -> list[Completion]:
         async with asyncio.TaskGroup() as group:

@@ -5,7 +5,9 @@ changed one counts, and is never an attribute, part of a message or of an except
 """
 
 import difflib
+import fnmatch
 import json
+import logging
 import os
 from pathlib import Path
 from urllib.parse import quote
@@ -18,6 +20,8 @@ from persyn_ray.engines.openai_refusals import Cause
 from persyn_ray.engines.openai_session import Raw
 from persyn_ray.errors import ConfigError
 from persyn_ray.teachers import OpenAIEngine as Endpoint
+
+logger = logging.getLogger(__name__)
 
 LONGEST_MESSAGE = 500  # characters of a server's message that are kept
 LONGEST_READ = 16_384  # characters of one in which secrets are looked for
@@ -122,7 +126,7 @@ class Account:
         """Accept what the endpoint said about its models.
 
         Raises:
-            ConfigError: it is out of reach, refuses the key or does not have the model.
+            ConfigError: it is out of reach or refuses the key.
         """
         if isinstance(reply, wire.Fault):
             raise ConfigError(
@@ -144,16 +148,34 @@ class Account:
         self._find_model(names)
 
     def _find_model(self, names: list[str] | None) -> None:
-        """Some endpoints list `models/NAME` and answer to `NAME`."""
-        if names is None or any(f"/{name}".endswith(f"/{self._model}") for name in names):
+        """Warn of a model that is not listed; what an endpoint lists is not all it answers to."""
+        if not names or any(_is_listed_as(self._model, name) for name in names):
             return
         close = difflib.get_close_matches(self._model, names, NUM_NAMED, 0.3)
         shown = (close + [name for name in sorted(names) if name not in close])[:NUM_NAMED]
-        raise ConfigError(
+        logger.warning(
+            "%s",
             self.clean(
-                f"Teacher {self._teacher!r}: {self._shown} has no model {self._model!r} "
-                f"(engine.model); of its {len(names)} models some are {shown}"
-            )
+                f"Teacher {self._teacher!r}: {self._shown} does not list the model "
+                f"{self._model!r} (engine.model); of its {len(names)} models some are {shown}. "
+                "The first prompt decides"
+            ),
+        )
+
+    def near(self) -> list[str]:
+        """Addresses that are easily meant by the given one."""
+        path = self._base.path.rstrip("/")
+        if path.endswith("/v1"):
+            paths = [path.removesuffix("/v1")]
+        else:
+            paths = [f"{path}/v1"] + (["/api/v1", "/openai/v1"] if not path else [])
+        return [str(self._base.copy_with(path=near or "/")).rstrip("/") for near in paths]
+
+    def explain_address(self, better: str) -> str:
+        """What to change where an endpoint is at another address than the given one."""
+        return self.clean(
+            f"Teacher {self._teacher!r}: there is no endpoint at {self._shown}, engine.base_url; "
+            f"{better} is one"
         )
 
     @property
@@ -174,6 +196,19 @@ class Account:
             f"Teacher {self._teacher!r} needs {self._place}: {problem}. "
             "An endpoint without keys has `api_key_env: null`."
         )
+
+
+def _is_listed_as(model: str, name: str) -> bool:
+    """Whether a listed name stands for a model: `models/NAME`, `NAME:latest`, `openai/*`.
+
+    An ending such as `:nitro` says how a model is run.
+    """
+    plain, listed = model.partition(":")[0], name.partition(":")[0]
+    return (
+        f"/{name}".endswith((f"/{model}", f"/{plain}"))
+        or f"/{listed}".endswith(f"/{model}")
+        or ("*" in name and fnmatch.fnmatchcase(model, name))
+    )
 
 
 def _address(teacher: str, given: str) -> httpx.URL:

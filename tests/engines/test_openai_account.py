@@ -1,5 +1,6 @@
 """Whether an endpoint can work at all, and a key that nobody gets to see."""
 
+import json
 import logging
 import pickle
 import traceback
@@ -68,12 +69,85 @@ def test_a_wrong_key_is_refused_before_anything_is_asked(status: int) -> None:
         assert server.prompts == []
 
 
-def test_a_model_that_is_not_there_is_named_with_some_that_are() -> None:
-    with (
-        FaultServer() as server,
-        pytest.raises(ConfigError, match=r"no model 'tyni' .*\['tiny', .*'other'\]"),
-    ):
+def listing(*names: str) -> Reply:
+    rows = [{"id": name} for name in names]
+    return Reply(content=json.dumps({"object": "list", "data": rows}).encode())
+
+
+def test_a_model_that_is_not_listed_is_warned_of_with_some_that_are(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with FaultServer() as server:
         engine_of(server, model="tyni").check()
+    assert "does not list the model 'tyni'" in caplog.text
+    assert "some are ['tiny'" in caplog.text
+
+
+def test_the_first_prompt_decides_about_a_model_that_is_not_listed() -> None:
+    answers = FaultServer(lambda call: listing("/models/some.gguf") if not call.body else None)
+    with answers as server:  # a llama.cpp server lists the path of its file
+        engine = engine_of(server)
+        engine.check()
+        assert reasons(engine.generate(requests(2))) == ["stop", "stop"]
+        engine.close()
+    with FaultServer() as server:
+        engine = engine_of(server, model="absent")
+        engine.check()
+        completions = engine.generate(requests(30))
+        engine.close()
+    assert set(reasons(completions)) == {"unavailable"}
+    assert "does not know the model 'absent', engine.model" in str(completions[-1].error)
+
+
+@pytest.mark.parametrize(
+    ("model", "listed"),
+    [
+        ("llama3", "llama3:latest"),
+        ("meta/llama-3:nitro", "meta/llama-3"),
+        ("openai/gpt-4o", "openai/*"),
+        ("gpt-4o", "*"),
+        ("gemini-2", "models/gemini-2"),
+        ("tiny", None),
+    ],
+)
+def test_names_in_other_writing_and_empty_lists_are_no_news(
+    model: str, listed: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = () if listed is None else (listed,)
+    with FaultServer(lambda call: listing(*names)) as server:
+        engine_of(server, model=model).check()
+    assert caplog.text == ""
+
+
+def at(*paths: str, page: bytes | None = None) -> Plan:
+    """An endpoint with these services alone; elsewhere there is a page, or nothing."""
+
+    def plan(call: Call) -> Reply | None:
+        if call.path in paths:
+            return None if call.method == "POST" or "models" in call.path else failure(405)
+        return failure(404) if page is None else Reply(content=page)
+
+    return plan
+
+
+@pytest.mark.parametrize("page", [None, b"<html>Welcome</html>"])
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [("", "/v1"), ("/", "/v1"), ("", "/api/v1"), ("/llm", "/llm/v1"), ("/v1", "")],
+)
+def test_an_address_that_lacks_a_part_is_refused_with_the_one_that_works(
+    given: str, right: str, page: bytes | None
+) -> None:
+    with FaultServer(at(f"{right}/models", f"{right}/chat/completions", page=page)) as server:
+        root = server.base_url.removesuffix("/v1")
+        with pytest.raises(ConfigError, match=rf"engine.base_url; {root}{right} is one"):
+            engine_of(f"{root}{given}").check()
+    assert server.prompts == []
+
+
+def test_an_endpoint_without_a_list_beside_another_one_is_accepted() -> None:
+    with FaultServer(at("/llm/chat/completions", "/llm/v1/models")) as server:
+        engine_of(f"{server.base_url.removesuffix('/v1')}/llm").check()
 
 
 @pytest.mark.parametrize(
@@ -90,7 +164,7 @@ def test_a_model_that_is_not_there_is_named_with_some_that_are() -> None:
 def test_endpoints_with_other_lists_or_none_are_accepted(reply: Reply) -> None:
     with FaultServer(lambda call: reply) as server:
         engine_of(server).check()
-    assert len(server.calls) == 1
+    assert server.prompts == []
 
 
 def test_a_short_trouble_does_not_fail_the_check() -> None:
