@@ -40,7 +40,7 @@ KINDS: dict[Kind, frozenset[str]] = {
         "limit modellength contextlength contextlengthreached contextlengthexceeded contextwindow "
         "modelcontextwindowexceeded errorlimit lengthlimit truncated incomplete timelimit"
     ),
-    "loop": _words("repetition"),
+    "loop": _words("repetition loop looped"),
     "filtered": _words(
         "contentfilter contentfiltered contentfiltering contentpolicy contentpolicyviolation "
         "policyviolation safety imagesafety recitation blocklist prohibitedcontent spii language "

@@ -14,20 +14,15 @@ from typing import ClassVar
 
 from persyn_ray.cells import label_of, text_key
 from persyn_ray.conversations import NoConversation, answer_of, prompt_key
-from persyn_ray.engines.base import Completion, FinishReason, Request, last_user_text
+from persyn_ray.engines.base import Completion, Request, last_user_text
+from persyn_ray.engines.openai_endings import read_ending
 from persyn_ray.errors import ConfigError
 from persyn_ray.sources import BadRow, Notes, Row, expand, rows_with
 
 logger = logging.getLogger(__name__)
 
-ENDINGS: dict[str, FinishReason] = {
-    **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete"), "stop"),
-    **dict.fromkeys(("length", "max_tokens", "model_length", "max_output_tokens"), "length"),
-    "loop": "loop",
-}
-"""Words of many servers for how a response ended."""
-WITHHELD = ("content_filter", "safety", "recitation", "refusal", "tool_calls", "tool_use", "error")
-"""Words for a response that is no answer, whatever stands in its place."""
+WITHHELD = ("filtered", "called", "interrupted")
+"""Endings of a response that is no answer, whatever stands in its place."""
 COLUMNS = (
     "`prompt_column`, `teacher_column`, `response_column` or `finish_reason_column` of the engine"
 )
@@ -127,13 +122,13 @@ class RecordedEngine:
         if text is None:
             return Completion(None, "missing", 0, 0)
         word = "stop" if self._finish is None else label_of(row.get(self._finish))
-        if word is not None and word.lower() in WITHHELD:
+        kind = read_ending(word).kind
+        if kind in WITHHELD:
             return Completion.failed(f"{where}: {self._finish!r} is {word!r}")
-        ending = None if word is None else ENDINGS.get(word.lower())
-        if ending is None:
+        if kind == "unknown":
             what = "empty" if word is None else repr(word[:80])
             notes.add(f"rows whose {self._finish!r} is {what}, taken as complete", where)
-        return Completion(text, ending or "stop", 0, 0)
+        return Completion(text, kind if kind in ("length", "loop") else "stop", 0, 0)
 
     def _require_teacher(self, teachers: dict[str, None], notes: Notes) -> None:
         if self._teacher.strip()[:80] not in teachers:

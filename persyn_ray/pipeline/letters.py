@@ -6,6 +6,7 @@ noted when it happens (tables/unavailable), and counts until there is a response
 tables/dead_letters are for people and for rows that are stored nowhere else.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
@@ -66,6 +67,23 @@ def failures(recipe: Recipe, run: Run, step: str) -> pa.Table:
             noted = rows.among(noted, "prompt_id", ids)
             found.append(rows.without(noted, "prompt_id", stored["prompt_id"]))
     return pa.concat_tables(found)
+
+
+def odd_endings(recipe: Recipe, run: Run, step: str) -> dict[str, int]:
+    """How many whole responses of a step ended in words that are not known, by those words.
+
+    An engine notes the word beside the text (see `engines/openai_endings.py`).
+    """
+    found: Counter[str] = Counter()
+    for shard, asked in ASKED[step](recipe, run):
+        for teacher in recipe.teachers:
+            ids = pa.array(sorted(set(asked[teacher.name])), pa.string())
+            if len(ids):
+                columns = ["prompt_id", "teacher", "finish_reason", "error"]
+                stored = existing(run.responses(teacher), shard, RESPONSES, columns)
+                whole = rows.without(rows.among(stored, "prompt_id", ids), "finish_reason", FAILED)
+                found.update(note for note in whole["error"].to_pylist() if note is not None)
+    return dict(found.most_common())
 
 
 def ungraded(recipe: Recipe, run: Run) -> pa.Table:

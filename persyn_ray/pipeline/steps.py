@@ -100,8 +100,16 @@ def _collect(context: Context) -> dict[str, Any]:
     write_forecast(context.recipe, context.run, "collect")
     shards = shards_of(context.run, *collected_splits(context.recipe))
     counts = _ask(context, "collect", shards, None)
-    letters.write_failures(context.recipe, context.run, "collect")
-    return counts
+    return counts | _endings(context, "collect")
+
+
+def _endings(context: Context, step: str) -> dict[str, Any]:
+    """Write the failures of a step's teachers, and count responses that ended in unknown words."""
+    letters.write_failures(context.recipe, context.run, step)
+    odd = letters.odd_endings(context.recipe, context.run, step)
+    for note, num in odd.items():
+        context.console.print(f"  {num:,} responses with {note}", markup=False, highlight=False)
+    return {"odd_endings": odd} if odd else {}
 
 
 def _ask(
@@ -165,7 +173,7 @@ def _synthesize(context: Context) -> dict[str, Any]:
         while assigning.reassign(recipe, run, methods):
             counts = _added(counts, _ask(context, "synthesize", shards, methods))
         counts |= constraining.after_reassigning(run)
-    letters.write_failures(recipe, run, "synthesize")
+    counts |= _endings(context, "synthesize")
     counts["examples"] = {method: writing.write_examples(recipe, run, method) for method in methods}
     return counts
 

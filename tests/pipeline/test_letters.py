@@ -1,7 +1,7 @@
 """Dead letters survive: every failed row of what a run asked is counted, however it got there."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from persyn_ray.engines.scripted import ScriptedEngine
 from persyn_ray.layout import PERSYN, Run, run_of
 from persyn_ray.pipeline.assigning import reassign
 from persyn_ray.pipeline.costs import dead_letters
-from persyn_ray.pipeline.letters import FAILURES, failures, write_failures
+from persyn_ray.pipeline.letters import FAILURES, failures, odd_endings, write_failures
 from persyn_ray.pipeline.steps import STEPS
 from persyn_ray.stages.collect import Collect
 from persyn_ray.stages.store import Store
@@ -158,3 +158,20 @@ def test_the_file_for_people_says_the_same_and_is_not_counted_twice(
     well = make_recipe(failing(well=("a", "b")))
     write_failures(well, run, "collect")
     assert folder.names() == []
+
+
+def test_responses_that_ended_in_unknown_words_are_counted_by_them(
+    make_recipe: Make, carry_out: CarryOut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def generate(self: ScriptedEngine, requests: Sequence[Request]) -> list[Completion]:
+        word = "finish reason 'sated', taken as stop"
+        done = [Completion("#### 1", "stop", 1, 1, word) for _ in requests]
+        return [*done[:-1], Completion.failed("no")]
+
+    monkeypatch.setattr(ScriptedEngine, "generate", generate)
+    recipe = make_recipe(failing(well=("a", "b")))
+    run = carry_out(recipe, until="collect")
+    num_failed = failures(recipe, run, "collect").num_rows
+    assert num_failed > 0
+    expected = {"finish reason 'sated', taken as stop": 24 - num_failed}
+    assert odd_endings(recipe, run, "collect") == expected
