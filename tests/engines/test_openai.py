@@ -247,3 +247,17 @@ def test_a_recipe_builds_it() -> None:
         assert engine.generate([asked])[0].text == "answer to 2+2?"
         assert spending.spent == (12, 0.0)
         engine.close()
+
+
+def test_a_second_attempt_raises_the_limit_that_extra_body_names() -> None:
+    extra = {"max_tokens": None, "max_completion_tokens": 100}
+    with FaultServer(lambda call: answer(call, finish_reason="length")) as server:
+        engine = engine_of(server, sampling=sampling(max_tokens=16), extra_body=extra)
+        engine.generate([request("cut")])
+        engine.generate([request("cut", 400)])
+        engine.close()
+    limits = [
+        {name: value for name, value in call.body.items() if name.startswith("max")}
+        for call in server.prompts
+    ]
+    assert limits == [{"max_completion_tokens": 100}, {"max_completion_tokens": 400}]
