@@ -90,7 +90,8 @@ class Responses(Section):
     """A response that was cut, that goes round in circles or failed: count it and leave it out, ask
     the next-best teacher, or (cut ones) train on it all the same."""
     thinking: Literal["keep", "strip"] = "keep"
-    """Whether the student sees text between the think tags; scoring sees what training sees."""
+    """Whether the student sees text between the think tags; learnability is that
+    of what training sees, quality that of what follows the thinking."""
     think_tags: tuple[Tag, Tag] = ("<think>", "</think>")
     """How thinking begins and ends."""
     loop_repeats: int | None = Field(8, ge=2)

@@ -6,8 +6,11 @@ IFEval's names; arguments that are null do not count:
     [{"id": "length_constraints:number_words", "relation": "at least", "num_words": 300},
      {"id": "punctuation:no_comma"}]
 
-The checkers are those of the package if-verifiable. They draw an absent argument at random, so here
-a reference has to give them all. Two kinds split text by nltk's data set punkt_tab, which nothing
+The checkers are those of the package if-verifiable. They draw an absent argument at random, and one
+that they do not like too (the letter `#`, paragraph 5 of 2), so here a reference has to give them
+all, and one that would not be checked as it was given is refused. Words are words here: the package
+takes them for regular expressions, in which `a.b` forbids `acb`. What it cannot check as given is
+checked by `instruction_checks`. Two kinds split text by nltk's data set punkt_tab, which nothing
 here downloads: without it references that name them cannot be read. As in IFEval itself, a text
 whose language cannot be told is taken to be in the right one.
 """
@@ -18,6 +21,7 @@ import logging
 from typing import Any
 
 from persyn_ray.errors import ConfigError
+from persyn_ray.instruction_checks import CHECKS, is_single_letter, literal, why_no_words
 from persyn_ray.verify import CORRECT, CRASHED, NO_ANSWER, WRONG, Verdict
 
 _SAMPLE = "One word, and another.\n\nThen it ends."
@@ -76,13 +80,21 @@ def _checker(instruction: Any) -> Any:
     name = instruction.get("id") if isinstance(instruction, dict) else None
     if not isinstance(name, str) or name not in known:
         raise _Unreadable(f"{name!r} is no instruction; there are {sorted(known)}")
-    given = {key: value for key, value in instruction.items() if key != "id" and value is not None}
+    given = {
+        key: value for key, value in instruction.items() if key != "id" and not _is_absent(value)
+    }
     checker = known[name](name)
     needed = set(checker.get_instruction_args_keys())
     if set(given) != needed:
         raise _Unreadable(f"{name} needs the arguments {sorted(needed)}, it has {sorted(given)}")
+    why = why_no_words(given)
+    if why is not None:
+        raise _Unreadable(f"{name}: {why}")
     try:
-        checker.build_description(**given)
+        _require_as_given(checker, given)
+        checker.build_description(**literal(given))
+        own = CHECKS.get(name)
+        checker = checker if own is None else own(given)
         checker.check_following(_SAMPLE)  # most arguments are looked at only here
     except LookupError as error:
         data = "punkt_tab" in str(error)
@@ -91,6 +103,30 @@ def _checker(instruction: Any) -> Any:
     except Exception as error:  # whatever a wrong argument brings about
         raise _Unreadable(f"{name} with {given}: {error}") from error
     return checker
+
+
+def _is_absent(value: Any) -> bool:
+    return value is None or value != value  # a null, or NaN, which tables make of it
+
+
+def _require_as_given(checker: Any, given: dict[str, Any]) -> None:
+    """Refuse arguments in whose place the package checks others.
+
+    Raises:
+        ValueError: which one.
+    """
+    checker.build_description(**given)
+    checked = checker.get_instruction_args() if given else {}
+    for key, value in given.items():
+        if _plain(checked.get(key)) != _plain(value) and not is_single_letter(key, value):
+            raise ValueError(f"{key} {value!r} cannot be checked")
+
+
+def _plain(value: Any) -> Any:
+    """An argument without what makes no difference to the package."""
+    if isinstance(value, str):
+        return value.strip().lower()
+    return sorted(set(map(_plain, value))) if isinstance(value, list) else value
 
 
 def _is_followed(checker: Any, texts: list[str]) -> bool | None:

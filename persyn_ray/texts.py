@@ -9,10 +9,13 @@ repetition must be exact.
 Nothing here knows tables, tokens or teachers.
 """
 
+import unicodedata
 from collections.abc import Iterator
 from typing import Protocol
 
 Tags = tuple[str, str]
+
+BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # letters by their class, and yet unseen
 
 
 class SeenByStudent(Protocol):
@@ -84,11 +87,34 @@ def is_thinking_unclosed(text: str, tags: Tags) -> bool:
     return opening in text.rpartition(closing)[2]
 
 
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to see: white space, zero-width and control characters alone."""
+    return all(
+        character.isspace()
+        or character in BLANK_LETTERS
+        or unicodedata.category(character) in ("Cf", "Cc", "Zs", "Zl", "Zp")
+        for character in text
+    )
+
+
+def judged_text(response: str | None, tags: Tags) -> str:
+    """What of a response is judged, whatever the student sees: the answer behind the thinking.
+
+    Empty where there is none: thinking alone, thinking that was cut, or nothing to see.
+    """
+    answer = without_thinking(response or "", tags)
+    return "" if is_blank(answer) else answer
+
+
 def student_text(response: str | None, seen: SeenByStudent) -> str | None:
-    """A response as the student sees it: the same in scoring and in training."""
-    if response is None or seen.thinking != "strip":
-        return response
-    return without_thinking(response, seen.think_tags)
+    """A response as the student sees it: the same in scoring and in training.
+
+    Empty where it holds no answer: from thinking alone there is nothing to learn.
+    """
+    if response is None:
+        return None
+    answer = judged_text(response, seen.think_tags)
+    return response if answer and seen.thinking != "strip" else answer
 
 
 def valid_unicode(text: str) -> str:

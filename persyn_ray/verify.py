@@ -21,23 +21,25 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import StrEnum
 from typing import TypeVar
 
+from persyn_ray.answer_numbers import quantity_of
+from persyn_ray.answer_text import canonical, is_prose
 from persyn_ray.errors import StepError
+from persyn_ray.final_answer import Answer, final_answer, reference_answer
+from persyn_ray.same_answer import reading, same_answer
 from persyn_ray.verify_worker import READY
 
 # Importing sympy takes 1 s on an idle machine, ten times that on a crowded one.
 START_SECONDS = 120.0
 GRACE_SECONDS = 5.0  # past its limit a check is ended by its process, past this the process is
-TAIL = 4_000  # characters searched for an answer that no marker announces; it stands at the end
-ANSWER = 2_000  # longest text taken as an answer behind a marker
 DEPTH = 16  # brackets within brackets that are read: the parser takes seconds for more
 
-_MARKER = "####"
-_NUMBER = re.compile(r"([-+]?)\$?(\d{1,3}(?:,\d{3})+|\d+)?(\.\d+)?")
-_MATHEMATICS = re.compile(r"[\d$\\\[]")  # math-verify finds nothing in a text without one of these
+_MATHEMATICS = re.compile(r"[\d$\\\[]")  # there is no value in a text without one of these
+
+# Formulas of programs, as LaTeX writes them: its names and its sign for a product.
+_FUNCTION = re.compile(r"(?<![\\A-Za-z])(sin|cos|tan|log|ln|exp|pi)(?![A-Za-z])")
 
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
@@ -72,50 +74,19 @@ _VERDICTS = {
 
 
 def exact_match(response: str, reference: str, marker: str) -> Verdict:
-    """Compare the text after the last `marker`, stripped, with the reference."""
-    _, found, answer = response.rpartition(marker)
-    if not found or not answer.strip():
+    """Compare the text after the last `marker` with the reference, in plain writing or by value."""
+    answer = final_answer(response, marker)
+    if answer is None:
         return NO_ANSWER
-    return CORRECT if answer.strip() == reference.strip() else WRONG
-
-
-def readings(text: str, is_reference: bool = False) -> tuple[str, ...]:
-    r"""Where the answer of a text stands: texts to try in order, the first parsable one counts.
-
-    The answer is what follows the last `####`, else the last `\boxed{}`, else the last expression
-    of the text. `####` is also a heading in Markdown: it announces the answer only where its line
-    is a plain number or the last one. Formulas without any mark are read only in references.
-    """
-    _, found, rest = text.rpartition(_MARKER)
-    line, _, after = rest.strip().partition("\n")
-    line = line[:ANSWER].strip()
-    if found and line and (plain_number(line) is not None or not after.strip()):
-        return line, _box(line)
-    boxed = _last_boxed(text)
-    if boxed is not None:
-        return (boxed, boxed) if plain_number(boxed) is not None else (_box(boxed), boxed)
-    tail = text[-TAIL:].strip()
-    if is_reference and plain_number(tail) is None and "$" not in tail:
-        return _box(tail), tail
-    return (tail,)
-
-
-def plain_number(text: str) -> Decimal | None:
-    """The value of a text that is nothing but a number (`-1,200.50`, `$72`, `72.`), else None."""
-    text = text.strip().removesuffix(".")
-    # A short text keeps the regular expression and the arithmetic cheap whatever stands in it.
-    match = _NUMBER.fullmatch(text) if len(text) <= 64 and text.isascii() else None
-    if match is None or not (match[2] or match[3]):
-        return None
-    sign, whole, fraction = match[1], match[2] or "0", match[3] or ""
-    return Decimal(f"{sign}{whole.replace(',', '')}{fraction}")
+    gold = final_answer(reference, marker) or Answer(reference)
+    line = Answer(answer.text.partition("\n")[0])
+    said = answer if "\n" in gold.text.strip() else line
+    return CORRECT if same_answer(said, gold.text) else WRONG
 
 
 def is_legible(text: str) -> bool:
-    """Whether math-verify could find an answer in a text, and in less than minutes."""
-    return bool(_MATHEMATICS.search(text)) and all(
-        depth <= DEPTH for line in text.splitlines() for depth in _depths(line)
-    )
+    """Whether math-verify could read a text in less than minutes."""
+    return all(depth <= DEPTH for line in text.splitlines() for depth in _depths(line))
 
 
 def _depths(line: str) -> Iterator[int]:
@@ -127,20 +98,16 @@ def _depths(line: str) -> Iterator[int]:
 
 
 def _box(text: str) -> str:
-    return f"\\boxed{{{text}}}"
-
-
-def _last_boxed(text: str) -> str | None:
-    r"""What the last `\boxed{…}` holds; None without one, or where its braces do not close."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    start, depth = start + len("\\boxed{"), 1
-    for index, character in enumerate(text[start : start + ANSWER]):
-        depth += (character == "{") - (character == "}")
-        if depth == 0:
-            return text[start : start + index]
-    return None
+    """An answer as math-verify reads it: the number that it is, else its own writing."""
+    quantity = quantity_of(text)
+    if quantity is None or quantity.is_clock:
+        text = _FUNCTION.sub(r"\\\1", text.replace("*", "\\cdot "))
+        return f"\\boxed{{{text}}}"
+    value = quantity.value / 100 if quantity.unit == "%" else quantity.value
+    if value.denominator == 1:
+        return f"\\boxed{{{value.numerator}}}"
+    sign = "-" if value < 0 else ""
+    return f"\\boxed{{{sign}\\frac{{{abs(value.numerator)}}}{{{value.denominator}}}}}"
 
 
 class Verifier:
@@ -189,20 +156,30 @@ class Verifier:
         return [index for index, is_readable in enumerate(readable) if not is_readable]
 
     def _check(self, pair: tuple[str, str]) -> str:
-        answers, golds = readings(pair[0]), readings(pair[1], is_reference=True)
-        if not is_legible("\n".join(answers)):
+        answer, gold = final_answer(pair[0]), reference_answer(pair[1])
+        if answer is None:
             return Outcome.NO_ANSWER
-        number, gold_number = plain_number(answers[0]), plain_number(golds[0])
-        if number is not None and gold_number is not None:
-            return Outcome.CORRECT if number == gold_number else Outcome.WRONG
-        return self._ask(answers, golds)
+        is_same = same_answer(answer, gold)
+        if is_same:
+            return Outcome.CORRECT
+        if not answer.is_marked and not _MATHEMATICS.search(answer.text):
+            return Outcome.NO_ANSWER if is_same is None else Outcome.WRONG
+        if is_same is not None:
+            return Outcome.WRONG
+        plain = canonical(gold)
+        return self._compare(reading(answer, plain), plain)
+
+    def _compare(self, answer: str, gold: str) -> str:
+        if not is_legible(answer):
+            return Outcome.NO_ANSWER
+        return self._ask((_box(answer),), (_box(gold),))
 
     def _is_readable(self, reference: str) -> bool:
-        golds = readings(reference, is_reference=True)
-        if plain_number(golds[0]) is not None:
+        gold = canonical(reference_answer(reference))
+        if quantity_of(gold) is not None or is_prose(gold):
             return True
         # A check that did not end says nothing against the reference: the machine may be crowded.
-        return self._ask((), golds) not in (Outcome.NO_ANSWER, Outcome.CRASHED)
+        return self._ask((), (_box(gold),)) not in (Outcome.NO_ANSWER, Outcome.CRASHED)
 
     def _ask(self, answers: tuple[str, ...], golds: tuple[str, ...]) -> str:
         worker = self._idle.get()

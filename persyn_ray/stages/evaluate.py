@@ -1,4 +1,7 @@
-"""Evaluate: held-out problems in, the student's greedy answers with their verdicts out."""
+"""Evaluate: held-out problems in, the student's greedy answers with their verdicts out.
+
+Judged is what follows the thinking, as in step score.
+"""
 
 import pyarrow as pa
 
@@ -34,12 +37,13 @@ class Evaluate:
         model: Student,
         section: config.Evaluate,
         check: Check,
+        responses: config.Responses | None = None,
     ) -> None:
         self.student = student
         self.generate = Generate(
             student_as_teacher(student, model, section), TeacherPool((student,))
         )
-        self.quality = Quality(check)
+        self.quality = Quality(check, responses)
         self.num_tokens = 0
 
     def __call__(self, prompts: pa.Table) -> pa.Table:

@@ -1,7 +1,9 @@
 """Quality: prompts and responses in, one raw value per response out.
 
-Values are stored as they are; scaling and the weights of several qualities are applied later, on
-the driver. A response that was cut is scored like any other.
+Judged is the answer behind the thinking, also where the student sees both; recorded scores alone
+are found by the response as the student sees it. Values are stored as they are; scaling and the
+weights of several qualities are applied later, on the driver. A response that was cut is scored
+like any other.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,6 +27,7 @@ from persyn_ray.scoring import (
 from persyn_ray.stages.judging import Graded, Judging, Row
 from persyn_ray.stages.pairing import paired
 from persyn_ray.stages.recorded_scores import RecordedScores
+from persyn_ray.texts import judged_text
 from persyn_ray.verify import Verdict, Verifier, exact_match
 
 Way = Callable[[Sequence[Row]], list[Graded]]
@@ -54,10 +57,14 @@ class Quality:
         engine: Engine | None = None,
         spending: Account | None = None,
     ) -> None:
-        self.section, self.way = section, way_of(how, section, engine, spending)
+        self.section = Responses() if section is None else section  # pyright: ignore[reportCallIssue]
+        self.way = way_of(how, section, engine, spending)
 
     def __call__(self, prompts: pa.Table, responses: pa.Table) -> pa.Table:
         rows = paired(prompts, responses, self.section)
+        if not isinstance(self.way, RecordedScores):
+            tags = self.section.think_tags
+            rows = [row | {"response": judged_text(row["response"], tags)} for row in rows]
         answered = [row for row in rows if row["response"]]
         found = iter(self.way(answered) if answered else [])
         graded = [next(found) if row["response"] else NO_RESPONSE for row in rows]

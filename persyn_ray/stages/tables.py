@@ -123,7 +123,7 @@ def shard_rewards(recipe: Recipe, shard: str) -> pa.Table:
     learnability_PM = as_learnability(measures_PM, scoring.learnability)
     parts_KPM = np.stack([_quality_PM(recipe, part, shard, said, prompt_ids) for part in parts])
     outcomes = _outcomes_PM(recipe, said, prompt_ids)
-    is_incomplete_PM = np.isin(outcomes, ("truncated", "looped"))
+    is_incomplete_PM = np.isin(outcomes, ("truncated", "looped", "absent"))
     learnability_PM[is_incomplete_PM] = parts_KPM[:, is_incomplete_PM] = np.nan
     quality_PM = weighted_quality(parts_KPM, [part.weight for part in parts], scoring.scaling)
     rewards_PM = rewards_of(recipe, quality_PM, learnability_PM)

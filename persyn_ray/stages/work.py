@@ -253,7 +253,8 @@ class EvaluateShard:
             from persyn_ray.stages.evaluate import Evaluate
 
             model = self._within_reach(self.run.student_model(self.recipe, student))
-            self.stage = Evaluate(student, model, self.recipe.evaluate, check_of(self.recipe))
+            check, section = check_of(self.recipe), self.recipe.responses
+            self.stage = Evaluate(student, model, self.recipe.evaluate, check, section)
         problems = self.run.prompts.read_table(shard).slice(0, int(unit["rows"]))
         table = self.stage(problems)
         folder.write_table(shard, table)

@@ -1,0 +1,315 @@
+r"""What number an answer is, with its unit: canonical text in, an exact value out.
+
+`1,200.50`, `$72`, `50%`, `2 1/4`, `\frac{9}{4}`, `1.5 \times 10^{3}`, `1e-5`, `10^{6}`, `72 km/h`,
+`3 million dollars`, `5:30 pm`. A text that says more than one number, compares, or calculates is
+none: `(7, 2)`, `x > 2`, `7x + 1`, `at least 5`.
+"""
+
+import re
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+
+LONGEST = 100  # characters of a number with its unit; keeps patterns and arithmetic cheap
+
+_INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
+_DECIMAL = rf"(?:{_INTEGER}(?:\.\d*)?|\.\d+)"
+_TEN_TO_THE = r"\s*(?:\\times|\\cdot|\*|x)\s*10\s*(?:\^|\*\*)\s*\{?\s*([-+]?\d{1,3})\s*\}?"
+_FORMS = {
+    "fraction": re.compile(
+        rf"\\frac\s*\{{\s*(-?{_DECIMAL})\s*\}}\s*\{{\s*({_DECIMAL})\s*\}}|({_DECIMAL})\s*/\s*({_DECIMAL})"
+    ),
+    "mixed": re.compile(
+        rf"({_INTEGER})\s*(?:\s(?:and )?\s*(\d+)\s*/\s*(\d+)|(?:and )?\\frac\{{(\d+)\}}\{{(\d+)\}})"
+    ),
+    "scientific": re.compile(rf"({_DECIMAL})(?:[eE]([-+]?\d{{1,3}})|{_TEN_TO_THE})"),
+    "power": re.compile(r"(\d{1,4})\s*(?:\^|\*\*)\s*(?:\{\s*(-?\d{1,3})\s*\}|(-?\d{1,3}))"),
+    "hexadecimal": re.compile(r"0[xX]([0-9a-fA-F]+)(?![^\W_])"),
+    "decimal": re.compile(f"({_DECIMAL})"),
+}
+_CURRENCIES = {
+    **{"$": "dollar", "us$": "dollar", "usd": "dollar", "€": "euro", "eur": "euro"},
+    **{"£": "£", "gbp": "£", "₹": "rupee", "rs.": "rupee", "rs": "rupee", "inr": "rupee"},
+    **{"¥": "¥", "cny": "¥", "rmb": "¥", "jpy": "¥", "₽": "rouble", "₩": "won", "₫": "dong"},
+    **{"₺": "lira", "₪": "shekel", "฿": "baht", "chf": "franc", "a$": "dollar", "c$": "dollar"},
+}
+_CURRENCY = re.compile(
+    "|".join(sorted(map(re.escape, _CURRENCIES), key=len, reverse=True)), re.IGNORECASE
+)
+_APPROXIMATELY = re.compile(
+    r"(?:\\approx|\\sim|approximately|approx\.?|about|roughly|around|exactly|only|just|=|:)\s*",
+    re.IGNORECASE,
+)
+_SCALES = {
+    **{"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12},
+    **{"千": 10**3, "万": 10**4, "萬": 10**4, "億": 10**8, "亿": 10**8},
+}
+_SCALE = re.compile(rf"\s*({'|'.join(_SCALES)})(?![a-z])", re.IGNORECASE)
+_TIME = re.compile(
+    r"(\d{1,2})(?::(\d{2})(?::(\d{2}))?)?\s*([ap])\.?\s?m\b\.?"
+    r"|(\d{1,2}):(\d{2})(?::(\d{2}))?(?:\s*(?:o'clock|hours|hrs?|uhr))?",
+    re.IGNORECASE,
+)
+
+# Measures that differ are different answers. "Pounds" are money or weight and so no measure here.
+_SYNONYMS = {
+    "km/hour": "kmh kph kmph",
+    "mile/hour": "mph",
+    "m/second": "mps",
+    "km": "km kms kilometer kilometers kilometre kilometres",
+    "m": "m meter meters metre metres",
+    "cm": "cm cms centimeter centimeters centimetre centimetres",
+    "mm": "mm millimeter millimeters millimetre millimetres",
+    "mile": "mi mile miles",
+    "ft": "ft foot feet",
+    "in": "in inch inches",
+    "yd": "yd yds yard yards",
+    "kg": "kg kgs kilogram kilograms kilo kilos",
+    "g": "g gram grams gramme grammes",
+    "mg": "mg milligram milligrams",
+    "lb": "lb lbs",
+    "oz": "oz ounce ounces",
+    "l": "l liter liters litre litres",
+    "ml": "ml milliliter milliliters millilitre millilitres",
+    "second": "s sec secs second seconds",
+    "minute": "min mins minute minutes",
+    "hour": "h hr hrs hour hours",
+    "day": "day days",
+    "week": "week weeks",
+    "month": "month months",
+    "year": "yr yrs year years",
+    "degree": "° deg degree degrees",
+    "celsius": "°c celsius",
+    "fahrenheit": "°f fahrenheit",
+    "%": "% percent pct percentage",
+    "dollar": "$ dollar dollars usd bucks",
+    "cent": "¢ cent cents",
+    "euro": "€ euro euros eur",
+    "£": "£ gbp",
+    "rupee": "rupee rupees inr rs",
+    "¥": "¥ yuan yen rmb cny jpy 元 円",
+    "radian": "rad radian radians",
+    "joule": "joule joules",
+    "newton": "newton newtons",
+    "watt": "watt watts",
+    "volt": "volt volts",
+}
+_MEASURES = {name: unit for unit, names in _SYNONYMS.items() for name in names.split()}
+# `7m` may be seven times m: such a unit needs a space before it.
+_TOUCHING = re.compile(r"[%°¢$€£¥₹]|[^\W\d_a-zA-Z]|[A-Za-z]{2}")
+_NO_UNIT = re.compile(
+    r"(?i)(?<![a-z])(?:than|plus|minus|times|over|or|and|to|least|most|not|mod|if|is|are|less"
+    r"|of the|remainder|sqrt|squared|cubed)(?![a-z])"
+)
+_UNIT = re.compile(
+    r"(?:[^\W\d_]|[%°¢$€£¥₹])(?:[^\W\d_]|[\s/%°'.&,-]|\^\{?-?[1-3]\}?|\([^\d()]*\))*"
+)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """An exact number and what it counts."""
+
+    value: Fraction
+    places: int = 0  # digits behind the point; 0 for what was not written as a decimal
+    figures: int = 0  # significant digits, of decimals
+    unit: str = ""  # one of `_SYNONYMS`, squared or cubed perhaps, or empty
+    noun: str = ""  # what else is counted, as it was written: `clips` of `72 clips`
+    is_clock: bool = False  # hours of a day
+
+
+def quantity_of(answer: str) -> Quantity | None:
+    """The number that a canonical answer is, or None."""
+    if len(answer) > LONGEST or not any(character.isdigit() for character in answer):
+        return None
+    text = _APPROXIMATELY.sub("", answer, count=1) if _APPROXIMATELY.match(answer) else answer
+    text = text.strip()
+    if text.startswith("(") and text.endswith(")") and text.count("(") == 1:
+        text = text[1:-1].strip()
+    clock = _TIME.fullmatch(text)
+    if clock:
+        return _clock(clock)
+    sign, currency, text = _front(text)
+    number, rest = _leading_number(text)
+    if number is None:
+        return None
+    scale = _SCALE.match(rest)
+    if scale:
+        number, rest = _scaled(number, _SCALES[scale[1].lower()]), rest[scale.end() :]
+    counted = _counted(rest)
+    if counted is None:
+        return None
+    unit, noun = counted
+    return Quantity(sign * number.value, number.places, number.figures, unit or currency, noun)
+
+
+def plain_number(text: str) -> Fraction | None:
+    """The value of a text that is nothing but a number (`-1,200.50`, `$72`, `72.`), else None."""
+    text = text.strip().removesuffix(".").removeprefix("$")
+    if len(text) > LONGEST or not text.isascii():
+        return None
+    match = re.fullmatch(rf"([-+]?)\$?({_INTEGER}?(?:\.\d+)?)", text)
+    if match is None or not match[2]:
+        return None
+    value = Fraction(match[2].replace(",", ""))
+    return -value if match[1] == "-" else value
+
+
+def _front(text: str) -> tuple[int, str, str]:
+    """Sign and currency before a number, in either order."""
+    sign, currency = 1, ""
+    while text:
+        money = _CURRENCY.match(text)
+        if text[0] in "+-" and not text.startswith(("--", "+-", "-+", "++")):
+            sign, text = (-sign if text[0] == "-" else sign), text[1:].lstrip()
+        elif money and not currency:
+            currency, text = _CURRENCIES[money[0].lower()], text[money.end() :].lstrip()
+        else:
+            break
+    return sign, currency, text
+
+
+def _leading_number(text: str) -> tuple[Quantity | None, str]:
+    """The longest number at the front, and what follows it."""
+    found: tuple[Quantity | None, str] = (None, text)
+    for name, form in _FORMS.items():
+        match = form.match(text)
+        if match is None or len(text) - match.end() >= len(found[1]):
+            continue
+        value = _value(name, [group for group in match.groups() if group is not None])
+        if value is not None:
+            found = (value, text[match.end() :])
+    return found
+
+
+def _value(form: str, parts: list[str]) -> Quantity | None:
+    parts = [part.replace(",", "") for part in parts]
+    try:
+        if form == "fraction":
+            return Quantity(Fraction(parts[0]) / Fraction(parts[1]))
+        if form == "mixed":
+            return Quantity(int(parts[0]) + Fraction(int(parts[1]), int(parts[2])))
+        if form == "hexadecimal":
+            return Quantity(Fraction(int(parts[0], 16)))
+        if form == "power":
+            return Quantity(Fraction(int(parts[0])) ** int(parts[1]))
+    except ZeroDivisionError:
+        return None
+    places = len(parts[0].partition(".")[2])
+    figures = len(parts[0].replace(".", "").lstrip("0"))
+    value = Fraction(parts[0].rstrip(".") if not parts[0].startswith(".") else parts[0])
+    if form == "scientific":
+        exponent = int(parts[1])
+        return Quantity(value * Fraction(10) ** exponent, max(places - exponent, 0), figures)
+    return Quantity(value, places, figures)
+
+
+def _scaled(number: Quantity, factor: int) -> Quantity:
+    return Quantity(number.value * factor)
+
+
+def _counted(rest: str) -> tuple[str, str] | None:
+    """Measure and noun behind a number, empty where there is none; None for what is no unit."""
+    if not rest.strip():
+        return "", ""
+    unit = rest.strip().strip("().")
+    if not unit or not _UNIT.fullmatch(unit) or _NO_UNIT.search(unit):
+        return None
+    measure = _measure(unit)
+    if not (rest[0].isspace() or rest[0] in "(-"):
+        # `7xy` is a product, `7km` and `7個` are not.
+        is_unit = measure and _TOUCHING.match(unit)
+        return (measure, "") if is_unit else None if unit[0].isascii() else ("", unit)
+    if measure:
+        return measure, ""
+    # One letter behind a space is a variable, unless it is the sign of a measure.
+    return None if len(unit) == 1 and unit.isascii() else ("", unit)
+
+
+def _measure(unit: str) -> str:
+    """The measure that a unit names in one of its writings, or an empty text."""
+    if len(unit) == 1 and unit.isalpha() and unit.isascii() and unit not in "mgshlL":
+        return ""
+    short = re.sub(r"\s*(?:\bper\b|/)\s*", "/", unit.lower()).strip()
+    power = ""
+    raised = re.fullmatch(r"(square|sq\.?|cubic|cu\.?)\s*(.+)|(.+?)\s*\^\s*\{?([23])\}?", short)
+    if raised:
+        power = raised[4] or ("2" if raised[1].startswith("sq") else "3")
+        short = raised[2] or raised[3]
+    counted, _, each = short.partition("/")
+    known = _MEASURES.get(counted.strip()) or _MEASURES.get(counted.split(" ")[0], "")
+    known = f"{known}^{power}" if known and power else known
+    # A wage by the week is a sum of money, a distance by the hour is a speed.
+    is_rate = known and each and known not in _CURRENCIES.values()
+    return f"{known}/{_MEASURES.get(each, each)}" if is_rate else known
+
+
+def _clock(match: re.Match[str]) -> Quantity | None:
+    hours, minutes, seconds = (int(part or 0) for part in match.group(1, 2, 3))
+    if match[4] is None:
+        hours, minutes, seconds = (int(part or 0) for part in match.group(5, 6, 7))
+    half = (match[4] or "").lower()
+    if hours > 24 or minutes > 59 or seconds > 59 or (half and not 1 <= hours <= 12):
+        return None
+    if half:
+        hours = hours % 12 + (12 if half == "p" else 0)
+    value = hours + Fraction(minutes, 60) + Fraction(seconds, 3600)
+    return Quantity(value, unit=f"{half}m" if half else "", is_clock=True)
+
+
+def same_quantity(answer: Quantity, gold: Quantity) -> bool:
+    """Whether two quantities are equal; a unit that one of them leaves out is the other's."""
+    if answer.is_clock or gold.is_clock:
+        return _same_clock(answer, gold)
+    if answer.unit and gold.unit and answer.unit != gold.unit:
+        return False
+    if answer.noun and gold.noun and not _stems(answer.noun) & _stems(gold.noun):
+        return False
+    if (answer.unit == "%") != (gold.unit == "%"):
+        return _same_share(answer, gold)
+    return _same_value(answer, gold)
+
+
+def _stems(noun: str) -> set[str]:
+    """The beginnings of its words, which a plural does not change."""
+    return {word[:4] for word in re.findall(r"\w+", noun.casefold())}
+
+
+def _same_share(answer: Quantity, gold: Quantity) -> bool:
+    """One of them in per cent: as a share, or with the sign left out where no share is meant."""
+    answer_share = answer.value / 100 if answer.unit == "%" else answer.value
+    gold_share = gold.value / 100 if gold.unit == "%" else gold.value
+    if answer_share == gold_share:
+        return True
+    return abs(gold.value) >= 1 and _same_value(answer, gold)
+
+
+def _same_clock(answer: Quantity, gold: Quantity) -> bool:
+    if answer.is_clock and gold.is_clock and answer.unit and gold.unit:
+        return answer.value == gold.value
+    if not (answer.is_clock and gold.is_clock) and answer.value.denominator > 1:
+        return False  # 5.5 is no way to say 5:30
+    halves = (0, 12) if "pm" in (answer.unit, gold.unit) else (0,)
+    return any(abs(answer.value - gold.value) == half for half in halves)
+
+
+def _same_value(answer: Quantity, gold: Quantity) -> bool:
+    difference = abs(answer.value - gold.value)
+    if not difference:
+        return True
+    if gold.figures >= 15 and gold.places and difference <= abs(gold.value) / 10**12:
+        return True  # the last digits of a float: 0.30000000000000004
+    if gold.places and gold.figures >= 9 and _is_single(gold.value, answer.value):
+        return True
+    # Decimals that were cut or rounded: as in math-verify, from six places on.
+    decimals = [quantity for quantity in (answer, gold) if quantity.places]
+    places = min((quantity.places for quantity in decimals), default=0)
+    is_precise = places >= 6 and all(quantity.figures >= 6 for quantity in decimals)
+    return is_precise and difference <= Fraction(1, 10**places)
+
+
+def _is_single(gold: Fraction, answer: Fraction) -> bool:
+    """Whether the reference is the answer as a 32-bit float, printed as a 64-bit one."""
+    if max(abs(gold), abs(answer)) > 10**30:
+        return False
+    return struct.unpack("f", struct.pack("f", float(answer)))[0] == float(gold)
