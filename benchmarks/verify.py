@@ -28,7 +28,8 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 from publishing import ROOT, publish
 
-from persyn_ray.verify import GRACE_SECONDS, Verdict, Verifier, readings
+from persyn_ray.final_answer import final_answer
+from persyn_ray.verify import GRACE_SECONDS, Verdict, Verifier
 
 DATA = ROOT / "../shared/data/gsm8k_parallel.parquet"
 SEED = 0
@@ -139,7 +140,8 @@ def cause_of(row: dict[str, Any], verdict: Verdict) -> str:
     digits = re.findall(r"\d+", text.replace(",", ""))
     if (bool(digits) and digits[-1] == answer) != row["is_correct"]:
         return "published verdict follows no rule known"
-    said = readings(text)[0]
+    answer = final_answer(text)
+    said = "" if answer is None else answer.text
     if verdict.quality == 1.0:
         if re.search(r"\.0+\W*(\D*)$", text):
             return "published: reads the cents of $20.00 for 20"

@@ -143,18 +143,6 @@ def quantity_of(answer: str) -> Quantity | None:
     return Quantity(sign * number.value, number.places, number.figures, unit or currency, noun)
 
 
-def plain_number(text: str) -> Fraction | None:
-    """The value of a text that is nothing but a number (`-1,200.50`, `$72`, `72.`), else None."""
-    text = text.strip().removesuffix(".").removeprefix("$")
-    if len(text) > LONGEST or not text.isascii():
-        return None
-    match = re.fullmatch(rf"([-+]?)\$?({_INTEGER}?(?:\.\d+)?)", text)
-    if match is None or not match[2]:
-        return None
-    value = Fraction(match[2].replace(",", ""))
-    return -value if match[1] == "-" else value
-
-
 def _front(text: str) -> tuple[int, str, str]:
     """Sign and currency before a number, in either order."""
     sign, currency = 1, ""

@@ -26,6 +26,7 @@ from persyn_ray.texts import is_blank
 
 LONGEST = 2_000  # characters taken as an answer
 SHORT = 200  # characters of a text that may be an answer as a whole
+MOST_BOXES = 50  # looked at, from the end; texts may hold thousands that never close
 TAIL = 4_000  # characters searched for an answer without a mark; it stands at the end
 
 _TAG = re.compile(r"<\s*(?:final[_ ]?)?answer\s*>", re.IGNORECASE)
@@ -42,11 +43,13 @@ _VALUE = (
     r"|\\(?:frac|sqrt)(?:\{[^{}]{1,40}\}){1,2}"
 )
 _SIGNED = rf"(?:(?<![\w)])-)?(?:[$€£¥₹₽]|\bRs\.?)?\s?(?:(?<=[$€£¥₹₽\s])-)?(?:{_VALUE})"
+# Of a tuple, where a comma parts elements and no thousands; atomic there, so that it is read once.
+_ELEMENT = _SIGNED.replace(r"(?:,\d{3})*", "")
 _EXPRESSION = re.compile(
     r"(?:\$\$(?P<display>[^$]{1,500}?)\$\$|(?<![\\\d])\$(?=\S)(?P<inline>[^$\n]{0,500}?[^\s$])\$(?!\d)"
     r"|\\\((?P<round>.{1,500}?)\\\)|\\\[(?P<square>(?s:.{1,500}?))\\\])"
     r"|(?<![A-Za-z0-9_])\d{1,2}:\d\d(?::\d\d)?(?:\s*[ap]\.?m\b)?"
-    rf"|[(\[]\s*{_SIGNED}(?:\s*,\s*{_SIGNED}){{1,20}}\s*[)\]]"
+    rf"|[(\[]\s*+(?>{_ELEMENT})(?:\s*+,\s*+(?>{_ELEMENT})){{1,20}}+\s*+[)\]]"
     rf"|(?<![A-Za-z0-9_#])(?<!\d[.,]){_SIGNED}(?:\s*%)?"
 )
 _SENTENCES = re.compile(r"[.!?。](?:\s|$)")
@@ -152,7 +155,7 @@ def _last_box(text: str) -> _Found | None:
     """The last box, together with those right before it."""
     boxes: list[_Found] = []
     end = start = len(text)
-    while len(boxes) < 20:
+    for _ in range(MOST_BOXES):
         place = max(text.rfind("\\boxed", 0, end), text.rfind("\\fbox", 0, end))
         if place < 0:
             break

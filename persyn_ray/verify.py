@@ -163,7 +163,7 @@ class Verifier:
         if is_same:
             return Outcome.CORRECT
         if not answer.is_marked and not _MATHEMATICS.search(answer.text):
-            return Outcome.NO_ANSWER if is_same is None else Outcome.WRONG
+            return Outcome.WRONG if is_prose(canonical(gold)) else Outcome.NO_ANSWER
         if is_same is not None:
             return Outcome.WRONG
         plain = canonical(gold)

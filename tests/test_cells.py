@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from persyn_ray.answer_numbers import quantity_of
 from persyn_ray.cells import decoder_of, label_of, text_key, text_of
-from persyn_ray.verify import CORRECT, Verifier, plain_number
+from persyn_ray.verify import CORRECT, Verifier
 
 NOT_SEEN = ["", " ", "\n", "\t\r\n", "\u00a0", "\u2003", "\u3000", "\u200b", "\ufeff", "\u200e"]
 
@@ -86,7 +87,7 @@ def test_a_number_of_usual_size_is_plain_to_the_check(value: float) -> None:
     assert text is not None
     assert "e" not in text.lower()
     if len(text) <= 60:
-        assert plain_number(text) is not None
+        assert quantity_of(text) is not None
 
 
 @pytest.mark.parametrize(

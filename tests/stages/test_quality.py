@@ -39,7 +39,8 @@ def test_quality_is_that_of_what_the_student_sees(
     assert by_prompt(stripped, "outcome") == {"p0": "correct", "p1": "no_response"}
     assert by_prompt(stripped, "quality") == {"p0": 1.0, "p1": None}
     kept = Quality(marker, KEEP)(asked, said)
-    assert by_prompt(kept, "outcome") == {"p0": "correct", "p1": "correct"}
+    # Thinking that never ends holds no answer.
+    assert by_prompt(kept, "outcome") == {"p0": "correct", "p1": "no_response"}
     judge = RewardModel(kind="reward_model", model=Model(name=str(save_random("reward", tmp_path))))
     assert Quality(judge, STRIP)(asked, said) == Quality(judge)(
         asked, responses(("p0", "#### 4"), ("p1", ""))

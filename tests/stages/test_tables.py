@@ -278,7 +278,8 @@ def test_examples_are_what_the_student_sees(
         texts = [row["messages"][-1]["content"] for row in table.to_pylist()]
         return texts, counts.without_response
 
-    assert answers(recipe) == (["[2+2]\n 4", "[2+3", "5"], 0)
+    # Thinking that never ends holds no answer.
+    assert answers(recipe) == (["[2+2]\n 4", "5"], 1)
     assert answers(with_responses(recipe, thinking="strip")) == (["4", "5"], 1)
 
 
