@@ -200,11 +200,11 @@ def test_a_judge_on_this_machine_has_no_budget(make_recipe: Make) -> None:
 def test_a_judge_that_cannot_work_is_refused_before_the_student_is_loaded(
     make_recipe: Make, carry_out: CarryOut, random_llama: str
 ) -> None:
-    with FaultServer(graded) as server:
-        unknown = judge(server, model="nobody")
-        recipe = make_recipe({"student.name": random_llama, "scoring.quality": unknown})
+    with FaultServer(graded, key="another") as server:
+        keyless = judge(server)
+        recipe = make_recipe({"student.name": random_llama, "scoring.quality": keyless})
         run = carry_out(recipe, until="collect")
         pools = Pools()
-        with pytest.raises(ConfigError, match="nobody"):
+        with pytest.raises(ConfigError, match="refuses requests without a key"):
             score(recipe, run, shards_of(run, "parallel"), pools)
         assert pools.units == []
