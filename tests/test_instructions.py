@@ -189,3 +189,54 @@ def test_an_absent_package_is_named_with_the_setting(monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match=r"kind instructions needs the package if-verifiable"):
         why_unreadable(told({**NO_COMMA, "absent": None}))
     instructions._library.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "right", "wrong"),
+    [
+        # Words stand for themselves, not for patterns, and letters are those that were given.
+        ("keywords:letter_frequency", {"letter": "#", "let_frequency": 2}, "# and #", "a # b"),
+        ("keywords:letter_frequency", {"letter": "é", "let_frequency": 2}, "été", "et toi"),
+        ("keywords:forbidden_words", {"forbidden_words": ["a.b"]}, "acb and aXb", "it is a.b"),
+        ("keywords:forbidden_words", {"forbidden_words": ["C++"]}, "In C only.", "In C++ too."),
+        ("keywords:forbidden_words", {"forbidden_words": ["不"]}, "我们都好", "我们不好"),
+        ("keywords:existence", {"keywords": ["(x)"]}, "see (x) there", "see x there"),
+        ("keywords:frequency", {"keyword": "1.5", "frequency": 1}, "1.5 litres", "125 litres"),
+        (
+            "length_constraints:nth_paragraph_first_word",
+            {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "don't"},
+            "First.\n\nDon't go.",
+            "First.\n\nDo go.",
+        ),
+        ("startend:end_checker", {"end_phrase": 'He said "no"'}, 'So. He said "no"', "So."),
+    ],
+)
+def test_instructions_are_checked_as_they_were_given(
+    name: str, arguments: dict[str, Any], right: str, wrong: str
+) -> None:
+    relation = {"relation": "at least"} if "frequency" in arguments else {}
+    relation |= {"let_relation": "at least"} if "let_frequency" in arguments else {}
+    reference = told({"id": name, **arguments, **relation})
+    assert why_unreadable(reference) is None
+    # A checker that draws at random would not say the same every time.
+    assert {follows(right, reference, loose=False) for _ in range(20)} == {CORRECT}
+    assert {follows(wrong, reference, loose=False) for _ in range(20)} == {WRONG}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        (
+            "length_constraints:nth_paragraph_first_word",
+            {"num_paragraphs": 2, "nth_paragraph": 5, "first_word": "then"},
+        ),
+        ("keywords:forbidden_words", {"forbidden_words": "cat"}),
+        ("keywords:existence", {"keywords": []}),
+        ("keywords:existence", {"keywords": ["", "fox"]}),
+        ("keywords:letter_frequency", {"letter": "ab", "let_frequency": 2}),
+        ("length_constraints:number_words", {"num_words": -4, "relation": "at least"}),
+        ("length_constraints:number_words", {"num_words": float("nan"), "relation": "at least"}),
+    ],
+)
+def test_what_cannot_be_checked_as_given_is_refused(name: str, arguments: dict[str, Any]) -> None:
+    assert why_unreadable(told({"id": name, **arguments})) is not None

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persyn_ray.texts import is_loop, is_thinking_unclosed, student_text, without_thinking
+from persyn_ray.config import Responses
+from persyn_ray.texts import (
+    is_loop,
+    is_thinking_unclosed,
+    judged_text,
+    student_text,
+    without_thinking,
+)
 
 TAGS = ("<think>", "</think>")
 NUMBERS = " ".join(map(str, range(400)))
@@ -130,3 +137,34 @@ def test_the_student_sees_thinking_unless_it_is_stripped() -> None:
     assert student_text("[2+2] 4", Seen("strip")) == "4"
     assert student_text("[2+2", Seen("strip")) == ""
     assert student_text(None, Seen("strip")) is None
+
+
+@pytest.mark.parametrize(
+    ("response", "judged"),
+    [
+        ("<think>It is 5.</think>\nThe answer is 7.", "The answer is 7."),
+        ("It is 5.</think> 7", "7"),  # the template had opened it
+        ("<think>a</think> 5 <think>b</think> 7", "7"),
+        ("<think>never ends \\boxed{5}", ""),
+        ("<think>alone</think>", ""),
+        ("<think>alone</think>\n\u200b \u2060", ""),
+        (" \n\t", ""),
+        ("\u200b", ""),
+        (None, ""),
+        ("7", "7"),
+    ],
+)
+def test_judged_is_the_answer_behind_the_last_thinking(response: str | None, judged: str) -> None:
+    assert judged_text(response, TAGS) == judged
+
+
+def test_thinking_has_the_tags_that_the_recipe_gives() -> None:
+    assert judged_text("[5] 7", ("[", "]")) == "7"
+    assert judged_text("<think>5</think>7", ("[", "]")) == "<think>5</think>7"
+
+
+@pytest.mark.parametrize("thinking", ["keep", "strip"])
+@pytest.mark.parametrize("response", [" ", "\u200b", "<think>x</think> ", "<think>x"])
+def test_what_holds_no_answer_is_nothing_to_the_student(thinking: str, response: str) -> None:
+    seen = Responses.model_validate({"thinking": thinking})
+    assert student_text(response, seen) == ""

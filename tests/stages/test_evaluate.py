@@ -1,10 +1,13 @@
 """Evaluate: greedy answers of a student, each with its verdict."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
+import pytest
 
 from persyn_ray import config
+from persyn_ray.engines.base import Completion, Request
+from persyn_ray.engines.transformers import TransformersEngine
 from persyn_ray.schemas import EVALUATIONS
 from persyn_ray.scoring import ExactMatch
 from persyn_ray.sections import Student
@@ -33,3 +36,18 @@ def test_every_problem_is_answered_and_checked_the_same_way_each_time(
     assert set(table["outcome"].to_pylist()) <= {"correct", "wrong", "no_answer", "no_response"}
     assert 2 <= evaluate.num_tokens <= 6
     assert evaluate(problems) == table
+
+
+def test_a_students_thinking_is_not_judged(
+    random_llama: str, prompts: Prompts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def generate(self: TransformersEngine, requests: Sequence[Request]) -> list[Completion]:
+        return [Completion("[so #### 5] #### 7", "stop", 1, 1) for _ in requests]
+
+    monkeypatch.setattr(TransformersEngine, "generate", generate)
+    responses = config.Responses.model_validate({"think_tags": ["[", "]"]})
+    check = ExactMatch(kind="exact_match", marker="####")
+    section = config.Evaluate.model_validate({})
+    evaluate = Evaluate("before", Student(name=random_llama), section, check, responses)
+    table = evaluate(prompts(("2+5?", "7"), ("2+3?", "5")))
+    assert table["outcome"].to_pylist() == ["correct", "wrong"]

@@ -115,3 +115,21 @@ def test_nothing_to_judge_loads_and_asks_nothing(prompts: Table, responses: Tabl
     assert quality(prompts(), responses()).num_rows == 0
     with pytest.raises(ConfigError):
         quality(prompts(("a", None)), responses(("p0", "x")))
+
+
+@pytest.mark.parametrize("section", [KEEP, STRIP])
+def test_checks_judge_what_follows_the_thinking_whatever_the_student_sees(
+    section: Responses, prompts: Table, responses: Table
+) -> None:
+    asked = prompts(("2+5?", "7"), ("2+5?", "5"), ("2+5?", "7"), ("2+5?", "7"))
+    thought = "<think>So \\boxed{5}, one, two, three.</think> The answer is 7."
+    said = responses(
+        ("p0", thought), ("p1", thought), ("p2", "<think>\\boxed{7}"), ("p3", "\u200b")
+    )
+    table = Quality(ExactAnswer(kind="exact_answer"), section)(asked, said)
+    expected = {"p0": "correct", "p1": "wrong", "p2": "no_response", "p3": "no_response"}
+    assert by_prompt(table, "outcome") == expected
+    rule = '[{"id": "punctuation:no_comma"}]'
+    asked, said = prompts(("Say 7.", rule)), responses(("p0", thought))
+    table = Quality(Instructions(kind="instructions"), section)(asked, said)
+    assert by_prompt(table, "outcome") == {"p0": "correct"}

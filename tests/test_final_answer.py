@@ -1,0 +1,192 @@
+"""Where the final answer stands, and what it says: right ones are found, wrong ones are not."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from persyn_ray.answer_numbers import quantity_of
+from persyn_ray.final_answer import Answer, final_answer
+from persyn_ray.same_answer import same_answer
+from persyn_ray.verify import CORRECT, NO_ANSWER, WRONG, Verifier
+
+from .answer_forms import FORMS, GOLDS, stated
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Iterator[Verifier]:
+    with Verifier(timeout_seconds=20) as checking:
+        yield checking
+
+
+@pytest.mark.parametrize("gold", GOLDS)
+def test_an_answer_equals_itself_in_every_form(verifier: Verifier, gold: str) -> None:
+    responses = stated(gold)
+    verdicts = verifier.check([(response, gold) for response in responses])
+    assert [r for r, v in zip(responses, verdicts, strict=True) if v != CORRECT] == []
+
+
+@pytest.mark.parametrize("gold", GOLDS)
+def test_references_may_be_solutions_that_end_in_the_answer(verifier: Verifier, gold: str) -> None:
+    assert verifier.check_references([gold, f"So we add.\n#### {gold}"]) == []
+    assert verifier.check([(f"#### {gold}", f"So we add.\n#### {gold}")]) == [CORRECT]
+
+
+NUMBERS = ("72", "-5", "1,200", "7.25", "1/7", "5:30", "300%", "8:45 PM", "10^{9}", "2.5e7")
+OTHERS = ("(7, 2)", "y = 7x + 1", "x > 2", "no solution", "Rome", r"\{4, 5\}", "[0, 1)", "z^2 + 9")
+
+
+@pytest.mark.parametrize("gold", [*NUMBERS, *OTHERS])
+def test_another_answer_is_wrong_in_every_form(verifier: Verifier, gold: str) -> None:
+    others = [answer for answer in (*NUMBERS, *OTHERS) if answer != gold]
+    for place, other in enumerate(others):
+        response = FORMS[place % len(FORMS)].replace("%s", other)
+        assert verifier.check([(response, gold)])[0] in (WRONG, NO_ANSWER), response
+
+
+@pytest.mark.parametrize(
+    ("response", "gold"),
+    [
+        # The last number of something else is no answer (huggingface/Math-Verify#47).
+        ("#### (7, 2)", "2"),
+        ("#### y = 7x + 1", "1"),
+        ("#### 3 apples and 2 pears", "2"),
+        (r"\boxed{[1, 5]}", "5"),
+        ("#### x > 2", "2"),
+        (r"\boxed{(1, 2)}", "(2, 1)"),
+        (r"\boxed{[1, 2)}", "[1, 2]"),
+        ("#### 72 mph", "72 km/h"),
+        ("#### 6:30", "5:30"),
+        ("#### 4.24", r"3\sqrt{2}"),
+        ("#### 50", "5"),
+        ("#### -3", "3"),
+        ("#### C", "B"),
+        ("#### no", "yes"),
+        (r"\boxed{117.3}. So, the answer is G", "G"),
+    ],
+)
+def test_a_wrong_answer_is_not_taken_for_a_right_one(
+    verifier: Verifier, response: str, gold: str
+) -> None:
+    assert verifier.check([(response, gold)]) == [WRONG]
+
+
+@pytest.mark.parametrize(
+    ("response", "gold"),
+    [
+        ("<answer>72</answer>", "72"),
+        ("`72`", "72"),
+        ('"72"', "72"),
+        ("(72)", "72"),
+        ("The result is \u22125", "-5"),  # a minus sign, no hyphen
+        ("Rs.72", "72"),
+        ("一共是72个", "72"),
+        ("それは72です", "72"),
+        ("#### ７２", "72"),
+        ("#### ٧٢", "72"),
+        (r"\boxed{1\,200}", "1200"),
+        (r"\boxed {72}", "72"),
+        (r"\fbox{72}", "72"),
+        (r"\boxed{1} and \boxed{2}", "1, 2"),
+        (r"\boxed{1}, \boxed{2}", "2, 1"),
+        ("I think it is 5, no wait, 7", "7"),
+        ("The answer is 42\n\nLet me know if you have 3 more questions!", "42"),
+        ("The answer is (B).", "B"),
+        ("(b)", "B"),
+        (r"\boxed{\text{(B) } 5}", "B"),
+        ("Yes, it is.", "yes"),
+        ("She has 24 + 48 = 72 clips", "72"),
+    ],
+)
+def test_a_right_answer_is_found(verifier: Verifier, response: str, gold: str) -> None:
+    assert verifier.check([(response, gold)]) == [CORRECT]
+
+
+@pytest.mark.parametrize("form", ["%s", "#### %s", r"\boxed{%s}", "The answer is %s."])
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("2 1/4", "9/4"),
+        ("9/4", "2 1/4"),
+        ("2 1/4", "2.25"),
+        (r"2\frac{1}{4}", r"\frac{9}{4}"),
+        ("18.70", r"\$18.70"),
+        ("$18.7", r"\$18.70"),
+        ("32348", r"\$32,\!348"),
+        ("0.1", "0.10000000149011612"),  # from a column of float32
+        ("0.00001", "1e-05"),
+        ("1e-5", "0.00001"),
+        ("50%", "0.5"),
+        ("1,000", "1000"),
+        ("12.0", "12"),
+        (r"\frac12", "0.5"),
+        ("72 km/h", "72"),
+    ],
+)
+def test_a_number_compares_as_a_number(
+    verifier: Verifier, form: str, answer: str, gold: str
+) -> None:
+    assert verifier.check([(form.replace("%s", answer), gold)]) == [CORRECT]
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u200b\u2060", "I cannot tell.", r"\boxed{}", "####"])
+def test_a_text_without_an_answer_has_none(verifier: Verifier, text: str) -> None:
+    assert verifier.check([(text, "3")]) == [NO_ANSWER]
+
+
+@given(st.integers(-(10**9), 10**9), st.integers(-(10**9), 10**9), st.sampled_from(FORMS))
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+def test_whole_numbers_are_right_exactly_where_they_are_equal(
+    said: int, gold: int, form: str
+) -> None:
+    for number in (said, gold):
+        answer = final_answer(form.replace("%s", str(number)))
+        assert answer is not None
+        assert same_answer(answer, str(gold)) == (number == gold)
+
+
+@given(st.fractions(-1000, 1000, max_denominator=50))
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+def test_fractions_are_their_value_in_any_writing(value: Fraction) -> None:
+    plain = f"{value.numerator}/{value.denominator}"
+    sign, whole, rest = ("-" if value < 0 else ""), abs(value) // 1, abs(value) % 1
+    mixed = f"{sign}{whole} {rest.numerator}/{rest.denominator}" if whole and rest else plain
+    for writing in (plain, mixed, rf"{sign}\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"):
+        assert same_answer(Answer(writing), plain) is True
+        assert same_answer(Answer(writing), f"{value.numerator + 1}/{value.denominator}") is False
+
+
+@given(st.text(max_size=300))
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+def test_any_text_has_an_answer_or_none(text: str) -> None:
+    answer = final_answer(text)
+    if answer is not None:
+        assert same_answer(answer, answer.text) is True
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (" 72 ", "72"),
+        ("$1,200.50", "1200.50"),
+        ("-.5", "-0.5"),
+        ("+3.", "3"),
+        ("1,200,000", "1200000"),
+        ("1,20", None),
+        ("7 2", None),
+        ("", None),
+        (".", None),
+        ("$", None),
+        ("7x + 1", None),
+        ("(7, 2)", None),
+        ("at least 5", None),
+        ("x > 2", None),
+    ],
+)
+def test_what_is_a_number(text: str, value: str | None) -> None:
+    quantity = quantity_of(text)
+    assert (None if quantity is None else quantity.value) == (
+        None if value is None else Fraction(value)
+    )
