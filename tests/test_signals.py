@@ -52,7 +52,7 @@ def started(*arguments: str) -> subprocess.Popen[str]:
 @pytest.fixture
 def slow_step(make_recipe: Make, tmp_path: Path) -> list[str]:
     """A command whose first step reads very many references, in processes of its own."""
-    rows = [{"prompt": f"{n}?", "answer": f"\\frac{{{n}}}{{{n % 7 + 2}}}"} for n in range(20000)]
+    rows = [{"prompt": f"{n}?", "answer": f"\\sqrt{{{n}}} + x^{n % 7 + 2}"} for n in range(20000)]
     (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
     quality = {"kind": "exact_answer"}
     recipe = make_recipe({"scoring.quality": quality, "prompts.task_column": None})
