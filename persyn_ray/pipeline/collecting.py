@@ -25,6 +25,7 @@ from persyn_ray.stages.store import existing, shards_in
 from persyn_ray.stages.units import Unit, Work, units_of
 from persyn_ray.stages.work import CollectAndScore
 from persyn_ray.teachers import OpenAIEngine, RecordedEngine, Teacher, VllmEngine
+from persyn_ray.visible import plain
 
 SHARED = "shared pool"
 UNKNOWN_SECONDS = 60.0  # per unit and per load, where nothing better is known
@@ -80,6 +81,8 @@ def ask(
         nothing_came = count.done.rows and count.done.unavailable == count.done.rows
         if nothing_came and not run.responses(recipe.teachers[recipe.pool.index(name)]).names():
             raise StepError(_unreachable(run, step, name))
+        if count.done.unavailable:
+            console.print(plain(_open(run, step, name, count.done.unavailable), "yellow"))
     return {
         "rows": total.rows,
         "tokens": total.tokens,
@@ -191,13 +194,24 @@ def _seconds(teacher: Teacher, known: dict[str, Any], num_units: int) -> tuple[f
 
 
 def _unreachable(run: Run, step: str, teacher: str) -> str:
+    return (
+        f"Teacher {teacher!r} could not be reached for a single prompt: "
+        f"{_last_reason(run, step, teacher)}. All others are done; the same command asks it again."
+    )
+
+
+def _open(run: Run, step: str, teacher: str, num: int) -> str:
+    """What a user has to know of prompts that a teacher has left open."""
+    return (
+        f"  {num:,} prompts of teacher {teacher!r} are open: {_last_reason(run, step, teacher)}. "
+        f"`--from {step}` asks for them again."
+    )
+
+
+def _last_reason(run: Run, step: str, teacher: str) -> str:
     reasons = [
         row["detail"]
         for _, table in run.unavailable(step, teacher).tables()
         for row in table.to_pylist()
     ]
-    return (
-        f"Teacher {teacher!r} could not be reached for a single prompt: "
-        f"{reasons[-1] if reasons else 'no reason is known'}. All others are done; the same "
-        "command asks it again."
-    )
+    return str(reasons[-1]).rstrip(".") if reasons else "no reason is known"

@@ -1,24 +1,28 @@
 """Dead letters survive: every failed row of what a run asked is counted, however it got there."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from persyn_ray.config import Recipe
 from persyn_ray.engines.base import Completion, Request
 from persyn_ray.engines.scripted import ScriptedEngine
 from persyn_ray.layout import PERSYN, Run, run_of
 from persyn_ray.pipeline.assigning import reassign
+from persyn_ray.pipeline.collecting import ask
 from persyn_ray.pipeline.costs import dead_letters
 from persyn_ray.pipeline.letters import FAILURES, failures, odd_endings, write_failures
 from persyn_ray.pipeline.steps import STEPS
 from persyn_ray.stages.collect import Collect
 from persyn_ray.stages.store import Store
 from persyn_ray.stages.tables import shards_of
-from persyn_ray.stages.units import units_of
+from persyn_ray.stages.units import Progress, units_of
 
 Make = Callable[..., Recipe]
 CarryOut = Callable[..., Run]
@@ -175,3 +179,29 @@ def test_responses_that_ended_in_unknown_words_are_counted_by_them(
     assert num_failed > 0
     expected = {"finish reason 'sated', taken as stop": 24 - num_failed}
     assert odd_endings(recipe, run, "collect") == expected
+
+
+def test_open_prompts_are_told_with_their_reason_and_how_to_ask_again(
+    make_recipe: Make, carry_out: CarryOut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering = ScriptedEngine.generate
+
+    def stopped(self: ScriptedEngine, requests: Sequence[Request]) -> list[Completion]:
+        away = Completion.unavailable("refuses the key.")
+        return [*answering(self, requests)[:-1], away]
+
+    recipe = make_recipe({"teachers": [{"name": "a", "engine": {"kind": "scripted"}}]})
+    monkeypatch.setattr(ScriptedEngine, "generate", stopped)
+    run = carry_out(recipe, until="collect")
+    done = Progress(12, 0, 3, 3)
+
+    def run_crews(crews: Any, nodes: Any, step: str, marks: Any, counts: dict[str, Any]) -> Any:
+        counts["a"] = SimpleNamespace(done=done, seconds=1.0)
+        return iter(())
+
+    fake = SimpleNamespace(run_crews=run_crews, cluster_nodes=list, CrewCounts=None)
+    monkeypatch.setitem(sys.modules, "persyn_ray.runtime.crews", fake)
+    console = Console(record=True, width=200)
+    ask(recipe, run, "collect", shards_of(run, "parallel"), None, console)
+    told = console.export_text()
+    assert "3 prompts of teacher 'a' are open: refuses the key. `--from collect` asks" in told
