@@ -89,10 +89,7 @@ _SYNONYMS = {
     "rupee": "rupee rupees inr rs",
     "¥": "¥ yuan yen rmb cny jpy 元 円",
     "radian": "rad radian radians",
-    "joule": "joule joules",
-    "newton": "newton newtons",
-    "watt": "watt watts",
-    "volt": "volt volts",
+    **{name: f"{name} {name}s" for name in ("joule", "newton", "watt", "volt")},
 }
 _MEASURES = {name: unit for unit, names in _SYNONYMS.items() for name in names.split()}
 # `7m` may be seven times m: such a unit needs a space before it.

@@ -11,6 +11,7 @@ _WORDS = (
         r"answer|ans|answers(?=\s*(?:are|:))",
         r"is|are|equals|(?:would|must|should|will) be|comes (?:out )?to(?: be)?",
     ),
+    (r"(?:correct|right|best) (?:option|choice|letter|alternative)", r"is|would be|must be"),
     (r"(?:final|overall|correct) (?:result|solution)|result(?=\s*[:=])|solution(?=\s*:)", r"is"),
     (r"antwort|lösung(?=\s*:)|(?:end)?ergebnis", r"ist|lautet|beträgt"),  # German
     (r"antwoord", r"is|luidt"),  # Dutch
