@@ -31,6 +31,12 @@ SETTING = "prompts.path"
 COLUMNS = "prompts.column, prompts.reference_column or prompts.task_column"
 ALPACA = ("instruction", "input")
 """An instruction and what it is about, in columns of their own."""
+_CHANGED_BY = {
+    "unreadable_row": (SETTING,),
+    "invalid_unicode": (SETTING,),
+    "no_reference": ("prompts.reference_column",),
+}
+"""Settings that change why rows are refused; others hang on the file and its column."""
 UNSPLIT = PROMPTS.remove(PROMPTS.get_field_index("split"))
 """Schema of prompts that have no split yet."""
 
@@ -72,16 +78,25 @@ def load_prompts(
     dead = pa.concat_tables([chunk.dead for chunk in chunks] or [DEAD_LETTERS.empty_table()])
     table = pa.concat_tables(tables)
     if not table.num_rows:
-        reasons = sorted(map(str, set(dead["reason"].to_pylist())))
-        first = f" The first is {dead['detail'][0].as_py()}." if dead.num_rows else ""
-        raise DataError(
-            f"No prompt in {path or section.path!r}, column {section.column!r}: "
-            f"{dead.num_rows} rows were refused {reasons}.{first} Set {SETTING} and prompts.column."
-        )
+        raise _no_prompt(section, path or section.path, dead)
     limit = section.limit if limit is None and path is None else limit
     if limit is not None and limit < table.num_rows:
         table = table.take(_drawn_order(table, section.seed)[:limit])
     return LoadedPrompts(table, dead, sum(chunk.num_duplicates for chunk in chunks))
+
+
+def _no_prompt(section: Prompts, path: str | Sequence[str], dead: pa.Table) -> DataError:
+    """That no row is a prompt: why, and the settings that change it."""
+    begin = f"No prompt in {path!r}, column {section.column!r}: "
+    if not dead.num_rows:
+        return DataError(f"{begin}it holds no rows. Set {SETTING}.")
+    reasons = sorted(map(str, set(dead["reason"].to_pylist())))
+    named = [_CHANGED_BY.get(reason, (SETTING, "prompts.column")) for reason in reasons]
+    to_set = " or ".join(dict.fromkeys(name for names in named for name in names))
+    first = str(dead["detail"][0].as_py()).rstrip(".")
+    return DataError(
+        f"{begin}{dead.num_rows} rows were refused {reasons}. The first is {first}. Set {to_set}."
+    )
 
 
 def iter_prompts(
@@ -223,7 +238,8 @@ def _prompt(section: Prompts, row: Row | BadRow, require_reference: bool) -> dic
     texts = [reference, task, *(message["content"] for message in messages)]
     if not all(_is_unicode(text) for text in texts if text is not None):
         raise NoConversation(
-            "invalid_unicode", "a text holds bytes or surrogates that are no UTF-8"
+            "invalid_unicode",
+            "a text holds bytes or surrogates that are no UTF-8: save the file as UTF-8",
         )
     if require_reference and reference is None:
         raise NoConversation("no_reference", f"column {section.reference_column!r} is empty")

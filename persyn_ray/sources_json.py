@@ -1,7 +1,8 @@
 """Rows of JSON: an object a line, one list of objects, or objects over several lines each.
 
-Which it is shows in the text, whatever the file's ending says. A number stays as it was written;
-NaN and infinities, which are no JSON, are no values.
+Which it is shows in the text, whatever the file's ending says. Commas between objects, as in a list
+that was cut into lines, and byte order marks of files that were joined say nothing. A number stays
+as it was written; NaN and infinities, which are no JSON, are no values.
 """
 
 import json
@@ -16,7 +17,8 @@ from persyn_ray.errors import DataError
 
 _DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=lambda _: None)
 _FAULTS = (ValueError, RecursionError, DecimalException)
-_SPACE = re.compile(r"\s*")
+_BETWEEN = re.compile(r"[\s,\ufeff]*")
+_LAST_COMMA = re.compile(r",\s*\]\s*\Z")
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class BadRow:
 
 
 def objects_of(text: TextIO, file: str) -> Iterator[dict[str, Any] | BadRow | None]:
-    """The objects of a text: one a line (None for an empty line), those of one list, or those that
-    stand one after another in several lines each.
+    """The objects of a text: one or several a line (None for an empty line), those of one list, or
+    those that stand one after another in several lines each.
 
     Raises:
         DataError: the text begins as a list, or as an object of several lines, and is none.
@@ -41,10 +43,17 @@ def objects_of(text: TextIO, file: str) -> Iterator[dict[str, Any] | BadRow | No
     is_alone = not second or not second[-1].strip()
     if first.startswith("[") and (is_alone or isinstance(_value(first), BadRow)):
         yield from _listed("".join(rest), file)
-    elif first == "{" and second and second[-1].lstrip().startswith('"'):
+    elif first.startswith("{") and _goes_on(first, second):
         yield from _one_after_another("".join(rest), file)
     else:
-        yield from (_object(_value(line)) if line.strip() else None for line in rest)
+        for line in rest:
+            yield from _in_line(line)
+
+
+def _goes_on(first: str, second: list[str]) -> bool:
+    """Whether the object of a line goes on in the next one, with another key."""
+    follows = bool(second) and second[-1].lstrip().startswith('"')
+    return follows and isinstance(_value(first), BadRow)
 
 
 def _up_to_content(lines: Iterator[str]) -> Iterator[str]:
@@ -56,21 +65,35 @@ def _up_to_content(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _listed(text: str, file: str) -> Iterator[dict[str, Any] | BadRow]:
-    values = _value(text)
+    values = _value(_LAST_COMMA.sub("]", text))
     if isinstance(values, BadRow):
         raise DataError(f"{file} is {values.detail}.")
     yield from map(_object, values)
 
 
+def _in_line(line: str) -> Iterator[dict[str, Any] | BadRow | None]:
+    """The objects of a line, most often one; a line with a fault is one bad row."""
+    try:
+        values = list(_values(line))
+    except _FAULTS as error:
+        values = [BadRow(f"no valid JSON: {error}")]
+    yield from map(_object, values) if values else (None,)
+
+
 def _one_after_another(text: str, file: str) -> Iterator[dict[str, Any] | BadRow]:
-    place = _SPACE.match(text).end()  # pyright: ignore[reportOptionalMemberAccess]
+    try:
+        yield from map(_object, _values(text))
+    except _FAULTS as error:
+        raise DataError(f"{file} is no valid JSON: {error}.") from error
+
+
+def _values(text: str) -> Iterator[Any]:
+    """The values that stand one after another in a text."""
+    place = _BETWEEN.match(text).end()  # pyright: ignore[reportOptionalMemberAccess]
     while place < len(text):
-        try:
-            value, place = _DECODER.raw_decode(text, place)
-        except _FAULTS as error:
-            raise DataError(f"{file} is no valid JSON: {error}.") from error
-        yield _object(value)
-        place = _SPACE.match(text, place).end()  # pyright: ignore[reportOptionalMemberAccess]
+        value, place = _DECODER.raw_decode(text, place)
+        yield value
+        place = _BETWEEN.match(text, place).end()  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def _value(text: str) -> Any:

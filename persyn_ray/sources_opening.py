@@ -27,7 +27,16 @@ _KINDS = (  # how files begin, what they are, and the ending that says so
     (b"\xfd7zXZ\x00", "xz data", ".xz"),
     (b"\x28\xb5\x2f\xfd", "Zstandard data", ".zst"),
     (b"PAR1", "a parquet file", ".parquet"),
-    (b"PK\x03\x04", "a ZIP archive or an Excel workbook", None),
+    (
+        b"PK\x03\x04",
+        "a ZIP archive or an Excel workbook: take the files out of it, or save its sheet as CSV",
+        None,
+    ),
+    (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        "an old Excel workbook (.xls): save its sheet as CSV in UTF-8",
+        None,
+    ),
     (b"ARROW1", "an Arrow file", None),
     (b"Obj\x01", "an Avro file", None),
     (b"SQLite format 3", "an SQLite data base", None),
@@ -48,6 +57,11 @@ _ENCODINGS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+# Without a mark: which of the first four bytes are zero, for tables begin with letters of ASCII.
+_UNMARKED: dict[tuple[bool, ...], str] = {
+    (False, True, False, True): "utf-16-le",
+    (True, False, True, False): "utf-16-be",
+}
 
 
 def _zstandard(raw: BinaryIO) -> Any:
@@ -127,8 +141,9 @@ def _decompressed(file: str, raw: Any) -> Any:
 
 
 def _encoding(head: bytes) -> str:
-    found = (encoding for mark, encoding in _ENCODINGS if head.startswith(mark))
-    return next(found, "utf-8-sig")
+    marked = (encoding for mark, encoding in _ENCODINGS if head.startswith(mark))
+    zeros = tuple(byte == 0 for byte in head[:4])
+    return next(marked, _UNMARKED.get(zeros, "utf-8-sig"))
 
 
 def _misnamed(head: bytes, suffix: str) -> str | None:

@@ -207,7 +207,7 @@ def test_no_prompt_at_all_is_an_error_with_the_reasons(tmp_path: Path) -> None:
     path.write_text('{"prompt": "a"}\n')
     table = tmp_path / "empty.parquet"
     pq.write_table(pa.table({"prompt": pa.array([], pa.string())}), table)
-    with pytest.raises(DataError, match="0 rows were refused"):
+    with pytest.raises(DataError, match="it holds no rows"):
         load_prompts(section(table))
 
 
@@ -374,3 +374,29 @@ def test_too_few_prompts_are_said_in_numbers(
         split_prompts(some_prompts(10), num_parallel, num_heldout, 0, " 3 rows were refused.")
     whole = split_prompts(some_prompts(10), 10, 0, seed=0)
     assert set(whole["split"].to_pylist()) == {"parallel"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.csv", b"prompt,answer\n", r"a\.csv.*: it holds no rows\. Set prompts\.path\.$"),
+        ("a.jsonl", b"\n\n", r"it holds no rows"),
+        (
+            "a.csv",
+            "prompt,answer\nWie weit ist es f\u00fcr 1?,2\n".encode("cp1252"),
+            r"row 1: .* no UTF-8.* save the file as UTF-8\. Set prompts\.path\.$",
+        ),
+        ("a.csv", b"prompt,answer\nWhat?,\n", r"Set prompts\.reference_column\.$"),
+        ("a.csv", b"prompt,answer\n,2\n", r"Set prompts\.path or prompts\.column\.$"),
+        ("a.csv", b"prompt,answer\nWhat?\n", r"the header 2\. Set prompts\.path\.$"),
+    ],
+    ids=["header", "blank", "cp1252", "reference", "empty", "short"],
+)
+def test_a_file_without_prompts_says_why_and_what_to_set(
+    tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    settings = section(tmp_path / name, reference_column="answer")
+    with pytest.raises(DataError, match=says) as raised:
+        load_prompts(settings, require_reference=True)
+    assert "[]" not in str(raised.value)

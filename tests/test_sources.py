@@ -520,3 +520,52 @@ def test_columns_that_may_be_there_are_read_where_they_are(tmp_path: Path) -> No
     assert read_with(files, "n", also=("text", "more")) == [*ROWS, *ROWS]
     pq.write_table(pa.table({"n": [1]}), tmp_path / "b.parquet")
     assert read_with([str(tmp_path / "b.parquet")], "n", also=("text",)) == [{"n": 1}]
+
+
+NUMBERED = [{"text": f"q{number}", "n": number} for number in range(4)]
+OBJECTS = [json.dumps(row) for row in NUMBERED]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",\n".join(OBJECTS) + ",\n",  # as cut out of a list
+        "[\n" + ",\n".join(OBJECTS) + ",\n]\n",
+        "".join(OBJECTS),
+        " ".join(OBJECTS[:2]) + "\n" + ", ".join(OBJECTS[2:]),
+        "\ufeff" + "\n".join(OBJECTS[:2]) + "\n\ufeff" + "\n".join(OBJECTS[2:]),  # joined exports
+        "\n".join(one.replace(", ", ",\n ") for one in OBJECTS),
+        ",\n".join(json.dumps(row, indent=2) for row in NUMBERED),
+        "\r".join(OBJECTS),
+    ],
+    ids=["commas", "list", "one line", "several", "marks", "compact", "indented", "cr"],
+)
+def test_objects_are_read_however_they_are_parted(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(text.encode())
+    assert all_rows(str(path)) == NUMBERED
+
+
+@pytest.mark.parametrize("bad", ['{"text": ', "// a remark", '{"text": "a"} and more', "{'a': 1}"])
+def test_a_bad_line_is_one_bad_row_and_harms_no_other(tmp_path: Path, bad: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{OBJECTS[0]},\n{bad}\n{OBJECTS[1]}\n")
+    first, second, third = all_rows(str(path))
+    assert (first, third) == (NUMBERED[0], NUMBERED[1])
+    assert isinstance(second, BadRow)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_utf_16_needs_no_mark(tmp_path: Path, name: str, encoding: str) -> None:
+    path = tmp_path / name
+    text = LINES if name == "a.jsonl" else 'text,n\n"eins, zwei",1\n"line\nbreak ""quoted""",2\n'
+    path.write_bytes(text.encode(encoding))
+    assert all_rows(str(path)) == ROWS
+
+
+def test_an_old_workbook_is_named_as_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(bytes.fromhex("d0cf11e0a1b11ae1") + bytes(504))
+    with pytest.raises(DataError, match=r"a\.csv is an old Excel workbook.*CSV"):
+        all_rows(str(path))
