@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from persyn_ray import machine
+from persyn_ray.errors import ConfigError
 
 PREFIX = ".tmp-"
 _NAME = re.compile(r"\.tmp-([0-9a-f]{16})-([0-9]+)-[0-9a-f]{32}")
@@ -48,6 +49,18 @@ def create(path: str, data: bytes) -> bool:
                 raise
             return _create_in_place(path, data)  # a file system without hard links
     return True
+
+
+@contextmanager
+def writing_to(place: str | Path) -> Iterator[None]:
+    """A failure to write what a command was asked for, as a `ConfigError` that names the place."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise ConfigError(
+            f"Cannot write to {place}: {why}. Make room there, or give another place."
+        ) from error
 
 
 def remove_abandoned(folder: str) -> int:

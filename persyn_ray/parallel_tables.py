@@ -17,15 +17,18 @@ about the same prompt and teacher the first counts.
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from persyn_ray.cells import label_of, text_key, text_of
 from persyn_ray.conversations import NoConversation, answer_of, messages_of
+from persyn_ray.durable import writing_to
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.parallel_writing import Entry, Imported, Response, Tables
-from persyn_ray.sources import BadRow, Row, columns_of, expand, rows_with
+from persyn_ray.sources import BadRow, Row, columns_of, expand, nearest, rows_of, rows_with
 
 ZOO_SCORES = (
     "Skywork-Reward-Llama-3.1-8B",
@@ -90,11 +93,12 @@ def import_parallel(
         DataError: a file is damaged, or there is no response at all.
     """
     files = expand(paths, FILES)
-    columns = list(dict.fromkeys(name for file in files for name in columns_of(file)))
-    prompt = _column(prompt_column, PROMPT_COLUMNS, columns, "--prompt-column")
+    columns = _columns_of(files)
+    of = partial(_column, files[0], columns)
+    prompt = of(prompt_column, PROMPT_COLUMNS, "--prompt-column")
     answer = None
     if answer_column is not None or set(ANSWER_COLUMNS) & set(columns):
-        answer = _column(answer_column, ANSWER_COLUMNS, columns, "--answer-column")
+        answer = of(answer_column, ANSWER_COLUMNS, "--answer-column")
     if teachers and (teacher_column or response_column):
         raise ConfigError(
             "--teacher names the columns of a wide table, --teacher-column and --response-column "
@@ -103,8 +107,8 @@ def import_parallel(
     if teachers:
         needed, responses_of = tuple(teachers), _wide(teachers)
     else:
-        teacher = _column(teacher_column, TEACHER_COLUMNS, columns, "--teacher-column")
-        response = _column(response_column, RESPONSE_COLUMNS, columns, "--response-column")
+        teacher = of(teacher_column, TEACHER_COLUMNS, "--teacher-column")
+        response = of(response_column, RESPONSE_COLUMNS, "--response-column")
         needed, responses_of = (teacher, response), _long(teacher, response)
     shared = (prompt, *needed) if answer is None else (prompt, answer, *needed)
 
@@ -152,9 +156,7 @@ def _convert(
     """Write everything under a temporary name first."""
     if out.exists():
         raise ConfigError(f"{out} is there already: choose another folder, or remove it.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with writing_to(out), _beside(out) as part:
         tables = Tables(part, scores, with_answers)
         for file, number, row in rows:
             _take(tables, read, row, f"{file}, row {number}")
@@ -162,9 +164,18 @@ def _convert(
         _require_responses(imported, where)
         part.chmod(0o755)
         part.rename(out)
+    return imported
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """A folder under a temporary name, which is removed unless it is renamed."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{out.name[:100]}-", dir=out.parent))
+    try:
+        yield part
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return imported
 
 
 def _require_responses(imported: Imported, where: str) -> None:
@@ -185,10 +196,7 @@ def _take(tables: Tables, read: _Reader, row: Row | BadRow, where: str) -> None:
     except _Unreadable as why:
         tables.imported.leave_out(f"{where}: {why}")
         return
-    try:
-        tables.add(entry)
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from error
+    tables.add(entry)
     for fault in entry.faults:
         tables.imported.leave_out(f"{where}: {fault}")
 
@@ -197,14 +205,32 @@ def _is_zoo_response(cell: Any) -> bool:
     return isinstance(cell, dict) and "content" in cell
 
 
-def _column(given: str | None, usual: Sequence[str], columns: Sequence[str], option: str) -> str:
+def _columns_of(files: Sequence[str]) -> list[str]:
+    """The columns of all files.
+
+    Raises:
+        DataError: there are none, for no row can be read.
+    """
+    columns = list(dict.fromkeys(name for file in files for name in columns_of(file)))
+    if not columns:
+        bad = ((number, row) for number, row in rows_of(files[0]) if isinstance(row, BadRow))
+        why = next((f": row {number}: {row.detail}" for number, row in bad), "")
+        raise DataError(f"{files[0]} holds no row that can be read{why}.")
+    return columns
+
+
+def _column(
+    file: str, columns: Sequence[str], given: str | None, usual: Sequence[str], option: str
+) -> str:
     found = [name for name in usual if name in columns] if given is None else [given]
-    if len(found) != 1 or found[0] not in columns:
-        what = f"none of {list(usual)}" if not found else f"{found} to choose from"
-        if given is not None:
-            what = f"no column {given!r}"
-        raise ConfigError(f"The table has {what}; its columns are {columns}. Set {option}.")
-    return found[0]
+    if len(found) == 1 and found[0] in columns:
+        return found[0]
+    what = f"none of {list(usual)}" if not found else f"{found} to choose from"
+    if given is not None:
+        what = f"no column {given!r}"
+    near = [(name, nearest(name, columns)) for name in (found or usual) if name not in columns]
+    hints = "".join(f" {one!r} is nearest to {name!r}." for name, one in near if one)
+    raise ConfigError(f"{file} has {what}; its columns are {columns}.{hints} Set {option}.")
 
 
 def _prompt(row: Row, column: str) -> str:

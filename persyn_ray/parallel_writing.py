@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from persyn_ray.cells import text_key
-from persyn_ray.errors import DataError
 from persyn_ray.sources import Row
 
 BUFFERED = 1_000  # rows of a table between two writes
+LONGEST_NAME = 100
+"""Letters of a teacher's name in that of its file."""
 
 
 @dataclass
@@ -80,11 +81,7 @@ class Tables:
         self._writers: dict[str, _Writer] = {}
 
     def add(self, entry: Entry) -> None:
-        """Take in what is new of an entry.
-
-        Raises:
-            DataError: two teachers' names make the same file name.
-        """
+        """Take in what is new of an entry."""
         if self._is_new(entry.prompt):
             self.imported.num_prompts += 1
             self._prompts.add({"question": entry.prompt, "answer": entry.answer})
@@ -120,8 +117,9 @@ class Tables:
     def _writer(self, teacher: str) -> "_Writer":
         if teacher not in self._writers:
             path = self._folder / "responses" / f"{file_name(teacher)}.parquet"
-            if path.exists():
-                raise DataError(f"Two teachers would be written to {path.name}, one is {teacher}.")
+            if path.exists():  # of another teacher; in capitals perhaps, where those are the same
+                digest = blake2b(teacher.encode(), digest_size=8).hexdigest()
+                path = path.with_name(f"{file_name(teacher)}-{digest}.parquet")
             path.parent.mkdir(exist_ok=True)
             self._writers[teacher] = _Writer(path, self._columns)
         return self._writers[teacher]
@@ -149,4 +147,4 @@ class _Writer:
 
 def file_name(teacher: str) -> str:
     """A teacher's name as a file and as a recipe can have it: `org/model` becomes `org-model`."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", teacher).lstrip("._-") or "teacher"
+    return re.sub(r"[^A-Za-z0-9._-]", "-", teacher).lstrip("._-")[:LONGEST_NAME] or "teacher"

@@ -169,7 +169,7 @@ def require(needed: Sequence[str], present: Sequence[str], where: str, settings:
     """
     absent = [name for name in needed if name not in present]
     if absent:
-        near = [(name, _nearest(name, present)) for name in absent]
+        near = [(name, nearest(name, present)) for name in absent]
         hints = "".join(f" {one!r} is nearest to {name!r}." for name, one in near if one)
         more = ", …" if len(present) > _MOST_NAMES else ""
         shown = f"[{', '.join(repr(name[:80]) for name in present[:_MOST_NAMES])}{more}]"
@@ -182,7 +182,7 @@ def require(needed: Sequence[str], present: Sequence[str], where: str, settings:
         )
 
 
-def _nearest(name: str, present: Sequence[str]) -> str | None:
+def nearest(name: str, present: Sequence[str]) -> str | None:
     """The name that was probably meant; capitals and white space count for nothing."""
     plain = {one.strip().lower(): one for one in reversed(present)}
     found = get_close_matches(name.strip().lower(), plain, n=1)

@@ -267,9 +267,6 @@ def test_what_is_not_as_published_is_refused_and_leaves_nothing(tmp_path: Path) 
         import_parallel([write(tmp_path, [LONG[0] | {"response": ["2"]}], "jsonl")], out)
     with pytest.raises(ConfigError, match=r"no column \['instruction'\]"):
         import_zoo([write(tmp_path, LONG, "jsonl")], out)
-    clash = [LONG[0], LONG[0] | {"model": "org-r1"}]
-    with pytest.raises(DataError, match=r"org-r1\.parquet"):
-        import_parallel([write(tmp_path, clash, "jsonl")], out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["table.jsonl", "table.parquet"]
     out.mkdir()
     with pytest.raises(ConfigError, match="is there already"):
@@ -303,3 +300,77 @@ def test_both_commands_write_and_count(tmp_path: Path) -> None:
         assert "Wrote 2 prompts" in " ".join(result.output.split())
         assert "cannot be read:" not in result.output
     assert len(list(tmp_path.glob("?/responses/*.parquet"))) == 5
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("org/m", "org-m", "org m"),
+        ("日本語", "中文", "한국어"),
+        ("..", "/", "-"),
+        ("t" * 400, "t" * 399 + "u", "日" * 300),
+    ],
+    ids=["signs", "scripts", "dots", "long"],
+)
+def test_every_teacher_has_a_file_of_its_own(tmp_path: Path, names: tuple[str, ...]) -> None:
+    rows: list[Row] = [
+        {"prompt": f"{number}?", "model": name, "response": f"{name} says {number}"}
+        for number in range(2)
+        for name in names
+    ]
+    out = tmp_path / "out"
+    found = import_parallel([write(tmp_path, rows, "jsonl")], out)
+    assert found.num_responses == dict.fromkeys(names, 2)
+    tables = [pq.read_table(path).to_pylist() for path in (out / "responses").iterdir()]
+    written = sorted((row["teacher"], row["response"]) for table in tables for row in table)
+    assert written == sorted((row["model"], row["response"]) for row in rows)
+    assert all(len({row["teacher"] for row in table}) == 1 for table in tables)
+
+
+def test_the_same_table_gives_the_same_files(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        {"prompt": "1?", "model": name, "response": "x"} for name in ("a/b", "a-b", "日本")
+    ]
+    for name in ("one", "two"):
+        import_parallel([write(tmp_path, rows, "jsonl")], tmp_path / name)
+    files = [
+        {path.name for path in (tmp_path / name / "responses").iterdir()} for name in ("one", "two")
+    ]
+    assert files[0] == files[1]
+    assert {"a-b.parquet", "teacher.parquet"} < files[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("\n\n", "holds no row that can be read"),
+        ("nothing\nof JSON\n", "row 1: no valid JSON"),
+        ('{"Prompt": "1?", "model": "a", "response": "x"}\n', "'Prompt' is nearest to 'prompt'"),
+        ('{"prompt": "1?", "Model ": "a", "response": "x"}\n', "'Model ' is nearest to 'model'"),
+    ],
+    ids=["blank", "no json", "capital", "space"],
+)
+def test_a_table_without_the_usual_columns_says_what_it_has(
+    tmp_path: Path, content: str, says: str
+) -> None:
+    path = tmp_path / "table.jsonl"
+    path.write_text(content)
+    with pytest.raises((ConfigError, DataError), match=says) as raised:
+        import_parallel([str(path)], tmp_path / "out")
+    assert "table.jsonl" in str(raised.value)
+
+
+@pytest.mark.parametrize("command", ["import-parallel", "init"])
+@pytest.mark.parametrize("place", ["/proc/nowhere/out", "FILE/out"])
+def test_a_place_that_cannot_be_written_is_one_message(
+    tmp_path: Path, place: str, command: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    out = place.replace("FILE", str(file))
+    sources = [write(tmp_path, LONG, "jsonl")] if command == "import-parallel" else []
+    done = CliRunner().invoke(app, [command, *sources, out])
+    assert isinstance(done.exception, ConfigError)
+    assert "Cannot write" in str(done.exception)
+    assert out in str(done.exception)
+    assert file.read_text() == "mine"
