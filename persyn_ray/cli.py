@@ -24,7 +24,13 @@ from rich.text import Text
 from persyn_ray import __version__
 from persyn_ray.credentials import cut_secrets
 from persyn_ray.errors import PersynError
-from persyn_ray.signals import INTERRUPTED, TERMINATED, is_terminated, take_sigterm
+from persyn_ray.signals import (
+    INTERRUPTED,
+    TERMINATED,
+    is_terminated,
+    keep_exit_code,
+    take_sigterm,
+)
 from persyn_ray.visible import one_line, plain, visible, visible_logs
 
 app = typer.Typer(
@@ -222,13 +228,13 @@ def init(
     path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("recipe.yaml"),
 ) -> None:
     """Write a short commented recipe to start from."""
+    from persyn_ray import durable
     from persyn_ray.errors import ConfigError
 
-    if path.exists():
-        raise ConfigError(f"{path} is there already; choose another name.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    template = files("persyn_ray").joinpath("template.yaml").read_text("utf-8")
-    path.write_text(template, "utf-8")
+    template = files("persyn_ray").joinpath("template.yaml").read_bytes()
+    with durable.writing_to(path):
+        if not durable.create(str(path.absolute()), template):
+            raise ConfigError(f"{path} is there already; choose another name.")
     console.print(plain(f"Wrote {path}. `persyn plan {path}` says what it will do."))
 
 
@@ -294,9 +300,11 @@ def import_gsm8k(
     out: Annotated[Path, typer.Argument(help="Parquet file to write.")],
 ) -> None:
     """Build the table of recorded GSM8K answers from its public sources."""
+    from persyn_ray.durable import writing_to
     from persyn_ray.gsm8k import write_gsm8k_parallel
 
-    num_rows = write_gsm8k_parallel(solutions, responses, out)
+    with writing_to(out):
+        num_rows = write_gsm8k_parallel(solutions, responses, out)
     console.print(plain(f"Wrote {num_rows:,} rows to {out}."))
 
 
@@ -409,6 +417,7 @@ def guarded(command: Callable[[], Any]) -> int:
     except SystemExit as ending:  # typer ends the process itself, also after Ctrl-C
         if ending.code != INTERRUPTED:
             raise
+        keep_exit_code()
         screen.print("Interrupted. The same command goes on where this one stopped.")
         raise SystemExit(TERMINATED if is_terminated() else INTERRUPTED) from None
     return 0

@@ -4,14 +4,17 @@ Kubernetes, `ray job stop` and systemd send SIGTERM and, some seconds later, SIG
 becomes a KeyboardInterrupt of the main thread, so that whatever cleans up after Ctrl-C does so
 here: Ray of this machine is shut down, processes are ended, the run is left to whoever comes.
 Signals are counted in a thread of their own, since the main thread may be held up in the C++ of a
-library, where two of them would become one.
+library, where two of them would become one. Where Python ignores what is raised (in destructors and
+callbacks, many of which run while modules are imported) the interruption is raised once more.
 """
 
 import os
 import signal
+import sys
 import threading
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 import psutil
 
@@ -23,6 +26,9 @@ SAID = b"\nSIGTERM: ending in order; a second one ends at once.\n"
 _taken = threading.Event()
 _terminated = threading.Event()
 _interrupted = threading.Event()
+_repeated = threading.Event()
+AGAIN_SECONDS = 0.05
+"""Time to leave the place where an interruption was ignored."""
 
 
 def take_sigterm() -> None:
@@ -35,6 +41,7 @@ def take_sigterm() -> None:
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     threading.Thread(target=_count, args=(reading,), name="SIGTERM", daemon=True).start()
     _taken.set()
+    sys.unraisablehook = _when_ignored
     os.register_at_fork(after_in_child=_leave)
     keep_sigterm()
 
@@ -52,6 +59,33 @@ def is_terminated() -> bool:
     return _terminated.is_set() or _interrupted.is_set()
 
 
+def keep_exit_code() -> None:
+    """Let a process end with the exit code that it gives, after an interruption it has caught.
+
+    `python -m` ends by SIGINT instead if that came in text that Python carries out (`dataclass`
+    does it), until other text is carried out.
+    """
+    exec("")
+
+
+def _when_ignored(ignored: Any) -> None:
+    """Interrupt again what has ignored it; tell of anything else as Python does."""
+    if ignored.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(ignored)
+    else:
+        again = threading.Timer(AGAIN_SECONDS, _interrupt_again)
+        again.daemon = True
+        again.start()
+
+
+def _interrupt_again() -> None:
+    """Send the signal once more, so that also a system call is left."""
+    number = signal.SIGTERM if _interrupted.is_set() else signal.SIGINT
+    if number == signal.SIGTERM:
+        _repeated.set()
+    signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     _interrupted.set()
     raise KeyboardInterrupt
@@ -61,6 +95,9 @@ def _count(reading: int) -> None:
     """Read the numbers of all signals as they come, whatever the main thread does."""
     while number := os.read(reading, 1):
         if number[0] != signal.SIGTERM:
+            continue
+        if _repeated.is_set():  # by ourselves
+            _repeated.clear()
             continue
         if _terminated.is_set():
             _end_at_once()
@@ -72,6 +109,7 @@ def _count(reading: int) -> None:
 def _leave() -> None:
     """In a fork: its signals are its own."""
     _taken.clear()
+    sys.unraisablehook = sys.__unraisablehook__
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

@@ -1,6 +1,7 @@
 """SIGTERM ends a command as Ctrl-C does, with real processes."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -40,6 +41,37 @@ time.sleep(0.2)
 os.kill(child, signal.SIGTERM)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 time.sleep(0.2)
+"""
+
+LOST = """
+import sys, time
+from persyn_ray.cli import app, entry
+
+class Deaf:
+    def __del__(self):  # Python tells of what is raised here and goes on
+        print("ready", flush=True)
+        time.sleep(2)
+
+@app.command("work")
+def work():
+    one = Deaf()
+    del one
+    time.sleep(5)
+    print("not interrupted", flush=True)
+
+sys.argv = ["persyn", "work"]
+entry()
+"""
+IN_A_TEXT = """
+import sys
+from persyn_ray.cli import app, entry
+
+@app.command("work")
+def work():  # as `dataclass` and `namedtuple` do while modules are imported
+    exec("import time; print('ready', flush=True); time.sleep(20)")
+
+sys.argv = ["persyn", "work"]
+entry()
 """
 
 
@@ -114,3 +146,23 @@ def test_a_fork_ends_by_its_own_sigterm_and_the_parent_stays() -> None:
     told, _ = process.communicate(timeout=30)
     assert told.strip() == str(-signal.SIGTERM)
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("script", [LOST, IN_A_TEXT], ids=["ignored", "in a text"])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["term", "int"]
+)
+def test_an_interruption_ends_a_command_wherever_it_comes(
+    script: str, number: signal.Signals, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "command.py").write_text(script)
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[1]}{os.pathsep}{tmp_path}")
+    process = started("-m", "command")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "not interrupted" not in told
+    assert "Traceback" not in told
+    assert "The same command goes on" in " ".join(told.split())
