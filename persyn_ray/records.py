@@ -79,8 +79,9 @@ def read_record(folder: Folder, step: str) -> Record | None:
     try:
         return Record(**folder.read_json(name))
     except (ValueError, TypeError) as error:
+        why = str(error).rstrip(".") if isinstance(error, ValueError) else "its fields are others"
         raise DataError(
-            f"{folder.path(name)} is no record of a step: {error}. Remove it to do the step again."
+            f"{folder.path(name)} is no record of a step: {why}. Remove it to do the step again."
         ) from error
 
 

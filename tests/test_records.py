@@ -59,3 +59,13 @@ def test_differences_name_dotted_keys_with_both_values() -> None:
         "teachers.b": (None, {"x": 1}),
     }
     assert differences(old, old) == {}
+
+
+@pytest.mark.parametrize("content", ["[]", '{"other": 1}', '{"step": ', "", "\xff"])
+def test_what_is_no_record_is_told_in_one_sentence(tmp_path: Path, content: str) -> None:
+    (tmp_path / "score.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(DataError, match=r"score\.json is no record of a step: ") as raised:
+        read_record(Folder(str(tmp_path)), "score")
+    assert str(raised.value).endswith("Remove it to do the step again.")
+    assert ".." not in str(raised.value)
+    assert "Record()" not in str(raised.value)

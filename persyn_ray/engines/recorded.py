@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from persyn_ray.cells import label_of, text_key
 from persyn_ray.conversations import NoConversation, answer_of, prompt_key
+from persyn_ray.credentials import cut_secrets
 from persyn_ray.engines.base import Completion, Request, last_user_text
 from persyn_ray.engines.openai_endings import read_ending
 from persyn_ray.errors import ConfigError
@@ -72,9 +73,14 @@ class RecordedEngine:
             DataError: a file of the table is damaged as a whole.
         """
         recorded = self._recorded
-        missing = Completion(None, "missing", 0, 0)
-        keys = (text_key(last_user_text(item.messages)) for item in requests)
-        return [recorded.get(key, missing) for key in keys]
+        keys = [text_key(last_user_text(item.messages)) for item in requests]
+        return [recorded.get(key) or self._not_there(key) for key in keys]
+
+    def _not_there(self, key: str) -> Completion:
+        return _missing(
+            f"{self._path}, teacher {self._teacher!r}: no row has this prompt in column "
+            f"{self._prompt!r}, as it is asked (with prompts.template): {key!r:.200}"
+        )
 
     def close(self) -> None:
         """Forget the table; it is read again when needed."""
@@ -120,7 +126,7 @@ class RecordedEngine:
         except NoConversation as why:
             return Completion.failed(f"{where}, column {self._response!r}: {why.args[1]}")
         if text is None:
-            return Completion(None, "missing", 0, 0)
+            return _missing(f"{where}: column {self._response!r} is empty")
         word = "stop" if self._finish is None else label_of(row.get(self._finish))
         kind = read_ending(word).kind
         if kind in WITHHELD:
@@ -138,3 +144,7 @@ class RecordedEngine:
                 f"{self._teacher_column!r}; it has {sorted(teachers)[:MOST_NAMES]}.{more} "
                 "Set `teacher` of the engine to one of these."
             )
+
+
+def _missing(why: str) -> Completion:
+    return Completion(None, "missing", 0, 0, cut_secrets(why))

@@ -204,3 +204,23 @@ def test_a_closed_engine_reads_again(tmp_path: Path) -> None:
     engine.close()
     write(tmp_path, "jsonl", [ROWS[0] | {"response": "two"}])
     assert engine.generate([request("1+1?")])[0].text == "two"
+
+
+def test_a_prompt_without_an_answer_says_what_was_looked_for(tmp_path: Path) -> None:
+    rows = [
+        {"question": "1?", "teacher": "ada", "response": "one"},
+        {"question": "2?", "teacher": "ada", "response": None},
+    ]
+    path = tmp_path / "table.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = [
+        Request(text, [Message(role="user", content=text)])
+        for text in ("1?\nThink step by step.", "2?", "x" * 5000)
+    ]
+    templated, empty, long = RecordedEngine(str(path), "ada").generate(asked)
+    assert {one.finish_reason for one in (templated, empty, long)} == {"missing"}
+    told = str(templated.error)
+    assert all(part in told for part in (str(path), "'question'", "Think", "prompts.template"))
+    assert "row 2" in str(empty.error)
+    assert "'response'" in str(empty.error)
+    assert len(str(long.error)) < 1000
