@@ -55,9 +55,13 @@ class Deaf:
 @app.command("work")
 def work():
     one = Deaf()
-    del one
-    time.sleep(5)
-    print("not interrupted", flush=True)
+    try:
+        del one
+        time.sleep(5)
+        print("not interrupted", flush=True)
+    finally:
+        time.sleep(0.5)
+        print("cleaned up", flush=True)
 
 sys.argv = ["persyn", "work"]
 entry()
@@ -68,7 +72,10 @@ from persyn_ray.cli import app, entry
 
 @app.command("work")
 def work():  # as `dataclass` and `namedtuple` do while modules are imported
-    exec("import time; print('ready', flush=True); time.sleep(20)")
+    try:
+        exec("import time; print('ready', flush=True); time.sleep(20)")
+    finally:
+        print("cleaned up", flush=True)
 
 sys.argv = ["persyn", "work"]
 entry()
@@ -164,5 +171,6 @@ def test_an_interruption_ends_a_command_wherever_it_comes(
     told, _ = process.communicate(timeout=60)
     assert process.returncode == code
     assert "not interrupted" not in told
+    assert "cleaned up" in told
     assert "Traceback" not in told
     assert "The same command goes on" in " ".join(told.split())

@@ -8,6 +8,7 @@ import fsspec
 import pytest
 from rich.console import Console
 
+from persyn_ray import attempts
 from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError
 from persyn_ray.layout import run_of
@@ -58,7 +59,11 @@ def test_an_empty_folder_is_taken_and_marked(
     run_recipe(make_recipe(), quiet, start="prompts", until="prompts")
 
 
-def test_a_run_that_died_right_after_its_mark_goes_on(make_recipe: Make, quiet: Console) -> None:
+def test_a_run_that_died_right_after_its_mark_goes_on(
+    make_recipe: Make, quiet: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WATCH_SECONDS", "END_SECONDS", "CACHE_SECONDS", "FILL_SECONDS"):
+        monkeypatch.setattr(attempts, name, 0.1)
     recipe = make_recipe()
     run = run_of(recipe)
     run.root.write_json(MARKER, {})
