@@ -120,7 +120,10 @@ class Account:
 
     def explain_alike(self, reason: str) -> str:
         """What is wrong when an endpoint refuses one prompt like the other."""
-        return f"Teacher {self._teacher!r}: {self._shown} refuses all prompts alike ({reason})"
+        return (
+            f"Teacher {self._teacher!r}: {self._shown} refuses all prompts alike ({reason}); what "
+            "is sent stands in `sampling` and engine.extra_body"
+        )
 
     def judge_models(self, reply: Raw | wire.Fault) -> None:
         """Accept what the endpoint said about its models.

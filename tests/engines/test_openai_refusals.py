@@ -205,11 +205,13 @@ def test_prompts_refused_by_a_rule_of_their_own_stop_nobody_even_when_they_come_
 
 def test_an_endpoint_that_begins_to_refuse_everything_is_stopped_and_buries_nothing() -> None:
     with FaultServer(some(lambda n: n >= 30, failure(400, "trial is over"))) as server:
-        engine = engine_of(server)
-        completions = engine.generate(requests(200))
+        engine = engine_of(server, max_requests=20)
+        completions = engine.generate(requests(400))
         engine.close()
-    assert reasons(completions) == ["stop"] * 30 + ["unavailable"] * 170
-    assert len(server.prompts) < 120
+    assert reasons(completions) == ["stop"] * 30 + ["unavailable"] * 370
+    # Those answered, places given on until the last answer came, ten refused alike since, those
+    # under way with them, and who took their places.
+    assert len(server.prompts) <= 30 + 20 + 10 + 20 + 20
 
 
 def test_a_key_that_ends_on_the_way_stops_the_teacher_under_any_status() -> None:
