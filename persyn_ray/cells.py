@@ -93,6 +93,8 @@ def _time(value: datetime) -> tuple[int, ...]:
 
 def _in_json(value: Any) -> Any:
     if isinstance(value, Decimal):
+        if not -DIGITS < value.adjusted() < DIGITS:
+            return str(value)  # as a number its digits might fill the memory, or be lost
         return int(value) if value == value.to_integral_value() else float(value)
     return text_of(value)
 

@@ -244,7 +244,10 @@ class Folder:
         Raises:
             DamagedError: it holds no table, or half of one.
         """
-        data = self.read_bytes(name)  # what goes wrong from here on is in the file
+        try:
+            data = self.read_bytes(name)  # what goes wrong from here on is in the file
+        except IsADirectoryError as error:
+            raise self._damaged(name, error) from error
         try:
             return pq.read_table(pa.BufferReader(data), columns=columns)
         except (pa.ArrowException, OSError, ValueError) as error:

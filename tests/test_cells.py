@@ -54,6 +54,11 @@ def test_a_value_is_written_as_it_was_meant(value: Any, text: str | None) -> Non
     assert text_of(value) == text
 
 
+@pytest.mark.parametrize("number", ["1e5000", "1e99999999", "1.5e400", "-2e4301", "1e-99999999"])
+def test_a_number_of_any_size_in_a_list_is_written_as_it_stands(number: str) -> None:
+    assert text_of([Decimal(number), 2]) == f'["{Decimal(number)}", 2]'
+
+
 def test_labels_are_stripped_and_never_empty() -> None:
     assert [label_of(value) for value in (" 5\n", " ", "", None, 5.0)] == ["5", *[None] * 3, "5"]
 

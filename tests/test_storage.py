@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from persyn_ray.errors import ConfigError
+from persyn_ray.errors import ConfigError, DamagedError
 from persyn_ray.schemas import rewards_schema
 from persyn_ray.storage import Folder, shard_name
 
@@ -128,3 +128,9 @@ def test_a_place_that_cannot_be_written_is_refused_with_the_setting(tmp_path: Pa
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigError, match="Set `run` to a writable place"):
         Folder(str(tmp_path / "file" / "run")).write_text("a.txt", "x")
+
+
+def test_a_folder_in_place_of_a_table_is_a_damaged_table(tmp_path: Path) -> None:
+    (tmp_path / shard_name(0)).mkdir()
+    with pytest.raises(DamagedError, match="cannot be read as a table"):
+        Folder(str(tmp_path)).read_table(shard_name(0))
