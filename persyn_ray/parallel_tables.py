@@ -39,8 +39,6 @@ PROMPT_COLUMNS = ("problem", "prompt", "question", "instruction")
 ANSWER_COLUMNS = ("answer", "reference", "ground_truth")
 TEACHER_COLUMNS = ("teacher", "model")
 RESPONSE_COLUMNS = ("response", "content")
-LONGEST_NAME = 200
-"""Characters of a teacher's name, which becomes the name of a file."""
 FILES = "the files to import"
 ZOO = "SOURCES to files of the zoo as published; `persyn import-parallel` reads other tables"
 OPTIONS = "--prompt-column, --answer-column, --teacher-column, --response-column or --teacher"
@@ -142,31 +140,12 @@ def _long(teacher: str, response: str) -> Callable[[Row], list[tuple[str, Any]]]
 def _respond(entry: Entry, teacher: str, cell: Any, scores: tuple[Any, ...] = ()) -> None:
     """Add a cell's response to an entry, or why it is none."""
     try:
-        if len(teacher) > LONGEST_NAME:
-            raise _Unreadable(f"a teacher's name has at most {LONGEST_NAME} characters")
         entry.responses.append(Response(teacher, _unicode(answer_of(cell)), scores))
     except (_Unreadable, NoConversation) as why:
-        entry.faults.append(f"response of {teacher[:LONGEST_NAME]}: {why.args[-1]}")
+        entry.faults.append(f"response of {teacher}: {why.args[-1]}")
 
 
 def _convert(
-    rows: Iterable[tuple[str, int, Row | BadRow]],
-    read: _Reader,
-    out: Path,
-    scores: Sequence[str],
-    with_answers: bool,
-    where: str,
-) -> Imported:
-    try:
-        return _write(rows, read, out, scores, with_answers, where)
-    except OSError as error:  # files that cannot be read have raised a DataError
-        raise ConfigError(
-            f"Cannot write {out}: {error.strerror or error}. Choose a writable place with room; "
-            "nothing of this import is kept."
-        ) from error
-
-
-def _write(
     rows: Iterable[tuple[str, int, Row | BadRow]],
     read: _Reader,
     out: Path,

@@ -77,26 +77,12 @@ def read_record(folder: Folder, step: str) -> Record | None:
     if not folder.exists(name):
         return None
     try:
-        value = folder.read_json(name)
-        record = Record(**value)
-        _require_types(value)
-        return record
+        return Record(**folder.read_json(name))
     except (ValueError, TypeError) as error:
         why = str(error).rstrip(".") if isinstance(error, ValueError) else "its fields are others"
         raise DataError(
             f"{folder.path(name)} is no record of a step: {why}. Remove it to do the step again."
         ) from error
-
-
-def _require_types(value: dict[str, Any]) -> None:
-    kinds = {"settings": dict, "inputs": dict, "counts": dict, "finished": str}
-    wrong = [name for name, kind in kinds.items() if not isinstance(value.get(name, kind()), kind)]
-    if not isinstance(value.get("seconds", 0.0), int | float):
-        wrong.append("seconds")
-    if "counts" not in wrong and not isinstance(value.get("counts", {}).get("rows", 0), int):
-        wrong.append("counts.rows")
-    if wrong:
-        raise TypeError(f"values of another type under {', '.join(wrong)}")
 
 
 def write_record(folder: Folder, record: Record) -> None:

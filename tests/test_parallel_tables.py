@@ -1,8 +1,6 @@
 """Importers of public tables, on small files of the published shapes."""
 
-import errno
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -237,38 +235,6 @@ def test_one_bad_response_leaves_the_others_of_its_row(tmp_path: Path) -> None:
     found = import_parallel([write(tmp_path, rows, "jsonl")], tmp_path / "out", teachers=("a", "b"))
     assert (found.num_responses, found.num_unreadable) == ({"b": 2}, 3)
     assert "row 1: response of a: a message needs a role" in str(found.first_unreadable)
-
-
-@pytest.mark.parametrize(
-    "name", ["n" * 300, "\N{CJK UNIFIED IDEOGRAPH-6570}" * 250, "a text. " * 999]
-)
-def test_a_teacher_whose_name_is_a_text_is_left_out(tmp_path: Path, name: str) -> None:
-    rows = [*LONG, LONG[0] | {"model": name}]
-    found = import_parallel([write(tmp_path, rows, "jsonl")], tmp_path / "out")
-    assert name not in found.num_responses
-    assert found.num_unreadable == 1
-    assert "at most 200 characters" in str(found.first_unreadable)
-    assert len(str(found.first_unreadable)) < 600
-
-
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG, errno.EROFS])
-def test_a_disk_that_takes_no_more_is_one_error_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(parallel_writing.pq.ParquetWriter, "write_table", fail)
-    path = write(tmp_path, LONG, "jsonl")
-    with pytest.raises(ConfigError, match=f"Cannot write.*out.*{os.strerror(code)}"):
-        import_parallel([path], tmp_path / "out")
-    assert [one.name for one in tmp_path.iterdir()] == ["table.jsonl"]
-
-
-def test_a_place_below_a_file_is_one_error(tmp_path: Path) -> None:
-    path = write(tmp_path, LONG, "jsonl")
-    with pytest.raises(ConfigError, match="Cannot write"):
-        import_parallel([path], Path(path) / "out")
 
 
 def test_a_score_that_is_no_number_is_left_out(tmp_path: Path) -> None:
