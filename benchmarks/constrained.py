@@ -31,8 +31,8 @@ import numpy as np
 from publishing import publish
 
 from persyn_ray.method.allocation import assign, tie_breaks
-from persyn_ray.method.constraints import assign_within, pareto_front
-from persyn_ray.method.limits import Constraints, Limit, prompts_of_share
+from persyn_ray.method.constrained.assign import assign_within, pareto_front
+from persyn_ray.method.constrained.limits import Constraints, Limit, prompts_of_share
 
 SEED = 0
 NUM_TEACHERS, NUM_TASKS = 19, 8

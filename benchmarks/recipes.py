@@ -97,7 +97,7 @@ def main() -> None:
     overrides = [f"run={folder}", *quick, *options.overrides]
     recipe = f"jobs/{options.recipe}.yaml"
     seconds, peak = measured_run(
-        [sys.executable, "-m", "persyn_ray.cli", "run", recipe, *overrides]
+        [sys.executable, "-m", "persyn_ray.cli.main", "run", recipe, *overrides]
     )
     report = json.loads((folder / "report.json").read_text())
     result = {

@@ -68,7 +68,7 @@ def planted(num_prompts: int, tokenizer: Any) -> tuple[list[Row], np.ndarray]:
     """Rows of planted prompts, and all teachers' rewards."""
     from persyn_ray.method.planted import specialists
     from persyn_ray.method.preferences import preferences
-    from persyn_ray.models.router import encode_router_prompts
+    from persyn_ray.models.router.model import encode_router_prompts
 
     world = specialists(8, TEACHERS, seed=SEED)
     prompts = world.prompts(num_prompts)
@@ -181,10 +181,10 @@ def fitted(router: Any, tokenizer: Any, rows: list[Row], out: list[Row]) -> np.n
     """Hold-out logits of a new head on stored features, fitted by the package; it is left in."""
     import torch
 
-    from persyn_ray.config import Router as Settings
     from persyn_ray.models.fit import fit_router
-    from persyn_ray.models.router_features import feature_logits
-    from persyn_ray.models.router_head import fresh_head
+    from persyn_ray.models.router.frozen import feature_logits
+    from persyn_ray.models.router.head import fresh_head
+    from persyn_ray.recipe.router import RouterConfig as Settings
 
     given = HEAD | {"backbone": {"name": BACKBONE}, "freeze_backbone": True, "seed": SEED}
     settings = Settings.model_validate(given)
@@ -197,8 +197,8 @@ def fitted(router: Any, tokenizer: Any, rows: list[Row], out: list[Row]) -> np.n
 
 def frozen(router: Any, tokenizer: Any, rows: list[Row], rewards_PM: Any, sizes: Any) -> Row:
     """The learning curve on stored features, and a column against a full refit."""
-    from persyn_ray.method.columns import new_column
-    from persyn_ray.models.router_features import with_features
+    from persyn_ray.method.new_teacher import new_column
+    from persyn_ray.models.router.frozen import with_features
 
     started, num_fit = time.perf_counter(), sizes["prompts"]
     rows = with_features(router, rows, 0)
@@ -254,8 +254,8 @@ def quality(logits_PM: np.ndarray, rewards_PM: np.ndarray) -> Row:
     from dataclasses import asdict
 
     from persyn_ray.method.allocation import assign, shares, tie_breaks
-    from persyn_ray.method.intervals import bootstrap_mean
     from persyn_ray.method.metrics import hit_at_k, regret
+    from persyn_ray.statistics.intervals import bootstrap_mean
 
     ids = [str(number) for number in range(len(logits_PM))]
     teacher_P, _ = assign(logits_PM, tie_breaks(ids, TEACHERS, SEED))
@@ -271,7 +271,7 @@ def measure(is_quick: bool) -> Row:
     import torch
 
     from persyn_ray.models.load import load_tokenizer
-    from persyn_ray.models.router import build_router
+    from persyn_ray.models.router.model import build_router
 
     torch.set_num_threads(os.cpu_count() or 1)
     sizes = QUICK if is_quick else SIZES

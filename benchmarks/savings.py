@@ -19,9 +19,9 @@ from typing import Any
 
 from publishing import ROOT, publish
 
-from persyn_ray.config import load_recipe
-from persyn_ray.layout import run_of
-from persyn_ray.stages.tables import shards_of
+from persyn_ray.recipe.recipe import load_recipe
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.storage.layout import run_of
 
 RECIPE = ROOT / "jobs" / "quickstart.yaml"
 GOALS = {"tokens_over_formula": [0.98, 1.02]}
@@ -33,7 +33,16 @@ def counted(name: str, overrides: tuple[str, ...], until: str) -> dict[str, Any]
     folder = ROOT / "runs" / f"benchmark-savings-{name}"
     shutil.rmtree(folder, ignore_errors=True)
     given = (f"run={folder}", *COMMON, *overrides)
-    command = [sys.executable, "-m", "persyn_ray.cli", "run", str(RECIPE), *given, "--until", until]
+    command = [
+        sys.executable,
+        "-m",
+        "persyn_ray.cli.main",
+        "run",
+        str(RECIPE),
+        *given,
+        "--until",
+        until,
+    ]
     subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
     recipe = load_recipe(RECIPE, given)
     run, responses, tokens = run_of(recipe), 0, 0

@@ -131,10 +131,10 @@ def speeds(model: Any, is_quick: bool) -> dict[str, dict[str, list[float]]]:
 def under_vllm(is_quick: bool) -> dict[str, Any]:
     """The same by vLLM; prints one JSON object. In a process of its own."""
     from persyn_ray.engines.vllm_scoring import VllmLikelihood
-    from persyn_ray.sections import Model
+    from persyn_ray.recipe.base import ModelConfig
 
     speed = {"enforce_eager": True, "kv_cache_memory_bytes": 2**30, "max_num_seqs": 64}
-    likelihood = VllmLikelihood(Model(name=MODEL), 2048, speed | {"max_model_len": 4096})
+    likelihood = VllmLikelihood(ModelConfig(name=MODEL), 2048, speed | {"max_model_len": 4096})
     found: dict[str, Any] = {}
     for name in SIZES:
         _, examples = recorded(name, is_quick)
@@ -188,10 +188,10 @@ def peak_memory(length: int, is_quick: bool) -> int:
 
 def parity(model: Any, of_vllm: Any, is_quick: bool) -> dict[str, Any]:
     """Gaps to a token-by-token loop in float32, and flips of bfloat16 and of vLLM against it."""
-    from persyn_ray.method.parity import compare
     from persyn_ray.models.likelihood import Likelihood
     from persyn_ray.models.load import load_causal_lm
     from persyn_ray.models.reference import plain_log_probs
+    from persyn_ray.statistics.parity import compare
 
     prompts, examples = recorded("gsm8k", is_quick)
     ours = [scores.log_probs for scores in Likelihood(model, TOKENS_PER_BATCH)(examples)]

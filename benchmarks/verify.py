@@ -6,7 +6,8 @@
 Hostile texts come from `tests/hostile.py`; each goes through the pool by itself and is timed. A
 hang is a check that took longer than its wall-clock limit and five seconds more; lost is a row
 without an outcome; misjudged is a plain answer planted among them whose known verdict was not
-found. Published verdicts are those of six systems' answers to GSM8K (see `persyn_ray/gsm8k.py`).
+found. Published verdicts are those of six systems' answers to GSM8K
+(persyn_ray/data/importers/gsm8k.py).
 """
 
 import argparse
@@ -28,8 +29,8 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 from publishing import ROOT, publish
 
-from persyn_ray.final_answer import final_answer
-from persyn_ray.verify import GRACE_SECONDS, Verdict, Verifier
+from persyn_ray.checks.final_answer import final_answer
+from persyn_ray.checks.verifier import GRACE_SECONDS, Verdict, Verifier
 
 DATA = ROOT / "../shared/data/gsm8k_parallel.parquet"
 SEED = 0
@@ -111,7 +112,9 @@ def _shares(rows: list[Checked]) -> dict[str, float]:
 def gsm8k_figures(num_rows: int | None) -> dict[str, Any]:
     """Agreement with the published verdicts, and the disagreements by cause."""
     if not DATA.is_file():
-        raise SystemExit(f"No file at {DATA}: build it with persyn_ray.gsm8k.write_gsm8k_parallel.")
+        raise SystemExit(
+            f"No file at {DATA}: build it by write_gsm8k_parallel of data/importers/gsm8k.py."
+        )
     rows = pq.read_table(DATA).slice(0, num_rows).to_pylist()
     with Verifier(timeout_seconds=10 * TIMEOUT_SECONDS) as verifier:
         verifier.check([("$y$", "y")])

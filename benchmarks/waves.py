@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from publishing import publish
 
-from persyn_ray.method.waves import Job, Schedule, lower_bound, schedule
+from persyn_ray.scheduling.schedule import Job, Schedule, lower_bound, schedule
 
 GOAL = 1.15
 SEED = 0

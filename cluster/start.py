@@ -13,8 +13,9 @@ import os
 import sys
 import time
 
-from persyn_ray.config import Recipe, StepResources, load_recipe
 from persyn_ray.errors import ConfigError, PersynError
+from persyn_ray.recipe.recipe import Recipe, load_recipe
+from persyn_ray.recipe.resources import StepResourcesConfig
 
 Bundles = list[dict[str, float]]
 POLL_SECONDS = 5.0
@@ -27,7 +28,11 @@ def bundles_of(recipe: Recipe) -> Bundles:
     pools = [step for step in steps if not isinstance(step, bool)]
     shapes = [
         [{"CPU": pool.cpus, "GPU": pool.gpus} if pool.gpus else {"CPU": pool.cpus}]
-        * (pool.actors if isinstance(pool, StepResources) else pool.workers * pool.side_by_side)
+        * (
+            pool.actors
+            if isinstance(pool, StepResourcesConfig)
+            else pool.workers * pool.side_by_side
+        )
         for pool in pools
         if not (pool.gpus and hardware.nodes)
     ]

@@ -9,7 +9,7 @@ PersynError
  ├── StepError (RuntimeError)         a step could not be carried out
  ├── AttemptError (RuntimeError)      another process works on the run
  ├── EngineDead (RuntimeError)        a teacher's engine has died; its process must be replaced
- └── RouterError                      the router's endpoint gives no answer (persyn_ray.client)
+ └── RouterError                      the router's endpoint gives no answer (persyn_ray.client.http)
 
 All are picklable, because workers raise them across processes. A message says what is wrong, with
 which value, what would be right, and which setting changes it. Keys, passwords and signatures that

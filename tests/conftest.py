@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from persyn_ray.config import Recipe, parse_recipe, stored
-from persyn_ray.layout import Run, run_of
 from persyn_ray.method.planted import specialists
 from persyn_ray.pipeline.runner import planned_steps
-from persyn_ray.records import Record, read_record, write_record
+from persyn_ray.recipe.recipe import Recipe, parse_recipe, stored
+from persyn_ray.storage.layout import RunLayout, run_of
+from persyn_ray.storage.records import Record, read_record, write_record
 
 TEACHERS = ("a", "b", "c")
 CHROMIUM = Path("/usr/bin/chromium")
@@ -104,12 +104,12 @@ def quiet() -> Console:
 
 
 @pytest.fixture
-def record_step() -> Callable[..., Run]:
+def record_step() -> Callable[..., RunLayout]:
     """Leave the record of a step, as the runner does when it has carried the step out."""
     return leave_record
 
 
-def leave_record(recipe: Recipe, step: str, counts: dict[str, Any] | None = None) -> Run:
+def leave_record(recipe: Recipe, step: str, counts: dict[str, Any] | None = None) -> RunLayout:
     run = run_of(recipe)
     (planned,) = [one for one in planned_steps(recipe, run) if one.step.name == step]
     there = read_record(run.records, step)
@@ -143,7 +143,9 @@ def tiny_context(random_llama: str, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
-def finished(random_llama: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Run]:
+def finished(
+    random_llama: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Recipe, RunLayout]:
     """A run with every step done and all teachers on the held-out prompts; to be read only."""
     folder = tmp_path_factory.mktemp("finished")
     write_jsonl(folder / "prompts.jsonl", planted_rows(24))
@@ -153,21 +155,22 @@ def finished(random_llama: str, tmp_path_factory: pytest.TempPathFactory) -> tup
 
 
 @pytest.fixture
-def carry_out() -> Callable[..., Run]:
+def carry_out() -> Callable[..., RunLayout]:
     """Carry out a recipe's steps one after the other in this process, up to and with `until`."""
     return carry_out_here
 
 
-def carry_out_here(recipe: Recipe, until: str = "evaluate") -> Run:
+def carry_out_here(recipe: Recipe, until: str = "evaluate") -> RunLayout:
     """All that a run holds, but for training: the router and the students have random weights."""
-    from persyn_ray.pipeline import assigning, loading, writing
+    from persyn_ray.pipeline import load_prompts, write_examples
+    from persyn_ray.pipeline.assign import assignments
     from persyn_ray.pipeline.choices import assigned_methods, collected_splits, students
-    from persyn_ray.pipeline.forecast import FORECAST_STEPS, write_forecast
+    from persyn_ray.pipeline.plan.forecast import FORECAST_STEPS, write_forecast
     from persyn_ray.pipeline.steps import STEPS
-    from persyn_ray.stages import tables, work
-    from persyn_ray.stages import units as unit_lists
-    from persyn_ray.stages.aggregates import teacher_aggregates
-    from persyn_ray.stages.collect import Collect
+    from persyn_ray.shards import tables, work
+    from persyn_ray.shards import units as unit_lists
+    from persyn_ray.shards.aggregates import teacher_aggregates
+    from persyn_ray.shards.collect import Collect
 
     run = run_of(recipe)
 
@@ -190,13 +193,15 @@ def carry_out_here(recipe: Recipe, until: str = "evaluate") -> Run:
 
     def route() -> dict[str, Any]:
         do(work.RouteShard(recipe), units("parallel", "routed", "heldout"))
-        return assigning.write_assignments(recipe, run, assigned_methods(recipe))
+        return assignments.write_assignments(recipe, run, assigned_methods(recipe))
 
     def synthesize() -> dict[str, Any]:
         methods = assigned_methods(recipe)
         open_splits = [s for s in ("routed",) if s not in collected_splits(recipe)]
         counts = do(Collect(recipe, methods), units(*open_splits))
-        return counts | {"examples": {m: writing.write_examples(recipe, run, m) for m in methods}}
+        return counts | {
+            "examples": {m: write_examples.write_examples(recipe, run, m) for m in methods}
+        }
 
     def evaluate() -> dict[str, Any]:
         todo = [
@@ -207,7 +212,7 @@ def carry_out_here(recipe: Recipe, until: str = "evaluate") -> Run:
         return do(work.EvaluateShard(recipe), todo)
 
     actions: dict[str, Callable[[], dict[str, Any]]] = {
-        "prompts": lambda: loading.write_prompts(recipe, run),
+        "prompts": lambda: load_prompts.write_prompts(recipe, run),
         "collect": lambda: do(Collect(recipe), units(*collected_splits(recipe))),
         "score": lambda: do(work.Score(recipe), units(*collected_splits(recipe))),
         "rewards": rewards,
@@ -228,10 +233,10 @@ def carry_out_here(recipe: Recipe, until: str = "evaluate") -> Run:
     return run
 
 
-def untrained_router(recipe: Recipe, run: Run) -> dict[str, Any]:
+def untrained_router(recipe: Recipe, run: RunLayout) -> dict[str, Any]:
     from persyn_ray.models.load import load_tokenizer
-    from persyn_ray.models.router import build_router, router_logits, save_router
-    from persyn_ray.stages.tables import heldout_mask, shards_of
+    from persyn_ray.models.router.model import build_router, router_logits, save_router
+    from persyn_ray.shards.tables import heldout_mask, shards_of
 
     name = recipe.router.backbone.name
     router, tokenizer = build_router(name, recipe.pool.names), load_tokenizer(name)
@@ -253,7 +258,7 @@ def untrained_router(recipe: Recipe, run: Run) -> dict[str, Any]:
     return {"rows": num_fit}
 
 
-def untuned_students(recipe: Recipe, run: Run) -> dict[str, Any]:
+def untuned_students(recipe: Recipe, run: RunLayout) -> dict[str, Any]:
     from persyn_ray.pipeline.choices import assigned_methods
 
     facts = {}

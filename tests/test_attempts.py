@@ -18,17 +18,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from persyn_ray import attempts
-from persyn_ray.attempts import Holder, attempt_at, holder_of
 from persyn_ray.errors import AttemptError, ConfigError
-from persyn_ray.storage import Folder
+from persyn_ray.storage import run_lock
+from persyn_ray.storage.folder import Folder
+from persyn_ray.storage.run_lock import Holder, attempt_at, holder_of
 
 HOLDING = """
 import sys, time
 from rich.console import Console
 from persyn_ray import attempts
-from persyn_ray.cli import guarded
-from persyn_ray.storage import Folder
+from persyn_ray.cli.main import guarded
+from persyn_ray.storage.folder import Folder
 
 def hold():
     attempts.WATCH_SECONDS, attempts.END_SECONDS = 0.2, 0.5
@@ -111,11 +111,11 @@ def test_a_run_from_another_machine_is_taken_after_a_while(
 ) -> None:
     elsewhere(folder, 7)
     waits: list[float] = []
-    monkeypatch.setattr(attempts.time, "sleep", waits.append)
+    monkeypatch.setattr(run_lock.time, "sleep", waits.append)
     console = Console(record=True, width=200)
     with attempt_at(folder, console) as attempt:
         assert attempt.number == 8
-    assert waits == [attempts.WATCH_SECONDS + attempts.END_SECONDS + attempts.CACHE_SECONDS]
+    assert waits == [run_lock.WATCH_SECONDS + run_lock.END_SECONDS + run_lock.CACHE_SECONDS]
     assert "Attempt 7 (process" in console.export_text()
 
 
@@ -158,7 +158,7 @@ def test_of_many_at_once_one_gets_the_number(folder: Folder) -> None:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything waits for a fraction of its time."""
     for name in ("WATCH_SECONDS", "END_SECONDS", "CACHE_SECONDS", "FILL_SECONDS"):
-        monkeypatch.setattr(attempts, name, 0.3)
+        monkeypatch.setattr(run_lock, name, 0.3)
 
 
 @pytest.mark.parametrize("content", [b"", b'{"host": "th', b"null", b"[]"])
@@ -223,7 +223,7 @@ def test_one_after_a_restart_of_the_machine_is_only_waited_for(
 ) -> None:
     in_another_container(1, folder, boot="another start")
     waits: list[float] = []
-    monkeypatch.setattr(attempts.time, "sleep", waits.append)
+    monkeypatch.setattr(run_lock.time, "sleep", waits.append)
     with attempt_at(folder, quiet) as attempt:
         assert attempt.number == 2
     assert len(waits) == 1
@@ -257,7 +257,7 @@ def can_separate() -> bool:
 def test_two_containers_with_one_host_name_do_not_take_each_others_run(
     folder: Folder, quiet: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempts, "WATCH_SECONDS", 1.0)
+    monkeypatch.setattr(run_lock, "WATCH_SECONDS", 1.0)
     command = [sys.executable, "-c", HOLDING.format(work=SLEEPS), folder.address]
     process = subprocess.Popen(separated(command), stdout=subprocess.PIPE, text=True)
     try:

@@ -7,29 +7,29 @@ from pathlib import Path
 import pytest
 import yaml
 
-from persyn_ray.config import load_recipe
+from persyn_ray.recipe.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "ray", "transformers", "deepspeed", "datasets")
 LIGHT = (
     "persyn_ray",
-    "persyn_ray.cli",
-    "persyn_ray.config",
+    "persyn_ray.cli.main",
+    "persyn_ray.recipe.recipe",
     "persyn_ray.engines.base",
     "persyn_ray.engines.build",
-    "persyn_ray.gsm8k",
-    "persyn_ray.layout",
+    "persyn_ray.data.importers.gsm8k",
+    "persyn_ray.storage.layout",
     "persyn_ray.method.planted",
-    "persyn_ray.pipeline.planning",
-    "persyn_ray.pipeline.reporting",
+    "persyn_ray.pipeline.plan.plan",
+    "persyn_ray.pipeline.results.report",
     "persyn_ray.pipeline.runner",
-    "persyn_ray.pool",
-    "persyn_ray.prompts",
-    "persyn_ray.records",
-    "persyn_ray.schemas",
-    "persyn_ray.stages.work",
-    "persyn_ray.storage",
-    "persyn_ray.verify",
+    "persyn_ray.recipe.pool",
+    "persyn_ray.data.prompts",
+    "persyn_ray.storage.records",
+    "persyn_ray.storage.schemas",
+    "persyn_ray.shards.work",
+    "persyn_ray.storage.folder",
+    "persyn_ray.checks.verifier",
 )
 
 
@@ -47,7 +47,7 @@ def test_recipes_tables_method_and_plans_need_neither_torch_nor_ray() -> None:
 
 def test_help_needs_neither_torch_nor_ray() -> None:
     code = (
-        "from persyn_ray.cli import entry\n"
+        "from persyn_ray.cli.main import entry\n"
         "sys.argv = ['persyn', '--help']\n"
         "try:\n    entry()\nexcept SystemExit as ending:\n    assert not ending.code"
     )

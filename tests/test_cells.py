@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persyn_ray.answer_numbers import quantity_of
-from persyn_ray.cells import decoder_of, label_of, text_key, text_of
-from persyn_ray.verify import CORRECT, Verifier
+from persyn_ray.checks.answer_numbers import quantity_of
+from persyn_ray.checks.verifier import CORRECT, Verifier
+from persyn_ray.data.cells import decoder_of, label_of, text_key, text_of
 
 NOT_SEEN = ["", " ", "\n", "\t\r\n", "\u00a0", "\u2003", "\u3000", "\u200b", "\ufeff", "\u200e"]
 

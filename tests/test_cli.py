@@ -15,12 +15,12 @@ import yaml
 from typer.testing import CliRunner
 
 from persyn_ray import __version__
-from persyn_ray.cli import app, guarded
-from persyn_ray.config import Recipe, load_recipe
+from persyn_ray.cli.main import app, guarded
 from persyn_ray.errors import ConfigError, DriftError, PersynError
-from persyn_ray.layout import Run, run_of
-from persyn_ray.ledger import spent
-from persyn_ray.usage import Usage
+from persyn_ray.recipe.recipe import Recipe, load_recipe
+from persyn_ray.storage.layout import RunLayout, run_of
+from persyn_ray.storage.ledger import spent
+from persyn_ray.storage.usage import Usage
 
 Make = Callable[..., Recipe]
 
@@ -117,7 +117,9 @@ def test_overrides_follow_the_recipe(recipe: Path, tmp_path: Path) -> None:
     persyn("run", recipe, "--from", "prompts", "--until", "prompts")
 
 
-def test_a_prompt_is_explained_by_the_beginning_of_its_id(finished: tuple[Recipe, Run]) -> None:
+def test_a_prompt_is_explained_by_the_beginning_of_its_id(
+    finished: tuple[Recipe, RunLayout],
+) -> None:
     _, run = finished
     prompt_id = run.prompts.read_table(run.prompts.names()[0])["prompt_id"][0].as_py()
     text = persyn("explain", run.root.address, prompt_id[:10])
@@ -125,7 +127,7 @@ def test_a_prompt_is_explained_by_the_beginning_of_its_id(finished: tuple[Recipe
     assert "persyn →" in text
 
 
-def test_the_report_is_written_anew(finished: tuple[Recipe, Run], tmp_path: Path) -> None:
+def test_the_report_is_written_anew(finished: tuple[Recipe, RunLayout], tmp_path: Path) -> None:
     _, run = finished
     copy = Path(shutil.copytree(run.root.local_path, tmp_path / "copy"))
     persyn("report", copy)
@@ -162,7 +164,7 @@ def test_a_file_that_cannot_be_read_is_one_message_with_its_name(
 
 
 def test_a_known_error_is_one_message_and_exit_code_1(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "persyn_ray.cli", "status", str(tmp_path / "[x]")]
+    command = [sys.executable, "-m", "persyn_ray.cli.main", "status", str(tmp_path / "[x]")]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert ended.stdout == ""
@@ -185,11 +187,11 @@ def test_an_interrupted_command_says_how_to_go_on(capsys: pytest.CaptureFixture[
 
 
 def test_a_key_is_let_in_by_its_second_line() -> None:
-    from persyn_ray.endpoint.keys import Keys
-    from persyn_ray.serving import Serving
+    from persyn_ray.recipe.serving import ServingConfig
+    from persyn_ray.serving.middleware.api_keys import Keys
 
     key, line = CliRunner().invoke(app, ["key", "anna"]).stdout.splitlines()[:2]
-    settings = Serving()  # pyright: ignore[reportCallIssue]
+    settings = ServingConfig()  # pyright: ignore[reportCallIssue]
     assert Keys.of(settings, {"PERSYN_API_KEYS": line}).owner(key) == "anna"
 
 

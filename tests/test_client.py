@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persyn_ray import client_wire
-from persyn_ray.client import AsyncRouterClient, Route, RouteBatches, RouterClient, RouterError
-from persyn_ray.client_wire import Access, bodies
+from persyn_ray.client import protocol
+from persyn_ray.client.http import AsyncRouterClient, Route, RouteBatches, RouterClient, RouterError
+from persyn_ray.client.protocol import Access, bodies
 from persyn_ray.errors import ConfigError, DataError, PersynError
 
 from .router_server import KEY, VERSION, Fault, RouterServer, checksum
@@ -25,7 +25,7 @@ Ask = Callable[..., list[Route]]
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_wire, "FIRST_SECONDS", 0.002)
+    monkeypatch.setattr(protocol, "FIRST_SECONDS", 0.002)
 
 
 @pytest.fixture
@@ -195,9 +195,9 @@ def test_a_pause_of_an_hour_is_an_error_and_not_a_wait() -> None:
 
 
 def test_pauses_grow_to_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_wire, "FIRST_SECONDS", 0.5)
+    monkeypatch.setattr(protocol, "FIRST_SECONDS", 0.5)
     access = Access.of("http://h", KEY, retries=5000)
-    broken = client_wire.httpx.ConnectError("refused")
+    broken = protocol.httpx.ConnectError("refused")
     for attempt in [0, 1, 2, 5, 6, 7, 100, 4999]:
         pauses = [access.pause(attempt, broken) for _ in range(50)]
         most = min(30.0, 0.5 * 2.0 ** min(attempt, 9))
@@ -295,7 +295,7 @@ conversations = st.lists(
 @settings(deadline=None)
 def test_bodies_hold_all_prompts_in_order(prompts: Any, most: int, choice: Any) -> None:
     written = [
-        (number, client_wire.json.loads(body)) for number, body in bodies(prompts, most, choice)
+        (number, protocol.json.loads(body)) for number, body in bodies(prompts, most, choice)
     ]
     assert [prompt for _, body in written for prompt in body.pop("prompts")] == prompts
     assert all(1 <= number <= most for number, _ in written)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from persyn_ray.config import load_recipe, parse_recipe
 from persyn_ray.errors import ConfigError
+from persyn_ray.recipe.recipe import load_recipe, parse_recipe
 
 MINIMAL = """
 run: runs/x

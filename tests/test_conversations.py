@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.conversations import NoConversation, answer_of, messages_of, prompt_key
+from persyn_ray.data.conversations import NoConversation, answer_of, messages_of, prompt_key
 
 SYSTEM, USER = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}
 ANSWER, AGAIN = {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "Go on"}

@@ -13,12 +13,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persyn_ray import cli
-from persyn_ray.config import Recipe, load_recipe, parse_recipe, shown, stored
+from persyn_ray.cli import main
 from persyn_ray.credentials import cut_secrets, places_of_secrets
-from persyn_ray.endpoint.source import parse_serving
 from persyn_ray.errors import ConfigError, StepError
+from persyn_ray.recipe.recipe import Recipe, load_recipe, parse_recipe, shown, stored
 from persyn_ray.report.problems import reason_of
+from persyn_ray.serving.router_source import parse_serving
 
 # Made up; each in the form of some service.
 KEYS = {
@@ -441,12 +441,12 @@ def test_log_lines_and_tracebacks_of_the_command_are_cut(
 ) -> None:
     secret = KEYS["openai"]
     record = logging.LogRecord("x", logging.INFO, "f", 1, "GET %s", (f"http://h/{secret}",), None)
-    assert cli._cut_record(record)
+    assert main._cut_record(record)
     assert record.getMessage() == "GET http://h/[key]"
     try:
         raise RuntimeError(f"no {secret}")
     except RuntimeError as error:
-        cli._show_fault(type(error), error, error.__traceback__)
+        main._show_fault(type(error), error, error.__traceback__)
     shown_text = capsys.readouterr().err
     assert "RuntimeError: no [key]" in shown_text
     assert secret not in shown_text

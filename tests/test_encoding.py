@@ -60,7 +60,7 @@ def test_every_text_file_is_opened_as_utf_8() -> None:
 
 def run_command(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [sys.executable, "-m", "persyn_ray.cli", *arguments],
+        [sys.executable, "-m", "persyn_ray.cli.main", *arguments],
         env=os.environ | PLAIN | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         timeout=200,

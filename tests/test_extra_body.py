@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.extra_body import largest_limit, limits_in, with_limit
+from persyn_ray.engines.openai.extra_body import largest_limit, limits_in, with_limit
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persyn_ray.answer_numbers import quantity_of
-from persyn_ray.final_answer import Answer, final_answer
-from persyn_ray.same_answer import same_answer
-from persyn_ray.verify import CORRECT, NO_ANSWER, WRONG, Verifier
+from persyn_ray.checks.answer_numbers import quantity_of
+from persyn_ray.checks.final_answer import Answer, final_answer
+from persyn_ray.checks.same_answer import same_answer
+from persyn_ray.checks.verifier import CORRECT, NO_ANSWER, WRONG, Verifier
 
 from .answer_forms import FORMS, GOLDS, stated
 

@@ -17,17 +17,17 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from persyn_ray import durable
-from persyn_ray.config import Recipe
 from persyn_ray.engines.scripted import ScriptedEngine
 from persyn_ray.errors import ConfigError
-from persyn_ray.layout import run_of
 from persyn_ray.pipeline.runner import run_recipe
-from persyn_ray.schemas import RESPONSES
-from persyn_ray.stages.collect import Collect
-from persyn_ray.stages.store import Store, existing
-from persyn_ray.stages.tables import shards_of
-from persyn_ray.storage import Folder
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.collect import Collect
+from persyn_ray.shards.response_store import Store, existing
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.storage import atomic_files
+from persyn_ray.storage.folder import Folder
+from persyn_ray.storage.layout import run_of
+from persyn_ray.storage.schemas import RESPONSES
 
 Make = Callable[..., Recipe]
 
@@ -97,7 +97,7 @@ def test_a_run_on_a_full_disk_ends_at_once_with_one_error_and_goes_on_later(
         assert keep or said
         assert time.monotonic() - started < 10
         assert len(left(small_disk / "run")) < 12
-        assert not [name for name in left(small_disk) if name.startswith(durable.PREFIX)]
+        assert not [name for name in left(small_disk) if name.startswith(atomic_files.PREFIX)]
         filler.unlink()
     run = run_recipe(recipe, quiet, until="prompts")
     assert sum(table.num_rows for _, table in run.prompts.tables()) == 24
@@ -133,7 +133,7 @@ def test_a_full_disk_by_quota_or_limit_reads_the_same(
 ) -> None:
     folder = Folder(str(tmp_path / "x"))
     folder.write_text("a.txt", "first")
-    for number in durable.FULL:
+    for number in atomic_files.FULL:
 
         def full(*_: Any, number: int = number) -> None:
             raise OSError(number, os.strerror(number))
@@ -164,7 +164,7 @@ def test_a_place_that_may_only_be_read_is_one_error(
 
 LIMITED = """
 import resource, sys
-from persyn_ray.storage import Folder
+from persyn_ray.storage.folder import Folder
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 folder = Folder(sys.argv[1])
 folder.write_bytes("small", bytes(10_000))
@@ -213,7 +213,7 @@ def test_a_file_is_on_the_disk_before_its_name_and_its_name_before_it_is_told(
 
     def synced(handle: int) -> None:
         name = os.path.basename(os.readlink(f"/proc/self/fd/{handle}"))
-        done.append("file" if name.startswith(durable.PREFIX) else f"folder {name}")
+        done.append("file" if name.startswith(atomic_files.PREFIX) else f"folder {name}")
         fsync(handle)
 
     def renamed(source: str, target: str) -> None:
@@ -229,7 +229,7 @@ def test_a_file_is_on_the_disk_before_its_name_and_its_name_before_it_is_told(
 WRITING = """
 import sys
 import pyarrow as pa
-from persyn_ray.storage import Folder
+from persyn_ray.storage.folder import Folder
 folder, number = Folder(sys.argv[1]), 0
 while True:
     number += 1
@@ -252,7 +252,7 @@ def test_kill_9_leaves_the_last_or_the_one_before_whole(tmp_path: Path) -> None:
         told = int((rest.split() or ["1"])[-1])
         assert set(folder.read_table("shard.parquet")["n"].to_pylist()) <= {told, told + 1}
         assert folder.read_json("a.json")[0] in (told, told + 1)
-        durable.remove_abandoned(folder.address)
+        atomic_files.remove_abandoned(folder.address)
         assert left(tmp_path) == ["a.json", "shard.parquet"]
 
 
@@ -279,5 +279,5 @@ def test_a_store_that_fills_up_keeps_what_it_has(
     assert filed > 5
     found = existing(run_of(recipe).responses(recipe.teachers[0]), shard, RESPONSES)
     assert found["prompt_id"].to_pylist() == [str(number) for number in range(filed)]
-    assert not [name for name in left(small_disk) if name.startswith(durable.PREFIX)]
+    assert not [name for name in left(small_disk) if name.startswith(atomic_files.PREFIX)]
     assert shutil.disk_usage(small_disk).free > 0

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from persyn_ray.data.importers.gsm8k import CHAT, FINE_TUNED, write_gsm8k_parallel
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.gsm8k import CHAT, FINE_TUNED, write_gsm8k_parallel
 
 QUESTIONS = ("How many eggs, 3 or 4?\nSay it.", "What is 1,000 + 200?")
 

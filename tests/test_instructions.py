@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from persyn_ray import instructions
+from persyn_ray.checks import ifeval
+from persyn_ray.checks.ifeval import follows, why_unreadable
+from persyn_ray.checks.verifier import CORRECT, CRASHED, NO_ANSWER, WRONG
 from persyn_ray.errors import ConfigError
-from persyn_ray.instructions import follows, why_unreadable
-from persyn_ray.verify import CORRECT, CRASHED, NO_ANSWER, WRONG
 
 
 def told(*listed: dict[str, Any]) -> str:
@@ -136,7 +136,7 @@ def test_without_its_data_set_an_instruction_is_refused_by_name(
         def check_following(self, value: str) -> bool:
             raise LookupError("Resource punkt_tab not found.")
 
-    monkeypatch.setattr(instructions, "_library", lambda: {"needs:data": Checker})
+    monkeypatch.setattr(ifeval, "_library", lambda: {"needs:data": Checker})
     assert "punkt_tab is not installed" in str(why_unreadable(told({"id": "needs:data"})))
 
 
@@ -152,10 +152,10 @@ class Failing:
 def test_a_checker_that_fails_leaves_the_verdict_open_unless_another_says_no(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(instructions, "_checkers", lambda _: (Failing(),))
+    monkeypatch.setattr(ifeval, "_checkers", lambda _: (Failing(),))
     assert follows("raise", "", loose=False) == CRASHED
     assert follows("raise\nyes", "", loose=True) == CORRECT
-    monkeypatch.setattr(instructions, "_checkers", lambda _: (Failing(), _NeverFollowed()))
+    monkeypatch.setattr(ifeval, "_checkers", lambda _: (Failing(), _NeverFollowed()))
     assert follows("raise", "", loose=False) == WRONG
 
 
@@ -184,11 +184,11 @@ def test_an_absent_package_is_named_with_the_setting(monkeypatch: pytest.MonkeyP
             raise ImportError("No module named 'if_verifiable'")
         return real(name, *args, **kwargs)
 
-    instructions._library.cache_clear()
+    ifeval._library.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match=r"kind instructions needs the package if-verifiable"):
         why_unreadable(told({**NO_COMMA, "absent": None}))
-    instructions._library.cache_clear()
+    ifeval._library.cache_clear()
 
 
 @pytest.mark.parametrize(

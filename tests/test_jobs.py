@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from persyn_ray.config import Recipe, load_recipe
 from persyn_ray.errors import ConfigError
-from persyn_ray.pipeline.fitting import gpu_teachers, place_teachers
-from persyn_ray.pipeline.planning import on_cluster, plan_run
+from persyn_ray.pipeline.plan.placement import gpu_teachers, place_teachers
+from persyn_ray.pipeline.plan.plan import on_cluster, plan_run
+from persyn_ray.recipe.recipe import Recipe, load_recipe
 
 JOBS = Path(__file__).parent.parent / "jobs"
 TEACHERS = {"instruct": 19, "math": 15}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.config import Recipe
-from persyn_ray.layout import BEFORE, PERSYN, parts_of, run_of
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.storage.layout import BEFORE, PERSYN, parts_of, run_of
 
 Make = Callable[..., Recipe]
 

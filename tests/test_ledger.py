@@ -18,15 +18,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persyn_ray import ledger
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.ledger import Account, accounts, spent
-from persyn_ray.storage import Folder
-from persyn_ray.teachers import Budget, Price
-from persyn_ray.usage import Usage
+from persyn_ray.recipe.teachers import BudgetConfig, PriceConfig
+from persyn_ray.storage import ledger
+from persyn_ray.storage.folder import Folder
+from persyn_ray.storage.ledger import Account, accounts, spent
+from persyn_ray.storage.usage import Usage
 
 BOUND = Usage(40, 60)
-PRICE = Price(prompt=0.5, response=2.0)
+PRICE = PriceConfig(prompt=0.5, response=2.0)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_whatever_is_in_flight_the_budget_holds(
     tmp_path_factory: pytest.TempPathFactory, seed: int, tokens: int, dollars: float, is_kept: bool
 ) -> None:
     folder = Folder(str(tmp_path_factory.mktemp("ledger"))) if is_kept else None
-    draws, budget = random.Random(seed), Budget(tokens=tokens, dollars=dollars)
+    draws, budget = random.Random(seed), BudgetConfig(tokens=tokens, dollars=dollars)
     writers = [Account(budget, PRICE, folder) for _ in range(3 if is_kept else 1)]
     under_way: list[tuple[Account, Usage]] = []
     cost = Usage(0, 0)
@@ -88,7 +88,7 @@ def test_whatever_is_in_flight_the_budget_holds(
 
 
 def test_a_reservation_is_room_again_once_it_was_too_large(folder: Folder) -> None:
-    account = Account(Budget(tokens=100), None, folder)
+    account = Account(BudgetConfig(tokens=100), None, folder)
     assert reserve(account, Usage(10, 80))
     assert not reserve(account, Usage(10, 10))
     assert account.is_waiting
@@ -98,7 +98,10 @@ def test_a_reservation_is_room_again_once_it_was_too_large(folder: Folder) -> No
 
 
 def test_a_refusal_names_what_is_spent_and_what_it_would_take(folder: Folder) -> None:
-    budget, price = Budget(tokens=100, dollars=0.5), Price(prompt=1.0, response=10_000.0)
+    budget, price = (
+        BudgetConfig(tokens=100, dollars=0.5),
+        PriceConfig(prompt=1.0, response=10_000.0),
+    )
     earlier = Account(budget, price, folder)
     assert spend(earlier, Usage(65, 25), None)
     account = Account(budget, price, folder)
@@ -110,7 +113,7 @@ def test_a_refusal_names_what_is_spent_and_what_it_would_take(folder: Folder) ->
 
 
 def test_without_a_budget_costs_are_counted_all_the_same(folder: Folder) -> None:
-    account = Account(None, Price(prompt=1.0, response=10.0), folder)
+    account = Account(None, PriceConfig(prompt=1.0, response=10.0), folder)
     assert spend(account, Usage(10**9, 10**9), Usage(10**6, 10**5))
     account.rest()
     assert account.spent == (1_100_000, pytest.approx(2.0))
@@ -120,7 +123,7 @@ def test_without_a_budget_costs_are_counted_all_the_same(folder: Folder) -> None
 
 
 def test_what_costs_more_than_its_bound_counts_in_full(folder: Folder) -> None:
-    account = Account(Budget(tokens=1000), None, folder)
+    account = Account(BudgetConfig(tokens=1000), None, folder)
     assert spend(account, Usage(10, 10), Usage(10, 900))
     assert not reserve(account, Usage(50, 50))
     account.rest()
@@ -129,23 +132,25 @@ def test_what_costs_more_than_its_bound_counts_in_full(folder: Folder) -> None:
 
 def test_another_price_leaves_what_was_paid_before_at_its_own(folder: Folder) -> None:
     for price in (1.0, 5.0):
-        account = Account(Budget(dollars=9.0), Price(response=price), folder)
+        account = Account(BudgetConfig(dollars=9.0), PriceConfig(response=price), folder)
         assert spend(account, Usage(0, 10**6), None)
         account.rest()
     assert spent(folder).dollars == pytest.approx(6.0)
-    assert not reserve(Account(Budget(dollars=9.0), Price(response=5.0), folder), Usage(0, 10**6))
+    assert not reserve(
+        Account(BudgetConfig(dollars=9.0), PriceConfig(response=5.0), folder), Usage(0, 10**6)
+    )
 
 
 @pytest.mark.parametrize("tokens", [100, 150, 1000, 12345])
 def test_the_last_of_a_budget_can_be_spent(folder: Folder, tokens: int) -> None:
-    account, num = Account(Budget(tokens=tokens), None, folder), 0
+    account, num = Account(BudgetConfig(tokens=tokens), None, folder), 0
     while spend(account, BOUND, None):
         num += 1
     assert num == tokens // BOUND.tokens
 
 
 def test_few_writes_serve_many_requests_and_little_is_reserved_ahead(folder: Folder) -> None:
-    account, num_written = Account(Budget(tokens=10**6), None, folder), 0
+    account, num_written = Account(BudgetConfig(tokens=10**6), None, folder), 0
     before: Any = None
     for _ in range(400):
         assert spend(account, BOUND, Usage(4, 6))
@@ -160,13 +165,13 @@ def test_a_ledger_that_is_broken_lets_nobody_spend(folder: Folder) -> None:
     for content in (b"", b"{", b"[]", b'{"settled": [1, 2]}', b'{"price": 3}'):
         folder.write_bytes("other.json", content)
         with pytest.raises(DataError, match=r"other\.json is no record of spending"):
-            Account(Budget(tokens=100), None, folder).more(BOUND)
+            Account(BudgetConfig(tokens=100), None, folder).more(BOUND)
 
 
 def test_a_ledger_that_cannot_be_written_lets_nobody_spend(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    account = Account(Budget(tokens=10**4), None, folder)
+    account = Account(BudgetConfig(tokens=10**4), None, folder)
     assert reserve(account, BOUND)
 
     def fail(*given: Any) -> None:
@@ -181,7 +186,7 @@ def test_a_ledger_that_cannot_be_written_lets_nobody_spend(
 
 
 def test_a_copy_is_another_writer_of_the_same_account(folder: Folder) -> None:
-    account = Account(Budget(tokens=1000), PRICE, folder)
+    account = Account(BudgetConfig(tokens=1000), PRICE, folder)
     assert reserve(account, BOUND)
     copy = pickle.loads(pickle.dumps(account))
     assert (copy.budget, copy.price) == (account.budget, account.price)
@@ -198,7 +203,7 @@ def together(number: int, work: Callable[[int], Any]) -> list[Any]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_many_writers_at_once_never_spend_more_than_there_is(folder: Folder, seed: int) -> None:
-    budget, cost, worst = Budget(tokens=20_000), [0], [0]
+    budget, cost, worst = BudgetConfig(tokens=20_000), [0], [0]
     lock = threading.Lock()
 
     def work(number: int) -> int:
@@ -228,10 +233,10 @@ def test_many_writers_at_once_never_spend_more_than_there_is(folder: Folder, see
 
 SPENDER = """
 import random, sys, time
-from persyn_ray.ledger import Account
-from persyn_ray.storage import Folder
-from persyn_ray.teachers import Budget
-from persyn_ray.usage import Usage
+from persyn_ray.storage.ledger import Account
+from persyn_ray.storage.folder import Folder
+from persyn_ray.recipe.teachers import Budget
+from persyn_ray.storage.usage import Usage
 
 folder, log, seed, tokens = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 account = Account(Budget(tokens=tokens), None, Folder(folder))

@@ -9,14 +9,14 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from persyn_ray.config import Recipe
-from persyn_ray.scoring import Judge
-from persyn_ray.teachers import Teacher
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.scoring import JudgeConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 
 PACKAGE = Path(__file__).parents[1] / "persyn_ray"
 SECTIONS = {"assignment", "config", "scoring", "sections", "serving", "teachers"}
 """Files whose docstrings are the settings' own documentation."""
-ROOTS = (Recipe, Teacher, Judge)  # messages about one teacher leave `teachers.N` out
+ROOTS = (Recipe, TeacherConfig, JudgeConfig)  # messages about one teacher leave `teachers.N` out
 HEADS = sorted({name for root in ROOTS for name in root.model_fields})
 SETTING = re.compile(rf"(?<![\w./@$-])(?:{'|'.join(HEADS)})(?:\.(?:[a-z_]+|[A-Z]+|\d+))+(?![\w/(])")
 PLACEHOLDERS = {"serving.key"}  # of `serving.key=value`

@@ -9,20 +9,18 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from persyn_ray import parallel_writing
-from persyn_ray.cli import app
-from persyn_ray.config import Prompts, Responses
+from persyn_ray.cli.main import app
+from persyn_ray.data.importers.parallel_responses import ZOO_SCORES, import_parallel, import_zoo
+from persyn_ray.data.importers.writing import Imported
+from persyn_ray.data.prompts import load_prompts
 from persyn_ray.engines.base import Message, Request
 from persyn_ray.engines.recorded import RecordedEngine
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.parallel_tables import ZOO_SCORES, import_parallel, import_zoo
-from persyn_ray.parallel_writing import Imported
-from persyn_ray.pool import TeacherPool
-from persyn_ray.prompts import load_prompts
-from persyn_ray.scoring import Recorded
+from persyn_ray.recipe.data import PromptsConfig, ResponsesConfig
+from persyn_ray.recipe.pool import TeacherPool
+from persyn_ray.recipe.scoring import RecordedScoresConfig
 from persyn_ray.stages.generate import Generate
 from persyn_ray.stages.quality import Quality
-from persyn_ray.teachers import Teacher
 
 SKYWORK = ZOO_SCORES[0]
 Row = dict[str, Any]
@@ -103,7 +101,7 @@ def test_the_zoo_becomes_prompts_responses_and_scores(tmp_path: Path, ending: st
 def test_a_run_reads_an_imported_zoo_and_needs_no_reward_model(tmp_path: Path) -> None:
     out = tmp_path / "zoo"
     import_zoo([write(tmp_path, ZOO, "parquet")], out)
-    section = Prompts(path=str(out / "prompts.parquet"), column="question")  # pyright: ignore
+    section = PromptsConfig(path=str(out / "prompts.parquet"), column="question")  # pyright: ignore
     loaded = load_prompts(section).table
     prompts = loaded.append_column("split", pa.array(["parallel"] * 2, pa.string()))
     names = ["gemma-2-2b-it", "Meta-Llama-3.1-405B-Instruct"]
@@ -119,8 +117,10 @@ def test_a_run_reads_an_imported_zoo_and_needs_no_reward_model(tmp_path: Path) -
         )(prompts)
         for name in names
     ]
-    how = Recorded(kind="recorded", path=f"{out}/responses/*.parquet", score_column=SKYWORK)
-    found = Quality(how, Responses())(prompts, pa.concat_tables(asked)).to_pylist()
+    how = RecordedScoresConfig(
+        kind="recorded", path=f"{out}/responses/*.parquet", score_column=SKYWORK
+    )
+    found = Quality(how, ResponsesConfig())(prompts, pa.concat_tables(asked)).to_pylist()
     assert [(row["quality"], row["outcome"]) for row in found] == [
         (3.5, "scored"),
         (None, "not_recorded"),

@@ -3,7 +3,7 @@
 import pytest
 
 from persyn_ray.errors import ConfigError, PoolMismatchError
-from persyn_ray.pool import TeacherPool
+from persyn_ray.recipe.pool import TeacherPool
 
 
 def test_a_pool_keeps_its_order() -> None:

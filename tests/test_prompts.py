@@ -12,16 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from persyn_ray.config import Prompts
+from persyn_ray.data.prompts import UNSPLIT, iter_prompts, load_prompts, prompt_id_of, split_prompts
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.prompts import UNSPLIT, iter_prompts, load_prompts, prompt_id_of, split_prompts
-from persyn_ray.schemas import DEAD_LETTERS, PROMPTS
+from persyn_ray.recipe.data import PromptsConfig
+from persyn_ray.storage.schemas import DEAD_LETTERS, PROMPTS
 
 USER = {"role": "user", "content": "Hi"}
 
 
-def section(path: Any, **settings: Any) -> Prompts:
-    return Prompts.model_validate({"path": str(path)} | settings)
+def section(path: Any, **settings: Any) -> PromptsConfig:
+    return PromptsConfig.model_validate({"path": str(path)} | settings)
 
 
 def jsonl(folder: Path, rows: list[Any], name: str = "prompts.jsonl") -> Path:
@@ -333,7 +333,7 @@ def test_chunks_hold_together_what_the_whole_holds(
 ) -> None:
     path = jsonl(tmp_path, [{"prompt": str(index % 15)} for index in range(20)])
     whole = load_prompts(section(path))
-    monkeypatch.setattr("persyn_ray.prompts.CHUNK_ROWS", 6)
+    monkeypatch.setattr("persyn_ray.data.prompts.CHUNK_ROWS", 6)
     chunks = list(iter_prompts(section(path)))
     assert [chunk.table.num_rows for chunk in chunks] == [6, 6, 3, 0]
     assert pa.concat_tables([chunk.table for chunk in chunks]).equals(whole.table)

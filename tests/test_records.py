@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from persyn_ray.errors import DataError
-from persyn_ray.records import (
+from persyn_ray.storage.folder import Folder
+from persyn_ray.storage.records import (
     Record,
     canonical,
     differences,
@@ -14,7 +15,6 @@ from persyn_ray.records import (
     read_record,
     write_record,
 )
-from persyn_ray.storage import Folder
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from persyn_ray.config import Router
+from persyn_ray.recipe.router import RouterConfig
 
 BACKBONE = {"backbone": {"name": "x"}}
 
@@ -22,7 +22,7 @@ BACKBONE = {"backbone": {"name": "x"}}
 )
 def test_what_does_not_go_together_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
-        Router.model_validate(BACKBONE | changes)
+        RouterConfig.model_validate(BACKBONE | changes)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,6 @@ def test_what_does_not_go_together_is_refused(changes: dict[str, Any], words: st
     ],
 )
 def test_what_goes_together_is_kept(changes: dict[str, Any]) -> None:
-    router = Router.model_validate(BACKBONE | changes)
-    assert Router.model_validate(router.model_dump(mode="json")) == router
+    router = RouterConfig.model_validate(BACKBONE | changes)
+    assert RouterConfig.model_validate(router.model_dump(mode="json")) == router
     assert router.loss == changes.get("loss", "bradley_terry")

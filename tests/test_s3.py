@@ -16,17 +16,17 @@ from moto.server import ThreadedMotoServer
 from rich.console import Console
 from s3fs import S3FileSystem
 
-from persyn_ray.config import Recipe
 from persyn_ray.engines.base import Completion, Request
 from persyn_ray.engines.scripted import ScriptedEngine
 from persyn_ray.errors import ConfigError
-from persyn_ray.layout import Run, run_of
-from persyn_ray.pipeline.reporting import write_report
+from persyn_ray.pipeline.results.report import write_report
 from persyn_ray.pipeline.runner import planned_steps, run_recipe
-from persyn_ray.schemas import RESPONSES
-from persyn_ray.stages.collect import Collect
-from persyn_ray.stages.store import existing
-from persyn_ray.storage import Folder, shard_name
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.collect import Collect
+from persyn_ray.shards.response_store import existing
+from persyn_ray.storage.folder import Folder, shard_name
+from persyn_ray.storage.layout import RunLayout, run_of
+from persyn_ray.storage.schemas import RESPONSES
 
 BUCKET = "bucket"
 
@@ -237,8 +237,8 @@ def test_runs_that_answer_the_same_prompts_at_once_on_s3_see_the_same(
 @pytest.mark.timeout(600)
 def test_a_run_on_s3_comes_to_the_same_as_a_local_one(
     s3: Any,
-    finished: tuple[Recipe, Run],
-    carry_out: Callable[..., Run],
+    finished: tuple[Recipe, RunLayout],
+    carry_out: Callable[..., RunLayout],
     quiet: Console,
     tmp_path: Path,
 ) -> None:

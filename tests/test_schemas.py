@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from persyn_ray.errors import DataError
-from persyn_ray.schemas import (
+from persyn_ray.storage.schemas import (
     ASSIGNMENT,
     LEARNABILITY,
     QUALITY,

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.config import Recipe, parse_recipe
 from persyn_ray.errors import ConfigError
-from persyn_ray.scoring import Judge, Several
+from persyn_ray.recipe.recipe import Recipe, parse_recipe
+from persyn_ray.recipe.scoring import JudgeConfig, SeveralConfig
 
 Make = Callable[..., Recipe]
 ENDPOINT = {"kind": "openai", "model": "tiny"}
@@ -58,7 +58,7 @@ def test_what_cannot_work_is_refused(
 def test_the_default_rubric_and_pattern_belong_together(make_recipe: Make) -> None:
     recipe = make_recipe({"scoring.quality": judge()})
     how = recipe.scoring.quality
-    assert isinstance(how, Judge)
+    assert isinstance(how, JudgeConfig)
     teacher = how.as_teacher()
     assert (teacher.name, teacher.sampling.max_tokens) == ("judge", 1024)
     assert parse_recipe(recipe.model_dump(mode="json"), "again") == recipe
@@ -67,15 +67,15 @@ def test_the_default_rubric_and_pattern_belong_together(make_recipe: Make) -> No
 def test_a_recorded_judge_says_nothing_of_sampling_unless_told(make_recipe: Make) -> None:
     engine = {"kind": "recorded", "path": "grades.jsonl"}
     recorded = make_recipe({"scoring.quality": judge(engine=engine)}).scoring.quality
-    assert isinstance(recorded, Judge)
+    assert isinstance(recorded, JudgeConfig)
     assert recorded.as_teacher().sampling.max_tokens == 512
     told = judge(engine=engine, sampling={"max_tokens": 99})
     told_how = make_recipe({"scoring.quality": told}).scoring.quality
-    assert isinstance(told_how, Judge)
+    assert isinstance(told_how, JudgeConfig)
     assert told_how.as_teacher().sampling.max_tokens == 99
 
 
 def test_several_qualities_weigh_the_same_by_default(make_recipe: Make) -> None:
     quality = make_recipe({"scoring.quality": several(part("a"), part("b", judge()))})
-    assert isinstance(quality.scoring.quality, Several)
+    assert isinstance(quality.scoring.quality, SeveralConfig)
     assert [one.weight for one in quality.scoring.quality.parts] == [1.0, 1.0]

@@ -4,9 +4,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from persyn_ray.endpoint.bodies import MOST_VALUES
-from persyn_ray.runtime.endpoint import INGRESS
-from persyn_ray.serving import Serving
+from persyn_ray.recipe.serving import ServingConfig
+from persyn_ray.runtime.serve_command import INGRESS
+from persyn_ray.serving.middleware.body_size import MOST_VALUES
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
@@ -15,7 +15,7 @@ TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 def test_the_settings_of_the_endpoint_that_it_names_exist() -> None:
     named = set(re.findall(r"`serving\.(\w+)`", TEXT))
     assert len(named) >= 4
-    assert named <= Serving.model_fields.keys()
+    assert named <= ServingConfig.model_fields.keys()
 
 
 def test_its_numbers_are_those_of_the_code() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError
+from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.runtime.session import Cluster, check_fits
 
 Make = Callable[..., Recipe]

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import yaml
 
-from persyn_ray.config import Recipe
+from persyn_ray.recipe.recipe import Recipe
 
 Make = Callable[..., Recipe]
 STUBBORN = """
@@ -45,7 +45,7 @@ time.sleep(0.2)
 
 LOST = """
 import sys, time
-from persyn_ray.cli import app, entry
+from persyn_ray.cli.main import app, entry
 
 class Deaf:
     def __del__(self):  # Python tells of what is raised here and goes on
@@ -68,7 +68,7 @@ entry()
 """
 IN_A_TEXT = """
 import sys
-from persyn_ray.cli import app, entry
+from persyn_ray.cli.main import app, entry
 
 @app.command("work")
 def work():  # as `dataclass` and `namedtuple` do while modules are imported
@@ -97,7 +97,7 @@ def slow_step(make_recipe: Make, tmp_path: Path) -> list[str]:
     recipe = make_recipe({"scoring.quality": quality, "prompts.task_column": None})
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe.model_dump(mode="json", exclude_unset=True)))
-    return ["-m", "persyn_ray.cli", "run", str(path), "--until", "prompts"]
+    return ["-m", "persyn_ray.cli.main", "run", str(path), "--until", "prompts"]
 
 
 def children_of(process: subprocess.Popen[str], seconds: float = 60.0) -> list[psutil.Process]:

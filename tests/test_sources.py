@@ -22,8 +22,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from persyn_ray.data.files.rows import BadRow, columns_of, expand, rows_of, rows_with
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.sources import BadRow, columns_of, expand, rows_of, rows_with
 
 ROWS = [{"text": "eins, zwei", "n": "1"}, {"text": 'line\nbreak "quoted"', "n": "2"}]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from persyn_ray.errors import ConfigError, DamagedError
-from persyn_ray.schemas import rewards_schema
-from persyn_ray.storage import Folder, shard_name
+from persyn_ray.storage.folder import Folder, shard_name
+from persyn_ray.storage.schemas import rewards_schema
 
 
 @pytest.fixture(params=["local", "memory"])

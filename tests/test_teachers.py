@@ -6,7 +6,12 @@ import pytest
 from pydantic import ValidationError
 
 from persyn_ray.errors import ConfigError
-from persyn_ray.teachers import OpenAIEngine, Teacher, VllmEngine, active_teachers
+from persyn_ray.recipe.teachers import (
+    OpenAIEngineConfig,
+    TeacherConfig,
+    VllmEngineConfig,
+    active_teachers,
+)
 
 ENDPOINT = {"kind": "openai", "model": "m"}
 
@@ -39,21 +44,21 @@ ENDPOINT = {"kind": "openai", "model": "m"}
 )
 def test_what_cannot_work_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=f"(?s){words}"):
-        Teacher.model_validate({"name": "t", "engine": ENDPOINT} | changes)
+        TeacherConfig.model_validate({"name": "t", "engine": ENDPOINT} | changes)
 
 
 def test_vllm_keeps_models_in_16_bits_unless_told_otherwise() -> None:
     for given, expected in (({}, "bfloat16"), ({"dtype": "float32"}, "float32")):
         engine = {"kind": "vllm", "model": {"name": "m"} | given}
-        teacher = Teacher.model_validate({"name": "t", "engine": engine})
-        assert isinstance(teacher.engine, VllmEngine)
+        teacher = TeacherConfig.model_validate({"name": "t", "engine": engine})
+        assert isinstance(teacher.engine, VllmEngineConfig)
         assert teacher.engine.model.dtype == expected
 
 
 def test_an_engine_has_tensor_times_pipeline_workers() -> None:
     given = {"tensor_parallel": 8, "pipeline_parallel": 2}
     engine = {"kind": "vllm", "model": {"name": "m"}}
-    teacher = Teacher.model_validate({"name": "t", "engine": engine, "resources": given})
+    teacher = TeacherConfig.model_validate({"name": "t", "engine": engine, "resources": given})
     assert teacher.resources is not None
     assert teacher.resources.workers == 16
 
@@ -61,7 +66,7 @@ def test_an_engine_has_tensor_times_pipeline_workers() -> None:
 def test_the_retired_are_not_active_and_not_all_can_retire() -> None:
     engine = {"kind": "scripted"}
     pool = [
-        Teacher.model_validate({"name": name, "engine": engine, "retired": name == "b"})
+        TeacherConfig.model_validate({"name": name, "engine": engine, "retired": name == "b"})
         for name in ("a", "b", "c")
     ]
     assert active_teachers(pool) == ("a", "c")
@@ -71,7 +76,7 @@ def test_the_retired_are_not_active_and_not_all_can_retire() -> None:
 
 def test_a_probe_has_at_least_one_prompt() -> None:
     with pytest.raises(ValidationError, match="num_probe"):
-        Teacher.model_validate({"name": "a", "engine": {"kind": "scripted"}, "num_probe": 0})
+        TeacherConfig.model_validate({"name": "a", "engine": {"kind": "scripted"}, "num_probe": 0})
 
 
 @pytest.mark.parametrize(
@@ -85,4 +90,4 @@ def test_a_probe_has_at_least_one_prompt() -> None:
 )
 def test_the_address_of_one_service_is_refused_with_the_base_address(base_url: str) -> None:
     with pytest.raises(ValueError, match=r"base_url is the address .*: https?://host(:8000)?/v1\b"):
-        OpenAIEngine.model_validate({"kind": "openai", "model": "m", "base_url": base_url})
+        OpenAIEngineConfig.model_validate({"kind": "openai", "model": "m", "base_url": base_url})

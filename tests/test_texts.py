@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persyn_ray.config import Responses
-from persyn_ray.texts import (
+from persyn_ray.data.response_text import (
     is_loop,
     is_thinking_unclosed,
     judged_text,
     student_text,
     without_thinking,
 )
+from persyn_ray.recipe.data import ResponsesConfig
 
 TAGS = ("<think>", "</think>")
 NUMBERS = " ".join(map(str, range(400)))
@@ -166,5 +166,5 @@ def test_thinking_has_the_tags_that_the_recipe_gives() -> None:
 @pytest.mark.parametrize("thinking", ["keep", "strip"])
 @pytest.mark.parametrize("response", [" ", "\u200b", "<think>x</think> ", "<think>x"])
 def test_what_holds_no_answer_is_nothing_to_the_student(thinking: str, response: str) -> None:
-    seen = Responses.model_validate({"thinking": thinking})
+    seen = ResponsesConfig.model_validate({"thinking": thinking})
     assert student_text(response, seen) == ""

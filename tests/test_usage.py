@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persyn_ray.teachers import Price
-from persyn_ray.usage import MOST_TOKENS, Usage, billed
+from persyn_ray.recipe.teachers import PriceConfig
+from persyn_ray.storage.usage import MOST_TOKENS, Usage, billed
 
 COUNTS = st.integers(1, MOST_TOKENS)
 
@@ -50,5 +50,5 @@ def test_tokens_that_only_the_total_shows_were_written() -> None:
 
 
 def test_dollars_are_by_the_million() -> None:
-    assert Usage(10, 3).dollars(Price(prompt=1.0, response=10.0)) == pytest.approx(40e-6)
+    assert Usage(10, 3).dollars(PriceConfig(prompt=1.0, response=10.0)) == pytest.approx(40e-6)
     assert Usage(10, 3).dollars(None) == 0.0

@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from persyn_ray.errors import StepError
-from persyn_ray.final_answer import final_answer
-from persyn_ray.verify import (
+from persyn_ray.checks.final_answer import final_answer
+from persyn_ray.checks.verifier import (
     CORRECT,
     CRASHED,
     DEPTH,
@@ -28,6 +27,7 @@ from persyn_ray.verify import (
     exact_match,
     is_legible,
 )
+from persyn_ray.errors import StepError
 
 from .hostile import hostile_strings
 
@@ -109,7 +109,7 @@ def test_where_an_answer_stands(text: str, first: str | None) -> None:
 
 
 def test_plain_numbers_need_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("persyn_ray.verify.sys.executable", "/no/such/python")
+    monkeypatch.setattr("persyn_ray.checks.verifier.sys.executable", "/no/such/python")
     with Verifier() as checking:
         pairs = [("#### 1,200", "1200"), ("\\boxed{3}", "#### 4"), ("", "5"), ("#### 2.0", "2")]
         assert checking.check(pairs) == [CORRECT, WRONG, NO_ANSWER, CORRECT]
@@ -262,7 +262,7 @@ def test_a_check_without_end_is_killed_at_its_limit_and_the_next_one_is_judged()
 def test_a_process_that_does_not_keep_its_limit_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("persyn_ray.verify.GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("persyn_ray.checks.verifier.GRACE_SECONDS", 0.5)
     with Verifier(timeout_seconds=1.0) as checking:
         assert checking.check([PAIR]) == [CORRECT]
         os.kill(pid_of(checking), signal.SIGSTOP)
@@ -303,7 +303,7 @@ def test_processes_are_replaced_after_their_checks_and_ended_at_the_close() -> N
 def test_no_process_outlives_the_one_that_asked(is_busy: bool) -> None:
     code = (
         "import sys\n"
-        "from persyn_ray.verify import Verifier\n"
+        "from persyn_ray.checks.verifier import Verifier\n"
         "checking = Verifier(timeout_seconds=100)\n"
         "checking.check([('$y+1$', '1+y')])\n"
         "print(checking._workers[0]._process.pid, flush=True)\n"
@@ -328,6 +328,6 @@ def test_a_checker_that_cannot_start_says_so(
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho No module named math_verify >&2\nexit 1\n")
     python.chmod(0o755)
-    monkeypatch.setattr("persyn_ray.verify.sys.executable", str(python))
+    monkeypatch.setattr("persyn_ray.checks.verifier.sys.executable", str(python))
     with Verifier() as checking, pytest.raises(StepError, match="No module named math_verify"):
         checking.check([PAIR])

@@ -15,9 +15,9 @@ import torch
 
 from endpoint_parts.judging import Workload
 from endpoint_parts.preparing import chats
-from persyn_ray.models.router import encode_router_prompts, load_router, over_batches, pad_of
-from persyn_ray.models.router_features import prompt_features
-from persyn_ray.models.router_head import head_logits
+from persyn_ray.models.router.frozen import prompt_features
+from persyn_ray.models.router.head import head_logits
+from persyn_ray.models.router.model import encode_router_prompts, load_router, over_batches, pad_of
 
 ROUNDS = 3
 

@@ -24,14 +24,14 @@ class PlainRouter:
     """One pass of the router a request."""
 
     def __init__(self, folder: str) -> None:
-        from persyn_ray.endpoint.model import RouterModel
+        from persyn_ray.serving.router_model import RouterModel
 
         self.model = RouterModel(folder)
 
     @app.post("/v1/route")
     def route(self, question: Question) -> dict[str, Any]:
         """Scores and the best teacher."""
-        from persyn_ray.models.router import router_logits
+        from persyn_ray.models.router.model import router_logits
 
         chat: Any = [{"role": "user", "content": question.prompt}]
         model = self.model

@@ -18,7 +18,7 @@ from typing import Any
 
 from endpoint_parts.processes import HAPROXY, Failed, Server, run_part
 from endpoint_parts.setting import KEY, Setting
-from persyn_ray.runtime.endpoint import INGRESS
+from persyn_ray.runtime.serve_command import INGRESS
 
 WAYS: dict[str, tuple[str, dict[str, str]]] = {
     "haproxy": ("ours", HAPROXY),

@@ -24,19 +24,19 @@ import torch
 from real_signals import COLUMNS, DATA, ENCODER, ENCODER_TOKENS, SEED
 
 from endpoint_parts.judging import Workload
-from persyn_ray.endpoint.model import RouterModel
 from persyn_ray.lab.tasks import generate
 from persyn_ray.method.novelty import Novelty
 from persyn_ray.models.chat import Message
 from persyn_ray.models.load import load_tokenizer
-from persyn_ray.models.router import (
+from persyn_ray.models.router.frozen import prompt_features
+from persyn_ray.models.router.model import (
     Router,
     build_router,
     encode_router_prompts,
     router_logits,
     save_router,
 )
-from persyn_ray.models.router_features import prompt_features
+from persyn_ray.serving.router_model import RouterModel
 
 TEACHERS = (
     "gpt-3-6b",

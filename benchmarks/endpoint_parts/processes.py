@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 from publishing import ROOT
 
-from persyn_ray.runtime.endpoint import FAST_INGRESS, INGRESS
+from persyn_ray.runtime.serve_command import FAST_INGRESS, INGRESS
 
 BENCHMARKS = ROOT / "benchmarks"
 HAPROXY = INGRESS | FAST_INGRESS  # as `persyn serve` sets them

@@ -17,12 +17,12 @@ from ray import serve
 from ray.serve.context import _get_global_client  # the dashboard's own way to take a configuration
 from ray.serve.schema import ServeDeploySchema
 
-from persyn_ray.runtime.serving import POLICY
+from persyn_ray.runtime.serve_replica import POLICY
 
 NAME = "router"
 DEPLOY_SECONDS = 400.0
 PATHS = {
-    "ours": "persyn_ray.runtime.serving:application",
+    "ours": "persyn_ray.runtime.serve_replica:application",
     "default": "endpoint_parts.default_app:application",
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from endpoint_parts.judging import Workload
 from endpoint_parts.processes import run_part
-from persyn_ray.serving import Serving
+from persyn_ray.recipe.serving import ServingConfig
 
 KEY = "pk-" + secrets.token_urlsafe(32)
 NUM_PROMPTS = {False: 1024, True: 256}  # by whether it is quick
@@ -47,7 +47,7 @@ class Setting:
     @property
     def tokens_per_batch(self) -> int:
         """As the endpoint has it by default."""
-        return Serving().tokens_per_batch
+        return ServingConfig().tokens_per_batch
 
     def folder(self, name: str) -> Path:
         """A scratch folder of one server; its sockets' paths must be short."""

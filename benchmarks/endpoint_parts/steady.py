@@ -3,8 +3,8 @@
     python -m endpoint_parts.steady < plan.json    # a JSON line every few seconds, the last is all
 
 Requests start on a fixed grid of time, whatever became of those before; latency counts from there.
-Retried are 429, 502, 503, 504 and lost connections, as `persyn_ray.client` does; a plan has `port`,
-`key`, `workload`, `per_second`, `seconds`, `report_s`.
+Retried are 429, 502, 503, 504 and lost connections, as `persyn_ray.client.http` does; a plan has
+`port`, `key`, `workload`, `per_second`, `seconds`, `report_s`.
 """
 
 import asyncio

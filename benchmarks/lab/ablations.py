@@ -7,8 +7,8 @@ import numpy as np
 
 from lab.measures import estimate, few, fits, ranking, routed_with, variants_of
 from lab.world import Lab, Teachers
-from persyn_ray.layout import PERSYN
-from persyn_ray.pipeline.methods import means
+from persyn_ray.pipeline.assign.methods import means
+from persyn_ray.storage.layout import PERSYN
 
 
 def alpha(lab: Lab) -> dict[str, Any]:

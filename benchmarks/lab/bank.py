@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from persyn_ray.config import Recipe, load_recipe
+from persyn_ray.data.prompts import prompt_id_of
 from persyn_ray.lab import tasks
-from persyn_ray.prompts import prompt_id_of
-from persyn_ray.schemas import PROMPTS
-from persyn_ray.stages.tables import Rewards, by_teacher_PM, rewards_of
+from persyn_ray.recipe.recipe import Recipe, load_recipe
+from persyn_ray.shards.tables import Rewards, by_teacher_PM, rewards_of
+from persyn_ray.storage.schemas import PROMPTS
 
 Floats = NDArray[np.float64]
 PROCESSES = 2

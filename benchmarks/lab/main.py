@@ -17,9 +17,9 @@ from lab.measures import (
     rounded,
 )
 from lab.world import Lab, Teachers
-from persyn_ray.layout import PERSYN
 from persyn_ray.method.allocation import shares
-from persyn_ray.method.comparison import holm, paired_difference
+from persyn_ray.statistics.significance import holm, paired_difference
+from persyn_ray.storage.layout import PERSYN
 
 BASELINES = ("random", "best_constant", "strong", "mix", "family_strong", "car")
 """What PerSyn is to beat; the others isolate its parts."""

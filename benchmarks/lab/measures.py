@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from lab.bank import in_processes
 from lab.students import RouterFit, answered
 from lab.world import Lab, Teachers
-from persyn_ray.layout import PERSYN
 from persyn_ray.method import metrics
 from persyn_ray.method.allocation import assign, tie_breaks
-from persyn_ray.method.comparison import mean_over_seeds, paired_difference
+from persyn_ray.statistics.significance import mean_over_seeds, paired_difference
+from persyn_ray.storage.layout import PERSYN
 
 Floats = NDArray[np.float64]
 FEW = 3  # seeds of the smaller experiments

@@ -13,11 +13,11 @@ from lab.measures import accuracies, chosen_by, estimate, few, fits, ranking, ro
 from lab.students import Newcomer, joined_logits
 from lab.world import Lab
 from persyn_ray.lab.build import Course, ModelSpec
-from persyn_ray.layout import PERSYN
 from persyn_ray.method.allocation import tie_breaks
-from persyn_ray.method.comparison import paired_difference
-from persyn_ray.method.hedging import hedging_curve
-from persyn_ray.stages.tables import rewards_of
+from persyn_ray.shards.tables import rewards_of
+from persyn_ray.statistics.hedging import hedging_curve
+from persyn_ray.statistics.significance import paired_difference
+from persyn_ray.storage.layout import PERSYN
 
 TINY = tuple(
     ModelSpec(f"tiny-{task}", (Course((task,), "named"),), hidden=24, layers=1, steps=4000)

@@ -12,7 +12,7 @@ import numpy as np
 from lab.measures import Floats, accuracies, before, few, of_chosen, rounded
 from lab.world import Lab, Teachers
 from persyn_ray.method.baselines import compatibility_adjusted_reward
-from persyn_ray.method.comparison import rank_correlation_over_seeds
+from persyn_ray.statistics.significance import rank_correlation_over_seeds
 
 NUM_MIXES = 4
 

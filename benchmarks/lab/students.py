@@ -16,16 +16,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from persyn_ray.config import Finetune, Recipe
-from persyn_ray.records import fingerprint
-from persyn_ray.sections import Student
+from persyn_ray.recipe.base import StudentConfig
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.training import FinetuneConfig
+from persyn_ray.storage.records import fingerprint
 
 
 class Tuning(NamedTuple):
     """A student to be tuned on (prompt id, text of the prompt, response) rows."""
 
-    student: Student
-    settings: Finetune
+    student: StudentConfig
+    settings: FinetuneConfig
     rows: tuple[tuple[str, str, str], ...]
 
     @property
@@ -52,7 +53,7 @@ def tuned(folder: Path, tuning: Tuning, recipe: Recipe, heldout: pa.Table) -> di
     return facts
 
 
-def answered(student: Student, recipe: Recipe, heldout: pa.Table) -> str:
+def answered(student: StudentConfig, recipe: Recipe, heldout: pa.Table) -> str:
     """A student's verdicts on held-out problems, 1 or 0 each."""
     from persyn_ray.stages.evaluate import Evaluate
 
@@ -121,7 +122,7 @@ def fitted_logits(folder: Path, job: RouterFit) -> np.ndarray:
     path = folder / "routers" / f"{job.key}.npy"
     if path.exists():
         return np.load(path)
-    from persyn_ray.models.router import router_logits
+    from persyn_ray.models.router.model import router_logits
 
     path.parent.mkdir(parents=True, exist_ok=True)
     router, tokenizer = _fitted(job)
@@ -134,9 +135,9 @@ def _fitted(job: RouterFit) -> tuple[Any, Any]:
     """A router fitted on its prompts but the held-out ones, and its tokenizer."""
     from persyn_ray.method.preferences import preferences
     from persyn_ray.models import fit, load
-    from persyn_ray.models.losses import TARGETS
-    from persyn_ray.models.router import build_router, encode_router_prompts
-    from persyn_ray.stages.tables import heldout_mask
+    from persyn_ray.models.router.losses import TARGETS
+    from persyn_ray.models.router.model import build_router, encode_router_prompts
+    from persyn_ray.shards.tables import heldout_mask
 
     settings, backbone = job.recipe.router, job.recipe.router.backbone
     tokenizer = load.load_tokenizer(backbone.name, backbone.revision, backbone.chat_template)
@@ -160,8 +161,8 @@ def _fitted(job: RouterFit) -> tuple[Any, Any]:
 def embeddings(recipe: Recipe, texts: tuple[str, ...]) -> np.ndarray:
     """What the router's backbone makes of prompts before it is fitted, (P, D)."""
     from persyn_ray.models import load
-    from persyn_ray.models.router import build_router
-    from persyn_ray.models.router_features import prompt_features
+    from persyn_ray.models.router.frozen import prompt_features
+    from persyn_ray.models.router.model import build_router
 
     backbone = recipe.router.backbone
     tokenizer = load.load_tokenizer(backbone.name, backbone.revision, backbone.chat_template)
@@ -196,9 +197,9 @@ def joined_logits(folder: Path, job: Newcomer) -> np.ndarray:
     if path.exists():
         return np.load(path)
     from persyn_ray.method.allocation import draws
-    from persyn_ray.method.columns import new_column
-    from persyn_ray.models.router_features import add_columns, feature_logits, prompt_features
-    from persyn_ray.stages.tables import heldout_mask
+    from persyn_ray.method.new_teacher import new_column
+    from persyn_ray.models.router.frozen import add_columns, feature_logits, prompt_features
+    from persyn_ray.shards.tables import heldout_mask
 
     settings = job.old.recipe.router
     router, tokenizer = _fitted(job.old)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from lab.bank import Bank, in_processes
 from lab.students import RouterFit, Tuning, embeddings, fitted_logits, tuned
-from persyn_ray.config import Recipe, load_recipe
-from persyn_ray.pipeline.methods import Choices, Parallel, means, method_teachers
-from persyn_ray.sections import Student
+from persyn_ray.pipeline.assign.methods import Choices, Parallel, means, method_teachers
+from persyn_ray.recipe.base import StudentConfig
+from persyn_ray.recipe.recipe import Recipe, load_recipe
 
 Floats = NDArray[np.float64]
 Teachers = NDArray[np.int64]
@@ -104,7 +104,9 @@ class Lab:
         )
         return method_teachers(method, recipe, choices, self.parallel(recipe, seed))[0]
 
-    def tuning(self, seed: int, teacher_P: Teachers, student: Student | None = None) -> Tuning:
+    def tuning(
+        self, seed: int, teacher_P: Teachers, student: StudentConfig | None = None
+    ) -> Tuning:
         """A student on a seed's block, each prompt with the response of its teacher."""
         recipe = self.recipe(seed)
         rows = self.rows(seed)

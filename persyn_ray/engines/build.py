@@ -2,26 +2,26 @@
 
 from typing import Any
 
-from persyn_ray.config import Responses
 from persyn_ray.engines.base import Engine
 from persyn_ray.errors import ConfigError
-from persyn_ray.ledger import Account
-from persyn_ray.pool import TeacherPool
-from persyn_ray.teachers import (
-    OpenAIEngine,
-    RecordedEngine,
-    ScriptedEngine,
-    Teacher,
-    TeacherResources,
-    TransformersEngine,
-    VllmEngine,
+from persyn_ray.recipe.data import ResponsesConfig
+from persyn_ray.recipe.pool import TeacherPool
+from persyn_ray.recipe.teachers import (
+    OpenAIEngineConfig,
+    RecordedEngineConfig,
+    ScriptedEngineConfig,
+    TeacherConfig,
+    TeacherResourcesConfig,
+    TransformersEngineConfig,
+    VllmEngineConfig,
 )
+from persyn_ray.storage.ledger import Account
 
 
 def build_engine(
-    teacher: Teacher,
+    teacher: TeacherConfig,
     pool: TeacherPool | None = None,
-    responses: Responses | None = None,
+    responses: ResponsesConfig | None = None,
     placement: Any = None,
     spending: Account | None = None,
 ) -> Engine:
@@ -36,21 +36,21 @@ def build_engine(
     Raises:
         ConfigError: a setting does not apply to this kind of engine, or what it names is missing.
     """
-    responses = responses or Responses()  # pyright: ignore[reportCallIssue]
+    responses = responses or ResponsesConfig()  # pyright: ignore[reportCallIssue]
     match teacher.engine:
-        case TransformersEngine() as engine:
+        case TransformersEngineConfig() as engine:
             return _transformers(teacher, engine)
-        case VllmEngine() as engine:
+        case VllmEngineConfig() as engine:
             return _vllm(teacher, engine, responses, placement)
-        case OpenAIEngine() as engine:
+        case OpenAIEngineConfig() as engine:
             return _openai(teacher, engine, responses, spending)
-        case RecordedEngine() as engine:
+        case RecordedEngineConfig() as engine:
             return _recorded(teacher, engine)
-        case ScriptedEngine() as engine:
+        case ScriptedEngineConfig() as engine:
             return _scripted(teacher, engine, pool)
 
 
-def _transformers(teacher: Teacher, engine: TransformersEngine) -> Engine:
+def _transformers(teacher: TeacherConfig, engine: TransformersEngineConfig) -> Engine:
     from persyn_ray.engines.transformers import TransformersEngine as Local
 
     return Local(
@@ -63,14 +63,16 @@ def _transformers(teacher: Teacher, engine: TransformersEngine) -> Engine:
     )
 
 
-def _vllm(teacher: Teacher, engine: VllmEngine, responses: Responses, placement: Any) -> Engine:
+def _vllm(
+    teacher: TeacherConfig, engine: VllmEngineConfig, responses: ResponsesConfig, placement: Any
+) -> Engine:
     from persyn_ray.engines.vllm import VllmTeacher
 
     return VllmTeacher(
         name=teacher.name,
         settings=engine,
         sampling=teacher.sampling,
-        resources=teacher.resources or TeacherResources(),
+        resources=teacher.resources or TeacherResourcesConfig(),
         system_prompt=teacher.system_prompt,
         template_kwargs=teacher.template_kwargs,
         think_tags=responses.think_tags,
@@ -80,11 +82,14 @@ def _vllm(teacher: Teacher, engine: VllmEngine, responses: Responses, placement:
 
 
 def _openai(
-    teacher: Teacher, engine: OpenAIEngine, responses: Responses, spending: Account | None
+    teacher: TeacherConfig,
+    engine: OpenAIEngineConfig,
+    responses: ResponsesConfig,
+    spending: Account | None,
 ) -> Engine:
-    from persyn_ray.engines.openai import OpenAIEngine as Endpoint
+    from persyn_ray.engines.openai.engine import OpenAIEngine as Endpoint
 
-    resources = teacher.resources or TeacherResources()
+    resources = teacher.resources or TeacherResourcesConfig()
     return Endpoint(
         name=teacher.name,
         endpoint=engine,
@@ -98,7 +103,7 @@ def _openai(
     )
 
 
-def _recorded(teacher: Teacher, engine: RecordedEngine) -> Engine:
+def _recorded(teacher: TeacherConfig, engine: RecordedEngineConfig) -> Engine:
     from persyn_ray.engines.recorded import RecordedEngine as Recorded
 
     _refuse_ignored(teacher)
@@ -112,7 +117,9 @@ def _recorded(teacher: Teacher, engine: RecordedEngine) -> Engine:
     )
 
 
-def _scripted(teacher: Teacher, engine: ScriptedEngine, pool: TeacherPool | None) -> Engine:
+def _scripted(
+    teacher: TeacherConfig, engine: ScriptedEngineConfig, pool: TeacherPool | None
+) -> Engine:
     from persyn_ray.engines.scripted import ScriptedEngine as Scripted
 
     _refuse_ignored(teacher)
@@ -121,7 +128,7 @@ def _scripted(teacher: Teacher, engine: ScriptedEngine, pool: TeacherPool | None
     return Scripted(teacher.name, pool, engine.num_tasks, engine.seed, engine.fail_on)
 
 
-def _refuse_ignored(teacher: Teacher) -> None:
+def _refuse_ignored(teacher: TeacherConfig) -> None:
     """A setting without effect is an error: it would say of the data what is not so."""
     fields = type(teacher).model_fields
     ignored = ("sampling", "system_prompt", "template_kwargs")

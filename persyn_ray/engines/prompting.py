@@ -15,7 +15,7 @@ from persyn_ray.engines.base import Completion, Request, with_system_prompt
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.models.chat import encode_prompt
 from persyn_ray.models.load import context_length, load_tokenizer, resolve
-from persyn_ray.sections import Model
+from persyn_ray.recipe.base import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PromptEncoder:
     def __init__(
         self,
         name: str,
-        model: Model,
+        model: ModelConfig,
         max_tokens: int,
         system_prompt: str | None = None,
         template_kwargs: Mapping[str, Any] | None = None,

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar
 
-from persyn_ray.cells import label_of, text_key
-from persyn_ray.conversations import NoConversation, answer_of, prompt_key
 from persyn_ray.credentials import cut_secrets
+from persyn_ray.data.cells import label_of, text_key
+from persyn_ray.data.conversations import NoConversation, answer_of, prompt_key
+from persyn_ray.data.files.rows import BadRow, Notes, Row, expand, rows_with
 from persyn_ray.engines.base import Completion, Request, last_user_text
-from persyn_ray.engines.openai_endings import read_ending
+from persyn_ray.engines.openai.finish_reasons import read_ending
 from persyn_ray.errors import ConfigError
-from persyn_ray.sources import BadRow, Notes, Row, expand, rows_with
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 from persyn_ray.engines.base import Completion, Request, last_user_text
 from persyn_ray.errors import DataError
 from persyn_ray.method.planted import specialists
-from persyn_ray.pool import TeacherPool
+from persyn_ray.recipe.pool import TeacherPool
 
 
 class ScriptedEngine:

@@ -19,8 +19,8 @@ from persyn_ray.engines.decoding import Draws, Stops, decode
 from persyn_ray.engines.prompting import Encoded, PromptEncoder
 from persyn_ray.errors import ConfigError
 from persyn_ray.models.load import load_causal_lm
-from persyn_ray.sections import Model
-from persyn_ray.teachers import Sampling
+from persyn_ray.recipe.base import ModelConfig
+from persyn_ray.recipe.teachers import SamplingConfig
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ class TransformersEngine:
     def __init__(
         self,
         name: str,
-        model: Model,
-        sampling: Sampling,
+        model: ModelConfig,
+        sampling: SamplingConfig,
         batch_size: int = 64,
         system_prompt: str | None = None,
         template_kwargs: Mapping[str, Any] | None = None,

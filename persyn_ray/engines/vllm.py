@@ -27,7 +27,12 @@ from persyn_ray.engines.prompting import Encoded, PromptEncoder
 from persyn_ray.engines.vllm_host import EngineLog, cpu_defaults, has_no_gpu, seeds_requests
 from persyn_ray.errors import ConfigError, EngineDead
 from persyn_ray.models.load import resolve
-from persyn_ray.teachers import GPU_USE, Sampling, TeacherResources, VllmEngine
+from persyn_ray.recipe.teachers import (
+    GPU_USE,
+    SamplingConfig,
+    TeacherResourcesConfig,
+    VllmEngineConfig,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +53,9 @@ class VllmTeacher:
     def __init__(
         self,
         name: str,
-        settings: VllmEngine,
-        sampling: Sampling,
-        resources: TeacherResources,
+        settings: VllmEngineConfig,
+        sampling: SamplingConfig,
+        resources: TeacherResourcesConfig,
         system_prompt: str | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
         think_tags: tuple[str, str] = ("<think>", "</think>"),

@@ -20,7 +20,7 @@ from persyn_ray.errors import DataError, EngineDead
 from persyn_ray.models.chat import Example
 from persyn_ray.models.likelihood import TokenScores
 from persyn_ray.models.load import resolve
-from persyn_ray.sections import Model
+from persyn_ray.recipe.base import ModelConfig
 
 CHUNK_TOKENS = 2048
 """Tokens of one step of the engine. The logits of all of them are formed at once, which vLLM leaves
@@ -35,7 +35,7 @@ class VllmLikelihood:
 
     def __init__(
         self,
-        student: Model,
+        student: ModelConfig,
         tokens_per_batch: int = 8192,
         arguments: Mapping[str, Any] | None = None,
         max_length: int | None = None,

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypedDict
 from transformers import PreTrainedTokenizerBase
 
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.models.neutral import controls, encode_text, neutralise, tokenizer_name
+from persyn_ray.models.sanitize import controls, encode_text, neutralise, tokenizer_name
 
 # What chat templates write, whatever a recipe calls them.
 THINK, END_OF_THINKING = "<think>", "</think>"

@@ -20,13 +20,14 @@ from transformers import (
     set_seed,
 )
 
-from persyn_ray.config import Finetune, Lora
-from persyn_ray.config import Router as RouterSettings
 from persyn_ray.models.chat import Example
 from persyn_ray.models.collate import feature_collator, router_collator, sft_collator
-from persyn_ray.models.losses import TARGETS
-from persyn_ray.models.router import Router, pad_of, without_pooler
-from persyn_ray.models.router_features import FeatureRouter, with_features
+from persyn_ray.models.router.frozen import FeatureRouter, with_features
+from persyn_ray.models.router.losses import TARGETS
+from persyn_ray.models.router.model import Router, pad_of, without_pooler
+from persyn_ray.recipe.router import LoraConfig
+from persyn_ray.recipe.router import RouterConfig as RouterSettings
+from persyn_ray.recipe.training import FinetuneConfig
 
 Row = dict[str, Any]
 
@@ -107,7 +108,7 @@ def finetune(
     load_model: Callable[[], PreTrainedModel],
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
-    settings: Finetune,
+    settings: FinetuneConfig,
     output: Path,
     *,
     num_workers: int = 1,
@@ -175,7 +176,9 @@ def deepspeed_config(zero_stage: int) -> Row:
     }
 
 
-def _finetune_arguments(settings: Finetune, output: Path, num_workers: int) -> TrainingArguments:
+def _finetune_arguments(
+    settings: FinetuneConfig, output: Path, num_workers: int
+) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(output),
         num_train_epochs=settings.epochs,
@@ -213,7 +216,7 @@ def _common() -> Row:
     }
 
 
-def _with_adapters(model: PreTrainedModel, lora: Lora, task_type: str | None = None) -> Any:
+def _with_adapters(model: PreTrainedModel, lora: LoraConfig, task_type: str | None = None) -> Any:
     from peft import LoraConfig, get_peft_model
 
     adapters = LoraConfig(

@@ -15,7 +15,7 @@ from persyn_ray.errors import DataError
 from persyn_ray.models.chat import Message, encode_prompt
 from persyn_ray.models.collate import batches_by_tokens, pad_right
 from persyn_ray.models.load import context_length
-from persyn_ray.models.neutral import neutralise
+from persyn_ray.models.sanitize import neutralise
 
 Conversation = tuple[Sequence[Message], str]
 Row = dict[str, list[int]]

@@ -1,9 +1,15 @@
 """What follows from a recipe: methods, splits, students, and which teachers stand apart."""
 
-from persyn_ray.config import SELECTING, Recipe
-from persyn_ray.layout import BEFORE, PERSYN
-from persyn_ray.stages.work import check_of
-from persyn_ray.teachers import OpenAIEngine, Teacher, TeacherResources, VllmEngine
+from persyn_ray.recipe.comparison import SELECTING
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.teachers import (
+    OpenAIEngineConfig,
+    TeacherConfig,
+    TeacherResourcesConfig,
+    VllmEngineConfig,
+)
+from persyn_ray.shards.work import check_of
+from persyn_ray.storage.layout import BEFORE, PERSYN
 
 
 def assigned_methods(recipe: Recipe) -> tuple[str, ...]:
@@ -31,15 +37,17 @@ def students(recipe: Recipe) -> tuple[str, ...]:
     return () if check_of(recipe) is None else (BEFORE, *assigned_methods(recipe))
 
 
-def has_own_pool(teacher: Teacher) -> bool:
+def has_own_pool(teacher: TeacherConfig) -> bool:
     """Whether a teacher is run by itself: it says so, or its engine overlaps requests."""
-    return teacher.resources is not None or isinstance(teacher.engine, VllmEngine | OpenAIEngine)
+    return teacher.resources is not None or isinstance(
+        teacher.engine, VllmEngineConfig | OpenAIEngineConfig
+    )
 
 
-def resources_of(teacher: Teacher) -> TeacherResources:
+def resources_of(teacher: TeacherConfig) -> TeacherResourcesConfig:
     """A teacher's own resources, or what its kind of engine takes by default."""
     if teacher.resources is not None:
         return teacher.resources
-    if isinstance(teacher.engine, OpenAIEngine):
-        return TeacherResources(gpus=0, cpus=0, in_flight=4)
-    return TeacherResources()
+    if isinstance(teacher.engine, OpenAIEngineConfig):
+        return TeacherResourcesConfig(gpus=0, cpus=0, in_flight=4)
+    return TeacherResourcesConfig()

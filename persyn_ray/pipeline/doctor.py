@@ -17,20 +17,20 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from persyn_ray import rows
-from persyn_ray.config import Recipe
+from persyn_ray.data import selection
 from persyn_ray.errors import ConfigError, EngineDead
-from persyn_ray.layout import run_of
-from persyn_ray.method.parity import Parity, compare
 from persyn_ray.models.chat import Example
 from persyn_ray.models.likelihood import Likelihood
 from persyn_ray.models.load import load_causal_lm, on_device
 from persyn_ray.models.reference import plain_log_probs
-from persyn_ray.records import read_record
-from persyn_ray.schemas import RESPONSES
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.response_store import existing
+from persyn_ray.shards.tables import shards_of
 from persyn_ray.stages.learnability import ToExamples
-from persyn_ray.stages.store import existing
-from persyn_ray.stages.tables import shards_of
+from persyn_ray.statistics.parity import Parity, compare
+from persyn_ray.storage.layout import run_of
+from persyn_ray.storage.records import read_record
+from persyn_ray.storage.schemas import RESPONSES
 
 NOTHING_YET = "{} holds no responses to score yet: `persyn run RECIPE --until collect` first."
 LogProbs = list[NDArray[np.float64]]
@@ -93,7 +93,7 @@ def _sample(recipe: Recipe, num_prompts: int) -> tuple[list[str], list[Example]]
     for shard in shards_of(run, "parallel"):
         asked = run.prompts.read_table(shard).slice(0, num_prompts - len(set(prompts)))
         tables = [existing(run.responses(teacher), shard, RESPONSES) for teacher in recipe.teachers]
-        said = rows.among(pa.concat_tables(tables), "prompt_id", asked["prompt_id"])
+        said = selection.among(pa.concat_tables(tables), "prompt_id", asked["prompt_id"])
         for one in to_examples(asked, said):
             if one.example is not None:
                 prompts.append(one.prompt_id)

@@ -8,9 +8,9 @@ from contextlib import contextmanager, nullcontext
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from persyn_ray.stages.units import Progress as Done
-from persyn_ray.storage import Folder
-from persyn_ray.visible import plain
+from persyn_ray.escaping import plain
+from persyn_ray.shards.units import Progress as Done
+from persyn_ray.storage.folder import Folder
 
 SECONDS_BETWEEN_LINES = 30.0  # in logs nobody watches
 

@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.padding import Padding
 
 from persyn_ray import __version__
-from persyn_ray.attempts import Attempt, attempt_at
-from persyn_ray.config import Recipe, stored
 from persyn_ray.errors import AttemptError, ConfigError, DriftError, PersynError
-from persyn_ray.layout import Run, run_of
-from persyn_ray.pipeline.mending import find_damage, remove_leftovers
-from persyn_ray.pipeline.owning import claim, require_made, require_own
-from persyn_ray.pipeline.remarks import remarks
+from persyn_ray.escaping import plain
+from persyn_ray.pipeline.integrity.ownership import claim, require_made, require_own
+from persyn_ray.pipeline.integrity.recovery import find_damage, remove_leftovers
+from persyn_ray.pipeline.step_remarks import remarks
 from persyn_ray.pipeline.steps import STEP_NAMES, STEPS, Context, Step
-from persyn_ray.records import (
+from persyn_ray.recipe.recipe import Recipe, stored
+from persyn_ray.storage.layout import RunLayout, run_of
+from persyn_ray.storage.records import (
     Record,
     Settings,
     differences,
@@ -29,7 +29,7 @@ from persyn_ray.records import (
     utc_now,
     write_record,
 )
-from persyn_ray.visible import plain
+from persyn_ray.storage.run_lock import Attempt, attempt_at
 
 OUTDATED = ""
 """In place of the identity of a step that has begun: it was done, and no longer holds."""
@@ -55,7 +55,7 @@ class Planned:
         return self.record is not None and self.record.fingerprint == self.identity
 
 
-def planned_steps(recipe: Recipe, run: Run) -> list[Planned]:
+def planned_steps(recipe: Recipe, run: RunLayout) -> list[Planned]:
     """Every step with its identity under this recipe and its record, in order."""
     plan: list[Planned] = []
     made: dict[str, str] = {}
@@ -129,8 +129,8 @@ def run_recipe(
     start: str | None = None,
     until: str | None = None,
     verbose: bool = False,
-    when_failed: Callable[[Recipe, Run], None] | None = None,
-) -> Run:
+    when_failed: Callable[[Recipe, RunLayout], None] | None = None,
+) -> RunLayout:
     """Bring a run up to date, step after step; each leaves its record last.
 
     Args:
@@ -174,7 +174,7 @@ def run_recipe(
     return run
 
 
-def _mended(plan: list[Planned], recipe: Recipe, run: Run, console: Console) -> list[Planned]:
+def _mended(plan: list[Planned], recipe: Recipe, run: RunLayout, console: Console) -> list[Planned]:
     """The plan once what a crash has left is out of the way: steps whose tables cannot be read are
     open again, as if they had been interrupted.
     """
@@ -189,7 +189,7 @@ def _mended(plan: list[Planned], recipe: Recipe, run: Run, console: Console) -> 
     return mended
 
 
-def _reopened(planned: Planned, run: Run) -> Planned:
+def _reopened(planned: Planned, run: RunLayout) -> Planned:
     if planned.is_done:
         run.records.write_text(_mark(planned), planned.identity)
         run.records.remove(f"{planned.step.name}.json")
@@ -201,7 +201,7 @@ def _carry_out_somewhere(
     todo: list[Planned],
     attempt: Attempt,
     recipe: Recipe,
-    run: Run,
+    run: RunLayout,
     console: Console,
     verbose: bool,
 ) -> None:
@@ -230,7 +230,7 @@ def _carry_out(
     todo: list[Planned],
     attempt: Attempt,
     recipe: Recipe,
-    run: Run,
+    run: RunLayout,
     console: Console,
 ) -> None:
     _invalidate(plan, todo, run)
@@ -240,7 +240,7 @@ def _carry_out(
         _carry_out_one(planned, attempt, recipe, run, console)
 
 
-def _invalidate(plan: list[Planned], todo: list[Planned], run: Run) -> None:
+def _invalidate(plan: list[Planned], todo: list[Planned], run: RunLayout) -> None:
     """Take away records that no longer hold, before anything they vouch for is touched.
 
     Also those of steps after `--until`: a report must not show them beside the new recipe.
@@ -253,7 +253,7 @@ def _invalidate(plan: list[Planned], todo: list[Planned], run: Run) -> None:
 
 
 def _carry_out_one(
-    planned: Planned, attempt: Attempt, recipe: Recipe, run: Run, console: Console
+    planned: Planned, attempt: Attempt, recipe: Recipe, run: RunLayout, console: Console
 ) -> None:
     step, started = planned.step, time.monotonic()
     _clear_leftovers(planned, run)
@@ -284,7 +284,7 @@ def _carry_out_one(
         console.print(Padding(plain(remark, "yellow"), (0, 0, 0, 2)))
 
 
-def _clear_leftovers(planned: Planned, run: Run) -> None:
+def _clear_leftovers(planned: Planned, run: RunLayout) -> None:
     """Keep what an interrupted attempt at the very same step left; remove anything else."""
     mark = _mark(planned)
     same = run.records.exists(mark) and run.records.read_text(mark) == planned.identity

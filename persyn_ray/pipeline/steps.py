@@ -13,39 +13,39 @@ from typing import Any
 
 from rich.console import Console
 
-from persyn_ray.config import Recipe, StepResources
-from persyn_ray.layout import (
-    Run,
-    marking,
-    measuring,
-    seen_by_student,
-    teacher_identity,
-)
 from persyn_ray.pipeline import (
-    assigning,
-    collecting,
-    constraining,
-    letters,
-    loading,
-    readers,
-    scoring,
-    unreadable,
-    writing,
+    collect,
+    dead_letters,
+    load_prompts,
+    score,
+    template_readers,
+    unreadable_responses,
+    write_examples,
 )
+from persyn_ray.pipeline.assign import assignments, constrained
 from persyn_ray.pipeline.choices import (
     assigned_methods,
     collected_splits,
     open_splits,
     students,
 )
-from persyn_ray.pipeline.forecast import write_forecast
+from persyn_ray.pipeline.plan.forecast import write_forecast
 from persyn_ray.pipeline.progress import follow, watch_training
-from persyn_ray.records import Settings
-from persyn_ray.stages.aggregates import teacher_aggregates
-from persyn_ray.stages.tables import shard_rewards, shards_of
-from persyn_ray.stages.units import Progress, Unit, Work, units_of
-from persyn_ray.stages.work import EvaluateShard, RouteShard
-from persyn_ray.storage import Folder
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.resources import StepResourcesConfig
+from persyn_ray.shards.aggregates import teacher_aggregates
+from persyn_ray.shards.tables import shard_rewards, shards_of
+from persyn_ray.shards.units import Progress, Unit, Work, units_of
+from persyn_ray.shards.work import EvaluateShard, RouteShard
+from persyn_ray.storage.folder import Folder
+from persyn_ray.storage.layout import (
+    RunLayout,
+    marking,
+    measuring,
+    seen_by_student,
+    teacher_identity,
+)
+from persyn_ray.storage.records import Settings
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Context:
     """What a step works with."""
 
     recipe: Recipe
-    run: Run
+    run: RunLayout
     identity: str
     """Fingerprint of the step."""
     console: Console
@@ -70,7 +70,7 @@ class Step:
     """What the recipe says about it, under the recipe's own keys."""
     carry_out: Callable[[Context], dict[str, Any]]
     """Does the work and returns counts for the record."""
-    leaves: Callable[[Run], list[Folder]]
+    leaves: Callable[[RunLayout], list[Folder]]
     """Folders that belong to this step alone and go when it is done anew."""
     on_ray: bool = True
 
@@ -83,7 +83,7 @@ def _on_pool(
     context: Context,
     build: Callable[[], Work],
     units: Sequence[Unit],
-    resources: StepResources,
+    resources: StepResourcesConfig,
     step: str,
 ) -> Progress:
     from persyn_ray.runtime.pools import run_units
@@ -93,7 +93,7 @@ def _on_pool(
 
 
 def _prompts(context: Context) -> dict[str, Any]:
-    return loading.write_prompts(context.recipe, context.run)
+    return load_prompts.write_prompts(context.recipe, context.run)
 
 
 def _collect(context: Context) -> dict[str, Any]:
@@ -105,8 +105,8 @@ def _collect(context: Context) -> dict[str, Any]:
 
 def _endings(context: Context, step: str) -> dict[str, Any]:
     """Write the failures of a step's teachers, and count responses that ended in unknown words."""
-    letters.write_failures(context.recipe, context.run, step)
-    odd = letters.odd_endings(context.recipe, context.run, step)
+    dead_letters.write_failures(context.recipe, context.run, step)
+    odd = dead_letters.odd_endings(context.recipe, context.run, step)
     for note, num in odd.items():
         context.console.print(f"  {num:,} responses with {note}", markup=False, highlight=False)
     return {"odd_endings": odd} if odd else {}
@@ -115,7 +115,7 @@ def _endings(context: Context, step: str) -> dict[str, Any]:
 def _ask(
     context: Context, step: str, shards: Sequence[str], methods: tuple[str, ...] | None
 ) -> dict[str, Any]:
-    return collecting.ask(context.recipe, context.run, step, shards, methods, context.console)
+    return collect.ask(context.recipe, context.run, step, shards, methods, context.console)
 
 
 def _score(context: Context) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _score(context: Context) -> dict[str, Any]:
     shards = shards_of(run, *collected_splits(recipe))
     if not recipe.measures_learnability:
         console.print("score: learnability is not measured (alpha is 0, scoring.measure if_needed)")
-    counts = scoring.score(recipe, run, shards, partial(_on_pool, context))
+    counts = score.score(recipe, run, shards, partial(_on_pool, context))
     if num := counts.get("over_budget"):
         console.print(
             f"{num:,} responses have no grade: the budget of their judge is used up. With a larger "
@@ -131,7 +131,7 @@ def _score(context: Context) -> dict[str, Any]:
             style="yellow",
             markup=False,
         )
-    return counts | unreadable.bury_unreadable(recipe, run, shards, console)
+    return counts | unreadable_responses.bury_unreadable(recipe, run, shards, console)
 
 
 def _rewards(context: Context) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _rewards(context: Context) -> dict[str, Any]:
 def _router(context: Context) -> dict[str, Any]:
     from persyn_ray.runtime.training import PROGRESS_FILE, fit_router
 
-    assigning.require_preferences(context.recipe, context.run)
+    assignments.require_preferences(context.recipe, context.run)
     with watch_training(context.run.records, PROGRESS_FILE, context.console):
         fit_router(context.recipe, context.identity)
     return {"rows": context.run.router.read_json("fit.json")["num_fit"]}
@@ -159,7 +159,7 @@ def _route(context: Context) -> dict[str, Any]:
     splits = ("parallel", "routed") + (("heldout",) if recipe.compare.heldout else ())
     units = units_of(shards_of(run, *splits))
     _on_pool(context, partial(RouteShard, recipe), units, recipe.resources.route, "route")
-    return assigning.write_assignments(recipe, run, assigned_methods(recipe))
+    return assignments.write_assignments(recipe, run, assigned_methods(recipe))
 
 
 def _synthesize(context: Context) -> dict[str, Any]:
@@ -170,11 +170,13 @@ def _synthesize(context: Context) -> dict[str, Any]:
     counts = _ask(context, "synthesize", shards, methods)
     if recipe.responses.incomplete == "next_best":
         # Each round takes at least one teacher out of a prompt's candidates, so this ends.
-        while assigning.reassign(recipe, run, methods):
+        while assignments.reassign(recipe, run, methods):
             counts = _added(counts, _ask(context, "synthesize", shards, methods))
-        counts |= constraining.after_reassigning(run)
+        counts |= constrained.after_reassigning(run)
     counts |= _endings(context, "synthesize")
-    counts["examples"] = {method: writing.write_examples(recipe, run, method) for method in methods}
+    counts["examples"] = {
+        method: write_examples.write_examples(recipe, run, method) for method in methods
+    }
     return counts
 
 
@@ -225,7 +227,7 @@ def _evaluate(context: Context) -> dict[str, Any]:
     return {"rows": done.rows, "tokens": done.tokens}
 
 
-def _limited(run: Run, limit: int | None) -> Iterator[tuple[str, int]]:
+def _limited(run: RunLayout, limit: int | None) -> Iterator[tuple[str, int]]:
     """Held-out shards with the number of problems to take of each."""
     left = limit
     for shard in shards_of(run, "heldout"):
@@ -246,8 +248,8 @@ STEPS: tuple[Step, ...] = (
         lambda r: {
             "prompts": _dump(r.prompts),
             "evaluate": _dump(r.evaluate, "path", "check"),
-            "scoring": scoring.reading_settings(r),
-            **readers.reading_settings(r),
+            "scoring": score.reading_settings(r),
+            **template_readers.reading_settings(r),
         },
         _prompts,
         lambda run: [run.prompts, run.dead_letters("prompts")],
@@ -271,7 +273,7 @@ STEPS: tuple[Step, ...] = (
         lambda r: {
             "student": _dump(r.student),
             "scoring": {
-                "quality": scoring.quality_settings(r),
+                "quality": score.quality_settings(r),
                 "measure": "always" if r.measures_learnability else "if_needed",
                 **measuring(r),
             },
@@ -286,7 +288,7 @@ STEPS: tuple[Step, ...] = (
         # From here on tables hold one value per teacher, in the pool's order.
         lambda r: {
             "scoring": _dump(r.scoring, "learnability", "alpha", "alpha_by_difficulty", "scaling")
-            | scoring.weight_settings(r),
+            | score.weight_settings(r),
             "responses": _dump(r.responses, "incomplete"),
             "teachers": list(r.pool.names),
         },
@@ -306,8 +308,8 @@ STEPS: tuple[Step, ...] = (
         ("router",),
         lambda r: {
             "compare": _dump(r.compare),
-            "teachers": {t.name: _dump(t, "retired", *constraining.priced(r)) for t in r.teachers},
-            **constraining.settings(r),
+            "teachers": {t.name: _dump(t, "retired", *constrained.priced(r)) for t in r.teachers},
+            **constrained.settings(r),
         },
         _route,
         lambda run: [

@@ -72,8 +72,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypedDict, cast
 
+from persyn_ray.escaping import json_text, visible_values
 from persyn_ray.report.completing import completed
-from persyn_ray.visible import json_text, visible_values
 
 
 class Estimate(TypedDict):
@@ -89,7 +89,7 @@ class Hardware(TypedDict):
     gpus: float | None
 
 
-class Run(TypedDict):
+class RunSummary(TypedDict):
     name: str | None
     recipe: dict[str, Any]
     fingerprint: str | None
@@ -217,7 +217,7 @@ class Novelty(TypedDict):
     by_task: dict[str, float | None]
 
 
-class Router(TypedDict):
+class RouterSummary(TypedDict):
     num_fit: int | None
     num_heldout: int | None
     heldout_set: str | None
@@ -385,11 +385,11 @@ class DeadLetters(TypedDict):
 
 
 class Report(TypedDict):
-    run: Run | None
+    run: RunSummary | None
     prompts: Prompts | None
     allocation: Allocation | None
     reward: Reward | None
-    router: Router | None
+    router: RouterSummary | None
     constraints: Constraints | None
     alpha_sweep: AlphaSweep | None
     student: Student | None

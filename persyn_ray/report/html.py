@@ -13,13 +13,13 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from persyn_ray.escaping import visible
 from persyn_ray.report import limits, numbers, router_sentences, summary, transfer
 from persyn_ray.report.concerns import concerns
 from persyn_ray.report.content import Report, displayed
 from persyn_ray.report.figures import draw
 from persyn_ray.report.forecast import forecast_tables
 from persyn_ray.report.problems import Problems
-from persyn_ray.visible import visible
 
 NOT_MEASURED = {
     "student": "no student answered held-out prompts (<code>prompts.num_heldout</code> or "

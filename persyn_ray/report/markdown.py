@@ -2,7 +2,7 @@
 
 import re
 
-from persyn_ray.visible import visible
+from persyn_ray.escaping import visible
 
 INERT = {"|": "&#124;", "://": "&#58;//", "www.": "www&#46;"}
 """What a backslash does not keep from ending a cell or becoming a link."""

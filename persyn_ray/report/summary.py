@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from persyn_ray.config import SELECTING
+from persyn_ray.recipe.comparison import SELECTING
 from persyn_ray.report.concerns import concerns
 from persyn_ray.report.content import Report
 from persyn_ray.report.forecast import forecast_sentences

@@ -8,11 +8,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from persyn_ray.escaping import plain
 from persyn_ray.report import numbers
 from persyn_ray.report.content import Report, displayed
 from persyn_ray.report.problems import Problems
 from persyn_ray.report.summary import Row, headline, paragraph, selects, verdict
-from persyn_ray.visible import plain
 
 CAPTION = "Below the line: selected among the responses of all teachers."
 COLOURS = {"higher": "green", "lower": "red", "unclear": "dim", "unmeasured": "dim"}

@@ -2,7 +2,7 @@
 
 from ray.util.metrics import Counter
 
-from persyn_ray.stages.units import Progress
+from persyn_ray.shards.units import Progress
 
 
 class UnitMetrics:

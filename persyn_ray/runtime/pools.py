@@ -21,13 +21,13 @@ import ray.data
 from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
-from persyn_ray.config import StepResources
 from persyn_ray.errors import EngineDead, PersynError, StepError
-from persyn_ray.runtime.breaker import Breaker
+from persyn_ray.escaping import visible_logs
+from persyn_ray.recipe.resources import StepResourcesConfig
+from persyn_ray.runtime.circuit_breaker import Breaker
 from persyn_ray.runtime.metrics import UnitMetrics
-from persyn_ray.runtime.placing import Place, place_of
-from persyn_ray.stages.units import Progress, Unit, Work
-from persyn_ray.visible import visible_logs
+from persyn_ray.runtime.placement import Place, place_of
+from persyn_ray.shards.units import Progress, Unit, Work
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ def granted(place: Place) -> Iterator[PlacementGroup | None]:
 
 
 def run_units(
-    build: Callable[[], Work], units: Sequence[Unit], resources: StepResources, step: str
+    build: Callable[[], Work], units: Sequence[Unit], resources: StepResourcesConfig, step: str
 ) -> Iterator[Progress]:
     """Carry out all units on actors anywhere in the cluster; see `run_pool`."""
     place = place_of(resources, min(resources.actors, len(units)))

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import ray
 
-from persyn_ray.config import Recipe, StepResources, TrainResources
 from persyn_ray.errors import ConfigError
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.resources import StepResourcesConfig, TrainResourcesConfig
 from persyn_ray.signals import keep_sigterm
 
 
@@ -94,13 +95,15 @@ def check_fits(recipe: Recipe, cluster: Cluster) -> None:
     _check_place(recipe.run)
     resources = recipe.resources
     for name in type(resources).model_fields:
-        step: StepResources | TrainResources | bool = getattr(resources, name)
+        step: StepResourcesConfig | TrainResourcesConfig | bool = getattr(resources, name)
         if isinstance(step, bool):
             continue
         count = (
-            step.workers * step.side_by_side if isinstance(step, TrainResources) else step.actors
+            step.workers * step.side_by_side
+            if isinstance(step, TrainResourcesConfig)
+            else step.actors
         )
-        word = "workers" if isinstance(step, TrainResources) else "actors"
+        word = "workers" if isinstance(step, TrainResourcesConfig) else "actors"
         for unit, each, total, largest in (
             ("CPUs", step.cpus, cluster.cpus, cluster.largest_node_cpus),
             ("GPUs", step.gpus, cluster.gpus, cluster.largest_node_gpus),

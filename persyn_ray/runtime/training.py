@@ -19,11 +19,12 @@ import ray.train
 from ray.exceptions import RayError
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from persyn_ray.config import Recipe, TrainResources
 from persyn_ray.errors import PersynError, StepError
-from persyn_ray.layout import run_of
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.resources import TrainResourcesConfig
 from persyn_ray.runtime.pools import describe
-from persyn_ray.storage import Folder
+from persyn_ray.storage.folder import Folder
+from persyn_ray.storage.layout import run_of
 
 METHOD_FILE = "method.txt"  # in a checkpoint: whose student it is
 FAILURE_FILE = "training.failed"
@@ -69,7 +70,7 @@ def _clear(recipe: Recipe) -> None:
 def _train(
     loop: Callable[[dict[str, Any]], None],
     recipe: Recipe,
-    resources: TrainResources,
+    resources: TrainResourcesConfig,
     name: str,
     methods: tuple[str, ...],
 ) -> None:
@@ -108,7 +109,7 @@ def _guarded(loop: Callable[[dict[str, Any]], None], config: dict[str, Any]) -> 
             run_of(config["recipe"]).records.write_text(FAILURE_FILE, str(error))
 
 
-def _prepare(config: dict[str, Any], resources: TrainResources) -> Recipe:
+def _prepare(config: dict[str, Any], resources: TrainResourcesConfig) -> Recipe:
     """Common start of both loops: working folder and threads."""
     import torch
 
@@ -119,7 +120,7 @@ def _prepare(config: dict[str, Any], resources: TrainResources) -> Recipe:
     return config["recipe"]
 
 
-def _prepare_deepspeed(resources: TrainResources) -> None:
+def _prepare_deepspeed(resources: TrainResourcesConfig) -> None:
     """Without GPUs DeepSpeed has to be told, and kept from building what it can do without."""
     if not resources.gpus:
         os.environ["DS_ACCELERATOR"] = "cpu"
@@ -131,7 +132,7 @@ def _prepare_deepspeed(resources: TrainResources) -> None:
 
 
 def _router_loop(config: dict[str, Any]) -> None:
-    from persyn_ray.stages.fit_router import fit_routers
+    from persyn_ray.shards.fit_router import fit_routers
 
     recipe: Recipe = _prepare(config, config["recipe"].resources.router)
     watch = partial(_progress_writer, run_of(recipe).records)

@@ -5,13 +5,13 @@ Baselines that look at neighbours or fit a plain linear map learn from these.
 
 import pyarrow as pa
 
-from persyn_ray.config import Router as RouterSettings
 from persyn_ray.models.load import load_tokenizer, on_device
-from persyn_ray.models.router import build_router
-from persyn_ray.models.router_features import prompt_features
-from persyn_ray.schemas import PROMPTS, conform, embeddings_schema
+from persyn_ray.models.router.frozen import prompt_features
+from persyn_ray.models.router.model import build_router
+from persyn_ray.recipe.router import RouterConfig as RouterSettings
 from persyn_ray.stages.generate import requests_of
 from persyn_ray.stages.route import TOKENS_PER_BATCH
+from persyn_ray.storage.schemas import PROMPTS, conform, embeddings_schema
 
 
 class Embed:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from persyn_ray.config import Recipe
 from persyn_ray.errors import DataError, StepError
-from persyn_ray.layout import run_of
 from persyn_ray.models.chat import Example, encode_example
-from persyn_ray.models.readable import require_sound_template
+from persyn_ray.models.template_check import require_sound_template
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.storage.layout import run_of
 
 
 @dataclass(frozen=True)

@@ -5,24 +5,28 @@ Judged is what follows the thinking, as in step score.
 
 import pyarrow as pa
 
-from persyn_ray import config, teachers
-from persyn_ray.pool import TeacherPool
-from persyn_ray.schemas import EVALUATIONS, PROMPTS, RESPONSES, conform
-from persyn_ray.scoring import Check
-from persyn_ray.sections import Student
+from persyn_ray.recipe.base import StudentConfig
+from persyn_ray.recipe.data import ResponsesConfig
+from persyn_ray.recipe.pool import TeacherPool
+from persyn_ray.recipe.scoring import Check
+from persyn_ray.recipe.teachers import SamplingConfig, TeacherConfig, TransformersEngineConfig
+from persyn_ray.recipe.training import EvaluateConfig
 from persyn_ray.stages.generate import Generate
 from persyn_ray.stages.quality import Quality
+from persyn_ray.storage.schemas import EVALUATIONS, PROMPTS, RESPONSES, conform
 
 
-def student_as_teacher(student: str, model: Student, section: config.Evaluate) -> teachers.Teacher:
+def student_as_teacher(
+    student: str, model: StudentConfig, section: EvaluateConfig
+) -> TeacherConfig:
     """A student answers by the same engine that teachers use, greedily."""
-    return teachers.Teacher(
+    return TeacherConfig(
         name=student,
-        engine=teachers.TransformersEngine(
+        engine=TransformersEngineConfig(
             kind="transformers", model=model.model, batch_size=section.batch_size
         ),
         template_kwargs=model.template_kwargs,
-        sampling=teachers.Sampling(max_tokens=section.max_tokens, temperature=0.0, top_p=1.0),
+        sampling=SamplingConfig(max_tokens=section.max_tokens, temperature=0.0, top_p=1.0),
     )
 
 
@@ -34,10 +38,10 @@ class Evaluate:
     def __init__(
         self,
         student: str,
-        model: Student,
-        section: config.Evaluate,
+        model: StudentConfig,
+        section: EvaluateConfig,
         check: Check,
-        responses: config.Responses | None = None,
+        responses: ResponsesConfig | None = None,
     ) -> None:
         self.student = student
         self.generate = Generate(

@@ -11,14 +11,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from persyn_ray.config import Responses
+from persyn_ray.data.response_text import is_loop, valid_unicode
 from persyn_ray.engines.base import Completion, Engine, Request
 from persyn_ray.engines.build import build_engine
-from persyn_ray.ledger import Account
-from persyn_ray.pool import TeacherPool
-from persyn_ray.schemas import PROMPTS, RESPONSES, conform
-from persyn_ray.teachers import Teacher
-from persyn_ray.texts import is_loop, valid_unicode
+from persyn_ray.recipe.data import ResponsesConfig
+from persyn_ray.recipe.pool import TeacherPool
+from persyn_ray.recipe.teachers import TeacherConfig
+from persyn_ray.storage.ledger import Account
+from persyn_ray.storage.schemas import PROMPTS, RESPONSES, conform
 
 
 def requests_of(prompts: pa.Table) -> list[Request]:
@@ -40,9 +40,9 @@ class Generate:
 
     def __init__(
         self,
-        teacher: Teacher,
+        teacher: TeacherConfig,
         pool: TeacherPool,
-        responses: Responses | None = None,
+        responses: ResponsesConfig | None = None,
         placement: Any = None,
         spending: Account | None = None,
     ) -> None:

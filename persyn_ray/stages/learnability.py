@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from persyn_ray.config import Responses
 from persyn_ray.engines.vllm_scoring import SPARE_TOKENS, VllmLikelihood
 from persyn_ray.errors import DataError
 from persyn_ray.method import learnability as measures
@@ -27,11 +26,12 @@ from persyn_ray.models.load import (
     load_tokenizer,
     on_device,
 )
-from persyn_ray.models.readable import require_sound_template
-from persyn_ray.schemas import LEARNABILITY, conform
-from persyn_ray.sections import Student
-from persyn_ray.stages.pairing import paired
+from persyn_ray.models.template_check import require_sound_template
+from persyn_ray.recipe.base import StudentConfig
+from persyn_ray.recipe.data import ResponsesConfig
+from persyn_ray.stages.examples import paired
 from persyn_ray.stages.quality import UNREADABLE
+from persyn_ray.storage.schemas import LEARNABILITY, conform
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class ToExamples:
 
     def __init__(
         self,
-        student: Student,
+        student: StudentConfig,
         max_length: int | None = None,
-        responses: Responses | None = None,
+        responses: ResponsesConfig | None = None,
         too_long: Literal["null", "truncate"] = "null",
         spare: int = 0,
     ) -> None:
@@ -103,10 +103,10 @@ class Learnability:
 
     def __init__(
         self,
-        student: Student,
+        student: StudentConfig,
         tokens_per_batch: int = 8192,
         max_length: int | None = None,
-        responses: Responses | None = None,
+        responses: ResponsesConfig | None = None,
         *,
         too_long: Literal["null", "truncate"] = "null",
         local_window: int | None = None,

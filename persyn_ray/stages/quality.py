@@ -10,25 +10,25 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
-from persyn_ray.config import Responses
+from persyn_ray.checks.verifier import Verdict, Verifier, exact_match
+from persyn_ray.data.response_text import judged_text
 from persyn_ray.engines.base import Engine
 from persyn_ray.errors import DataError
-from persyn_ray.ledger import Account
-from persyn_ray.schemas import QUALITY, conform
-from persyn_ray.scoring import (
-    ExactAnswer,
-    ExactMatch,
-    Instructions,
-    Judge,
-    Recorded,
-    RewardModel,
+from persyn_ray.recipe.data import ResponsesConfig
+from persyn_ray.recipe.scoring import (
+    ExactAnswerConfig,
+    ExactMatchConfig,
+    InstructionsConfig,
+    JudgeConfig,
+    RecordedScoresConfig,
+    RewardModelConfig,
     Single,
 )
-from persyn_ray.stages.judging import Graded, Judging, Row
-from persyn_ray.stages.pairing import paired
+from persyn_ray.stages.examples import paired
+from persyn_ray.stages.judge import Graded, Judging, Row
 from persyn_ray.stages.recorded_scores import RecordedScores
-from persyn_ray.texts import judged_text
-from persyn_ray.verify import Verdict, Verifier, exact_match
+from persyn_ray.storage.ledger import Account
+from persyn_ray.storage.schemas import QUALITY, conform
 
 Way = Callable[[Sequence[Row]], list[Graded]]
 """Rows with a response in, a verdict for each out, in order."""
@@ -53,11 +53,11 @@ class Quality:
     def __init__(
         self,
         how: Single,
-        section: Responses | None = None,
+        section: ResponsesConfig | None = None,
         engine: Engine | None = None,
         spending: Account | None = None,
     ) -> None:
-        self.section = Responses() if section is None else section  # pyright: ignore[reportCallIssue]
+        self.section = ResponsesConfig() if section is None else section  # pyright: ignore[reportCallIssue]
         self.way = way_of(how, section, engine, spending)
 
     def __call__(self, prompts: pa.Table, responses: pa.Table) -> pa.Table:
@@ -91,29 +91,29 @@ class Quality:
 
 def way_of(
     how: Single,
-    section: Responses | None,
+    section: ResponsesConfig | None,
     engine: Engine | None = None,
     spending: Account | None = None,
 ) -> Way:
     """What finds one kind of quality; models are loaded here, a judge's with its first rows."""
     match how:
-        case ExactAnswer():
+        case ExactAnswerConfig():
             return _exact_answers(how)
-        case ExactMatch():
+        case ExactMatchConfig():
             return lambda rows: [
                 (exact_match(row["response"], row["reference"], how.marker), None) for row in rows
             ]
-        case Instructions():
+        case InstructionsConfig():
             return _instructions(how)
-        case RewardModel():
+        case RewardModelConfig():
             return _reward_model(how)
-        case Recorded():
+        case RecordedScoresConfig():
             return RecordedScores(how, section)
-        case Judge():
+        case JudgeConfig():
             return Judging(how, section, engine, spending)
 
 
-def _exact_answers(how: ExactAnswer) -> Way:
+def _exact_answers(how: ExactAnswerConfig) -> Way:
     verifier = Verifier(
         timeout_seconds=how.timeout_seconds,
         num_processes=how.processes,
@@ -127,15 +127,15 @@ def _exact_answers(how: ExactAnswer) -> Way:
     return check
 
 
-def _instructions(how: Instructions) -> Way:
-    from persyn_ray.instructions import follows
+def _instructions(how: InstructionsConfig) -> Way:
+    from persyn_ray.checks.ifeval import follows
 
     return lambda rows: [
         (follows(row["response"], row["reference"], how.loose), None) for row in rows
     ]
 
 
-def _reward_model(how: RewardModel) -> Way:
+def _reward_model(how: RewardModelConfig) -> Way:
     from persyn_ray.models.load import load_sequence_classifier, load_tokenizer, on_device
     from persyn_ray.models.reward_model import encode_conversation, longest, scores_of_rows
 

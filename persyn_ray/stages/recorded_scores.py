@@ -14,16 +14,16 @@ from hashlib import blake2b
 from statistics import fmean
 from typing import Any
 
-from persyn_ray.cells import text_key
-from persyn_ray.config import Responses
-from persyn_ray.conversations import NoConversation, answer_of, prompt_key
+from persyn_ray.checks.verifier import Verdict
+from persyn_ray.data.cells import text_key
+from persyn_ray.data.conversations import NoConversation, answer_of, prompt_key
+from persyn_ray.data.files.rows import BadRow, Notes, expand, rows_with
+from persyn_ray.data.response_text import student_text
 from persyn_ray.engines.base import last_user_text
 from persyn_ray.errors import DataError
-from persyn_ray.scoring import Recorded
-from persyn_ray.sources import BadRow, Notes, expand, rows_with
-from persyn_ray.stages.judging import Graded, Row
-from persyn_ray.texts import student_text
-from persyn_ray.verify import Verdict
+from persyn_ray.recipe.data import ResponsesConfig
+from persyn_ray.recipe.scoring import RecordedScoresConfig
+from persyn_ray.stages.judge import Graded, Row
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class RecordedScores:
         DataError: a file is damaged, or the column holds no number at all.
     """
 
-    def __init__(self, how: Recorded, section: Responses | None = None) -> None:
+    def __init__(self, how: RecordedScoresConfig, section: ResponsesConfig | None = None) -> None:
         self._how, self._section = how, section
         self._scores: dict[bytes, list[float]] = {}
         notes = Notes()

@@ -14,12 +14,12 @@ from persyn_ray.engines.base import Request
 from persyn_ray.engines.build import build_engine
 from persyn_ray.method.novelty import Novelty
 from persyn_ray.models.load import on_device
-from persyn_ray.models.router import load_router
-from persyn_ray.models.router_features import checked_logits, prompt_features
-from persyn_ray.pool import TeacherPool
-from persyn_ray.schemas import NOVELTY, PROMPTS, conform, logits_schema
+from persyn_ray.models.router.frozen import checked_logits, prompt_features
+from persyn_ray.models.router.model import load_router
+from persyn_ray.recipe.pool import TeacherPool
+from persyn_ray.recipe.teachers import TeacherConfig, active_teachers
 from persyn_ray.stages.generate import requests_of
-from persyn_ray.teachers import Teacher, active_teachers
+from persyn_ray.storage.schemas import NOVELTY, PROMPTS, conform, logits_schema
 
 TOKENS_PER_BATCH = 16384
 NOVELTY_FILE = "novelty.npz"  # beside a router
@@ -30,7 +30,7 @@ class Route:
 
     reads = PROMPTS
 
-    def __init__(self, router: Path, teachers: tuple[Teacher, ...], max_length: int) -> None:
+    def __init__(self, router: Path, teachers: tuple[TeacherConfig, ...], max_length: int) -> None:
         names = tuple(teacher.name for teacher in teachers)
         model, self.tokenizer = load_router(router, names)
         self.router = on_device(model)

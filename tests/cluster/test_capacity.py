@@ -12,10 +12,10 @@ from ray.autoscaler._private.kuberay.autoscaling_config import (
 )
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from persyn_ray.config import Recipe, load_recipe
 from persyn_ray.errors import ConfigError
-from persyn_ray.pipeline.fitting import Placed, place_teachers
-from persyn_ray.pipeline.planning import on_cluster, plan_run
+from persyn_ray.pipeline.plan.placement import Placed, place_teachers
+from persyn_ray.pipeline.plan.plan import on_cluster, plan_run
+from persyn_ray.recipe.recipe import Recipe, load_recipe
 from persyn_ray.runtime.session import Cluster, check_fits
 
 ROOT = Path(__file__).parents[2]

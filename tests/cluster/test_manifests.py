@@ -17,8 +17,8 @@ import pytest
 import yaml
 from kubernetes.client import models
 
-from persyn_ray.runtime.endpoint import INGRESS
-from persyn_ray.serving import Serving
+from persyn_ray.recipe.serving import ServingConfig
+from persyn_ray.runtime.serve_command import INGRESS
 
 Template = tuple[str, dict[str, Any]]
 SCALARS = {"str": str, "int": int, "bool": bool, "float": (int, float)}
@@ -236,7 +236,7 @@ def test_each_variable_is_read_by_somebody(templates: list[Template]) -> None:
 
     hub = Path(huggingface_hub.__file__).parent
     sources = [Path(constants.__file__), hub / "constants.py", hub / "utils/_auth.py"]
-    known = "".join(path.read_text() for path in sources) + f'"{Serving().keys_env}"'
+    known = "".join(path.read_text() for path in sources) + f'"{ServingConfig().keys_env}"'
     names = {v["name"] for _, t in templates for c in t["spec"]["containers"] for v in c["env"]}
     assert names == {name for name in names if f'"{name}"' in known}
 
@@ -257,7 +257,7 @@ def test_the_endpoint_s_settings_are_settings(by_kind: dict[str, Any]) -> None:
     (app,) = config.applications
     arguments = dict(app.args)
     assert arguments.pop("router").startswith("s3://")
-    serving = Serving.model_validate(arguments)
+    serving = ServingConfig.model_validate(arguments)
     (group,) = service["rayClusterConfig"]["workerGroupSpecs"]
     (container,) = group["template"]["spec"]["containers"]
     cpus = cpus_of(container)

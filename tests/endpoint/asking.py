@@ -7,14 +7,14 @@ from typing import Any
 
 import httpx
 
-from persyn_ray.endpoint.app import build_app
-from persyn_ray.endpoint.counting import Counts
-from persyn_ray.endpoint.guard import Guard
-from persyn_ray.endpoint.keys import Keys
-from persyn_ray.endpoint.model import RouterModel
-from persyn_ray.endpoint.rates import Rates
-from persyn_ray.endpoint.routing import new_state
-from persyn_ray.endpoint.source import parse_serving
+from persyn_ray.serving.app import build_app
+from persyn_ray.serving.metrics import Counts
+from persyn_ray.serving.middleware.api_keys import Keys
+from persyn_ray.serving.middleware.guard import Guard
+from persyn_ray.serving.middleware.rate_limit import Rates
+from persyn_ray.serving.route_requests import new_state
+from persyn_ray.serving.router_model import RouterModel
+from persyn_ray.serving.router_source import parse_serving
 
 KEY = "pk-of-the-tests"
 TEACHERS = ("ada", "bert", "cleo")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.endpoint.model import RouterModel
+from persyn_ray.serving.router_model import RouterModel
 
 from .asking import TEACHERS, LocalService
 from .chatting import Teacher
@@ -20,8 +20,8 @@ MakeService = Callable[..., LocalService]
 def router_folder(random_llama: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from persyn_ray.method.novelty import Novelty
     from persyn_ray.models.load import load_tokenizer
-    from persyn_ray.models.router import build_router, save_router
-    from persyn_ray.models.router_features import prompt_features
+    from persyn_ray.models.router.frozen import prompt_features
+    from persyn_ray.models.router.model import build_router, save_router
 
     folder = tmp_path_factory.mktemp("fitted") / "router"
     router, tokenizer = build_router(random_llama, TEACHERS, seed=3), load_tokenizer(random_llama)

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from persyn_ray.endpoint.model import RouterModel
-from persyn_ray.models.router import load_router, router_logits
+from persyn_ray.models.router.model import load_router, router_logits
+from persyn_ray.serving.router_model import RouterModel
 
 from .asking import KEY, TEACHERS, LocalService, ask
 from .chatting import CHAT, upstream

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persyn_ray.endpoint.batching import Batcher
+from persyn_ray.serving.batching import Batcher
 
 
 class Doubling:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persyn_ray.endpoint.bodies import MOST_VALUES, has_more_values
-from persyn_ray.endpoint.model import RouterModel
+from persyn_ray.serving.middleware.body_size import MOST_VALUES, has_more_values
+from persyn_ray.serving.router_model import RouterModel
 
 from .asking import LocalService, ask
 

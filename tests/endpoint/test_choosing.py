@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persyn_ray.endpoint.choosing import Policy, choose, fall_back, keys
-from persyn_ray.endpoint.messages import Wish
-from persyn_ray.endpoint.refusal import Refusal
+from persyn_ray.serving.error_response import Refusal
+from persyn_ray.serving.messages import Wish
+from persyn_ray.serving.routes import Policy, choose, fall_back, keys
 
 NAMES = ("ada", "bert", "cleo")
 

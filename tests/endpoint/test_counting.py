@@ -2,7 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from persyn_ray.endpoint.counting import Counts, merged, prometheus_text, routed_by_teacher
+from persyn_ray.serving.metrics import Counts, merged, prometheus_text, routed_by_teacher
 
 
 def values(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

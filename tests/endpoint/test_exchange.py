@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
-from persyn_ray.endpoint.exchange import LINGER_S
-from persyn_ray.endpoint.guard import Guard
-from persyn_ray.endpoint.keys import Keys
-from persyn_ray.endpoint.rates import Rates
-from persyn_ray.serving import Serving
+from persyn_ray.recipe.serving import ServingConfig
+from persyn_ray.serving.middleware.api_keys import Keys
+from persyn_ray.serving.middleware.guard import Guard
+from persyn_ray.serving.middleware.rate_limit import Rates
+from persyn_ray.serving.middleware.request import LINGER_S
 
 from .connection import App, Reported, Server, simulate
 
@@ -25,7 +25,7 @@ START = {"type": "http.response.start", "status": 200, "headers": []}
 
 
 def guarded(app: App) -> tuple[Guard, Reported]:
-    serving = Serving(max_body_bytes=LIMIT, request_timeout_s=TIMEOUT)
+    serving = ServingConfig(max_body_bytes=LIMIT, request_timeout_s=TIMEOUT)
     counts = Reported()
     return Guard(app, serving, KEYS, Rates(1e6, 10**6), counts), counts
 

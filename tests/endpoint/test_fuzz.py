@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from schemathesis import Case, GenerationMode
 from starlette.types import Message
 
-from persyn_ray.endpoint.app import build_app
+from persyn_ray.serving.app import build_app
 
 from .asking import KEY, LocalService
 from .hostile_requests import Hostile, hostile_requests

@@ -10,10 +10,10 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from persyn_ray.endpoint.guard import Guard, known_path
-from persyn_ray.endpoint.keys import Keys
-from persyn_ray.endpoint.rates import Rates
-from persyn_ray.serving import Serving
+from persyn_ray.recipe.serving import ServingConfig
+from persyn_ray.serving.middleware.api_keys import Keys
+from persyn_ray.serving.middleware.guard import Guard, known_path
+from persyn_ray.serving.middleware.rate_limit import Rates
 
 from .connection import App, Reported
 
@@ -41,7 +41,7 @@ def guarded(
     app: App = echo, burst: int = 1000, rate: float = 1000.0, **settings: object
 ) -> tuple[Guard, Reported]:
     counts = Reported()
-    serving = Serving.model_validate(
+    serving = ServingConfig.model_validate(
         {"burst": burst, "requests_per_second": rate, "max_body_bytes": 2000, **settings}
     )
     return Guard(app, serving, KEYS, Rates(rate, burst, lambda: 0.0), counts), counts

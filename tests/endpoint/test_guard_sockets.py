@@ -13,10 +13,10 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from persyn_ray.endpoint.guard import Guard
-from persyn_ray.endpoint.keys import Keys
-from persyn_ray.endpoint.rates import Rates
-from persyn_ray.serving import Serving
+from persyn_ray.recipe.serving import ServingConfig
+from persyn_ray.serving.middleware.api_keys import Keys
+from persyn_ray.serving.middleware.guard import Guard
+from persyn_ray.serving.middleware.rate_limit import Rates
 
 from .connection import Reported
 
@@ -44,7 +44,7 @@ class Running:
 
     def __init__(self, http: str) -> None:
         self.counts = Reported()
-        serving = Serving(max_body_bytes=LIMIT, request_timeout_s=TIMEOUT)
+        serving = ServingConfig(max_body_bytes=LIMIT, request_timeout_s=TIMEOUT)
         keys = Keys({"ann": hashlib.sha256(b"key").hexdigest()})
         self.guard = Guard(app, serving, keys, Rates(1e6, 10**6), self.counts)
         listener = socket.create_server(("127.0.0.1", 0))

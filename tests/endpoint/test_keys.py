@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persyn_ray.endpoint.keys import Keys, new_key
 from persyn_ray.errors import ConfigError
-from persyn_ray.serving import Serving
+from persyn_ray.recipe.serving import ServingConfig
+from persyn_ray.serving.middleware.api_keys import Keys, new_key
 
 
 def digest(key: str) -> str:
@@ -19,7 +19,7 @@ def digest(key: str) -> str:
 
 
 def keys_of(environ: dict[str, str] | None = None, **settings: object) -> Keys:
-    return Keys.of(Serving.model_validate(settings), environ or {})
+    return Keys.of(ServingConfig.model_validate(settings), environ or {})
 
 
 def test_a_new_key_is_long_random_and_known_by_its_digest() -> None:

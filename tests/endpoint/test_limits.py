@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persyn_ray.endpoint.limits import CHOICE_FIELDS, TOKEN_FIELDS, bounded_chat
-from persyn_ray.endpoint.refusal import Refusal
-from persyn_ray.endpoint.routing import new_state
-from persyn_ray.endpoint.source import parse_serving
 from persyn_ray.errors import ConfigError
-from persyn_ray.serving import Serving, Upstream
+from persyn_ray.recipe.serving import ServingConfig, UpstreamConfig
+from persyn_ray.serving.chat.limits import CHOICE_FIELDS, TOKEN_FIELDS, bounded_chat
+from persyn_ray.serving.error_response import Refusal
+from persyn_ray.serving.route_requests import new_state
+from persyn_ray.serving.router_source import parse_serving
 
 from .asking import ask
 from .chatting import CHAT, upstream
@@ -123,8 +123,8 @@ wishes = st.dictionaries(st.sampled_from((*TOKEN_FIELDS, *CHOICE_FIELDS)), count
 
 @given(wishes, limits, st.integers(1, 100), st.integers(1, 8))
 def test_whatever_is_asked_the_bounds_hold(asked, extra, tokens, choices):
-    settings = Serving(max_chat_tokens=tokens, max_choices=choices)
-    at = Upstream(model="m", base_url="http://bert:1/v1", extra_body=extra)
+    settings = ServingConfig(max_chat_tokens=tokens, max_choices=choices)
+    at = UpstreamConfig(model="m", base_url="http://bert:1/v1", extra_body=extra)
     try:
         content, most = bounded_chat({"model": "persyn"} | asked, at, settings)
     except Refusal:

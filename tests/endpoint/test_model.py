@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from persyn_ray.endpoint.model import RouterModel
-from persyn_ray.endpoint.refusal import Refusal
-from persyn_ray.endpoint.routing import spans
+from persyn_ray.recipe.teachers import TeacherConfig
+from persyn_ray.serving.error_response import Refusal
+from persyn_ray.serving.route_requests import spans
+from persyn_ray.serving.router_model import RouterModel
 from persyn_ray.stages.route import Route
-from persyn_ray.teachers import Teacher
 
 from .asking import TEACHERS
 
@@ -23,7 +23,7 @@ def test_scores_are_those_of_the_offline_stage(model: RouterModel, router_folder
     texts = ["Add 1 and 2.", "Spell cat.", "word " * 300]
     rows = model.read(conversations(*texts), 10_000)
     scores = model.score(rows, 16384)
-    teachers = tuple(Teacher(name=n, engine={"kind": "scripted"}) for n in TEACHERS)  # type: ignore
+    teachers = tuple(TeacherConfig(name=n, engine={"kind": "scripted"}) for n in TEACHERS)  # type: ignore
     stage = Route(router_folder, teachers, model.max_length)
     import pyarrow as pa
 

@@ -16,14 +16,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 
-import persyn_ray.endpoint
-from persyn_ray.client import RouterClient
+import persyn_ray.serving
+from persyn_ray.client.http import RouterClient
 
 from . import asking
 
 pytestmark = pytest.mark.browser
 
-PAGE = Path(persyn_ray.endpoint.__path__[0]) / "page.html"
+PAGE = Path(persyn_ray.serving.__path__[0]) / "page.html"
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"

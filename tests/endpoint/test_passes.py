@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from persyn_ray.endpoint.counting import Counts
-from persyn_ray.endpoint.model import Scores
-from persyn_ray.endpoint.passes import Pass, Passes
+from persyn_ray.serving.forward_pass import Pass, Passes
+from persyn_ray.serving.metrics import Counts
+from persyn_ray.serving.router_model import Scores
 
 
 class Model:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persyn_ray.endpoint.rates import Rates
+from persyn_ray.serving.middleware.rate_limit import Rates
 
 
 class Clock:

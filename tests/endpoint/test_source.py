@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.config import parse_recipe
-from persyn_ray.endpoint.model import RouterModel
-from persyn_ray.endpoint.routing import new_state
-from persyn_ray.endpoint.source import (
+from persyn_ray.errors import ConfigError
+from persyn_ray.recipe.recipe import parse_recipe
+from persyn_ray.serving.route_requests import new_state
+from persyn_ray.serving.router_model import RouterModel
+from persyn_ray.serving.router_source import (
     parse_serving,
     read_settings,
     settings_of,
     with_a_key,
 )
-from persyn_ray.errors import ConfigError
 
 from .asking import TEACHERS
 

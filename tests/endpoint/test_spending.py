@@ -11,13 +11,13 @@ from typing import Any
 import httpx
 import pytest
 
-from persyn_ray.endpoint.routing import new_state
-from persyn_ray.endpoint.source import parse_serving, settings_of
-from persyn_ray.endpoint.spending import account_folder, require_ledger
 from persyn_ray.errors import ConfigError
-from persyn_ray.ledger import Account, Spent, spent
-from persyn_ray.teachers import Budget
-from persyn_ray.usage import Usage
+from persyn_ray.recipe.teachers import BudgetConfig
+from persyn_ray.serving.chat.budget import account_folder, require_ledger
+from persyn_ray.serving.route_requests import new_state
+from persyn_ray.serving.router_source import parse_serving, settings_of
+from persyn_ray.storage.ledger import Account, Spent, spent
+from persyn_ray.storage.usage import Usage
 
 from .asking import KEY, LocalService, ask
 from .chatting import CHAT, upstream
@@ -123,7 +123,7 @@ def test_a_budget_outlives_the_process_and_is_shared(make_chats, teacher):
         assert ask(service, "POST", PATH, CHAT).status_code == 200
         settled(service)
     assert settled(second).tokens == 45
-    other = Account(Budget(tokens=650), None, account_folder(first.settings, "bert"))
+    other = Account(BudgetConfig(tokens=650), None, account_folder(first.settings, "bert"))
     assert other.more(Usage(100, 100))  # and dies with it
     assert ask(make_chats(650), "POST", PATH, CHAT).status_code == 429
     assert ask(first, "POST", PATH, CHAT).status_code == 429

@@ -3,9 +3,9 @@
 from typing import Any
 
 from persyn_ray.engines.base import Completion, Message, Request
-from persyn_ray.engines.openai import OpenAIEngine
-from persyn_ray.teachers import OpenAIEngine as Endpoint
-from persyn_ray.teachers import Sampling
+from persyn_ray.engines.openai.engine import OpenAIEngine
+from persyn_ray.recipe.teachers import OpenAIEngineConfig as Endpoint
+from persyn_ray.recipe.teachers import SamplingConfig
 
 from .fault_server import FaultServer
 
@@ -18,8 +18,8 @@ def requests(number: int, start: int = 0) -> list[Request]:
     return [request(f"p{place}") for place in range(start, start + number)]
 
 
-def sampling(**settings: Any) -> Sampling:
-    return Sampling.model_validate({"max_tokens": 16} | settings)
+def sampling(**settings: Any) -> SamplingConfig:
+    return SamplingConfig.model_validate({"max_tokens": 16} | settings)
 
 
 def engine_of(server: FaultServer | str, **settings: Any) -> OpenAIEngine:

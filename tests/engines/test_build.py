@@ -12,14 +12,14 @@ from persyn_ray.engines.recorded import RecordedEngine
 from persyn_ray.engines.scripted import ScriptedEngine
 from persyn_ray.engines.transformers import TransformersEngine
 from persyn_ray.errors import ConfigError
-from persyn_ray.pool import TeacherPool
-from persyn_ray.teachers import Teacher
+from persyn_ray.recipe.pool import TeacherPool
+from persyn_ray.recipe.teachers import TeacherConfig
 
 LOCAL = {"kind": "transformers", "model": {"name": "random:llama"}}
 
 
-def teacher(engine: dict[str, Any], **settings: Any) -> Teacher:
-    return Teacher.model_validate({"name": "ada", "engine": engine} | settings)
+def teacher(engine: dict[str, Any], **settings: Any) -> TeacherConfig:
+    return TeacherConfig.model_validate({"name": "ada", "engine": engine} | settings)
 
 
 def test_each_kind_builds_its_engine(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_scripted_teacher_needs_its_pool() -> None:
 
 def test_the_builder_imports_neither_torch_nor_ray() -> None:
     code = (
-        "import sys, persyn_ray.engines.build, persyn_ray.verify, persyn_ray.prompts;"
+        "import sys, persyn_ray.engines.build, persyn_ray.checks.verifier, persyn_ray.data.prompts;"
         "print([name for name in ('torch', 'transformers', 'ray', 'sympy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,9 +11,9 @@ import pytest
 
 from persyn_ray.engines.base import Message, Request
 from persyn_ray.engines.build import build_engine
-from persyn_ray.engines.openai import OpenAIEngine
-from persyn_ray.ledger import Account
-from persyn_ray.teachers import Teacher
+from persyn_ray.engines.openai.engine import OpenAIEngine
+from persyn_ray.recipe.teachers import TeacherConfig
+from persyn_ray.storage.ledger import Account
 
 from .asking import engine_of, reasons, request, requests, sampling
 from .fault_server import Call, FaultServer, Reply, answer, failure, first
@@ -240,7 +240,7 @@ def test_a_recipe_builds_it() -> None:
         settings["base_url"] = server.base_url
         teacher = {"name": "ada", "engine": settings, "system_prompt": "Be brief."}
         spending = Account()
-        engine = build_engine(Teacher.model_validate(teacher), spending=spending)
+        engine = build_engine(TeacherConfig.model_validate(teacher), spending=spending)
         assert isinstance(engine, OpenAIEngine)
         assert engine.overlaps
         asked = Request("p", [Message(role="user", content="2+2?")])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from persyn_ray.engines.openai import OpenAIEngine
+from persyn_ray.engines.openai.engine import OpenAIEngine
 from persyn_ray.errors import ConfigError
 
 from .asking import engine_of, reasons, requests

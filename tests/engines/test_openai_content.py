@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persyn_ray.engines.openai_content import read_message
-from persyn_ray.engines.openai_wire import Answer, read_reply
+from persyn_ray.engines.openai.message_content import read_message
+from persyn_ray.engines.openai.wire import Answer, read_reply
 
 TAGS = ("<think>", "</think>")
 WHOLE = "<think>2+2</think>\nfour"

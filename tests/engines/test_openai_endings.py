@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persyn_ray.engines.openai_endings import read_ending
-from persyn_ray.engines.openai_wire import Answer, Fault, read_reply
+from persyn_ray.engines.openai.finish_reasons import read_ending
+from persyn_ray.engines.openai.wire import Answer, Fault, read_reply
 
 from .asking import engine_of, requests
 from .fault_server import FaultServer, answer

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.engines.pacing import START
-from persyn_ray.ledger import Account, spent
-from persyn_ray.storage import Folder
-from persyn_ray.teachers import Budget, Price
-from persyn_ray.usage import Usage
+from persyn_ray.engines.openai.pacing import START
+from persyn_ray.recipe.teachers import BudgetConfig, PriceConfig
+from persyn_ray.storage.folder import Folder
+from persyn_ray.storage.ledger import Account, spent
+from persyn_ray.storage.usage import Usage
 
 from .asking import engine_of, reasons, requests
 from .fault_server import Call, FaultServer, Reply, answer, failure, first
@@ -120,7 +120,7 @@ def billing(seed: int, usages: dict[int, tuple[int, int]], loss: float = 0.0) ->
 @pytest.mark.parametrize("seed", range(4))
 def test_however_many_are_under_way_a_budget_is_never_exceeded(seed: int, tmp_path: Path) -> None:
     usages: dict[int, tuple[int, int]] = {}
-    budget, price = Budget(tokens=5000, dollars=0.004), Price(prompt=1.0, response=10.0)
+    budget, price = BudgetConfig(tokens=5000, dollars=0.004), PriceConfig(prompt=1.0, response=10.0)
     folder = Folder(str(tmp_path)) if seed < 2 else None  # kept in a ledger, or in memory
     before = Usage(500, 50) if folder else Usage(0, 0)
     if folder:
@@ -153,9 +153,9 @@ ASKING = """
 import sys
 from persyn_ray.engines.build import build_engine
 from persyn_ray.engines.base import Request
-from persyn_ray.ledger import Account
-from persyn_ray.storage import Folder
-from persyn_ray.teachers import Budget, Teacher
+from persyn_ray.storage.ledger import Account
+from persyn_ray.storage.folder import Folder
+from persyn_ray.recipe.teachers import Budget, Teacher
 
 address, folder, tokens = sys.argv[1:]
 engine = {"kind": "openai", "model": "tiny", "base_url": address, "api_key_env": None}
@@ -197,7 +197,7 @@ def test_a_process_killed_while_it_is_answered_has_spent_what_it_may_be_billed(
 
 def test_an_answer_without_usage_counts_at_its_upper_bound() -> None:
     with FaultServer(lambda call: answer(call, usage=None)) as server:
-        spending = Account(Budget(tokens=1500))
+        spending = Account(BudgetConfig(tokens=1500))
         engine = engine_of(server, spending=spending)
         completions = engine.generate(requests(10))
         engine.close()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.engines.openai_refusals import read_complaint
+from persyn_ray.engines.openai.error_kinds import read_complaint
 
 from .asking import engine_of, reasons, request, requests, sampling
 from .fault_server import Call, FaultServer, Reply, answer, failure

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.engines.openai_wire import Answer, Fault, read_reply
-from persyn_ray.usage import Usage
+from persyn_ray.engines.openai.wire import Answer, Fault, read_reply
+from persyn_ray.storage.usage import Usage
 
 from .asking import engine_of, requests
 from .fault_server import Call, FaultServer, Reply, answer

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from persyn_ray.engines.base import Message
-from persyn_ray.engines.openai_wire import (
+from persyn_ray.engines.openai.wire import (
     FREE,
     Answer,
     Fault,
@@ -16,7 +16,7 @@ from persyn_ray.engines.openai_wire import (
     request_body,
     upper_bound,
 )
-from persyn_ray.usage import Usage
+from persyn_ray.storage.usage import Usage
 
 from .asking import sampling
 

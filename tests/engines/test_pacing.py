@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Callable
 from itertools import pairwise
 
-from persyn_ray.engines.pacing import LONGEST_DELAY, START, Pace, backoff
+from persyn_ray.engines.openai.pacing import LONGEST_DELAY, START, Pace, backoff
 
 FOREVER = float("inf")
 

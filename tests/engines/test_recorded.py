@@ -13,7 +13,7 @@ import pytest
 from persyn_ray.engines.base import Message, Request
 from persyn_ray.engines.recorded import RecordedEngine
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.teachers import Teacher
+from persyn_ray.recipe.teachers import TeacherConfig
 
 ROWS: list[dict[str, Any]] = [
     {"question": "1+1?", "teacher": "ada", "response": "2", "end": "stop"},
@@ -107,7 +107,7 @@ def test_names_of_teachers_compare_as_text(tmp_path: Path, stored: Any, asked: s
 @pytest.mark.parametrize("name", [5, 5.0])
 def test_a_recipe_may_name_a_teacher_by_number(name: Any) -> None:
     engine = {"kind": "recorded", "path": "x", "teacher": name}
-    teacher = Teacher.model_validate({"name": "five", "engine": engine})
+    teacher = TeacherConfig.model_validate({"name": "five", "engine": engine})
     assert teacher.engine.teacher == str(name)
 
 

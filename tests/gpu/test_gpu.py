@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from persyn_ray.config import parse_recipe
-from persyn_ray.layout import run_of
-from persyn_ray.pipeline.collecting import ask
-from persyn_ray.pipeline.loading import write_prompts
-from persyn_ray.records import Record, write_record
+from persyn_ray.pipeline.collect import ask
+from persyn_ray.pipeline.load_prompts import write_prompts
+from persyn_ray.recipe.recipe import parse_recipe
 from persyn_ray.runtime.session import session
-from persyn_ray.stages.tables import shards_of
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.storage.layout import run_of
+from persyn_ray.storage.records import Record, write_record
 
 torch = pytest.importorskip("torch")
 pytestmark = [

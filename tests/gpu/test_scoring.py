@@ -2,11 +2,11 @@
 
 import pytest
 
-from persyn_ray.method.parity import compare
 from persyn_ray.models.chat import Message, encode_example
 from persyn_ray.models.likelihood import Likelihood
 from persyn_ray.models.load import load_causal_lm, load_tokenizer
 from persyn_ray.models.reference import plain_log_probs
+from persyn_ray.statistics.parity import compare
 
 torch = pytest.importorskip("torch")
 pytestmark = [

@@ -11,7 +11,9 @@ from scipy.optimize import minimize_scalar
 
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.method.bradley_terry import negative_log_likelihood
-from persyn_ray.method.calibration import (
+from persyn_ray.method.metrics import pairwise_accuracy
+from persyn_ray.method.preferences import preferences
+from persyn_ray.statistics.calibration import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     accuracy_interval,
@@ -22,8 +24,6 @@ from persyn_ray.method.calibration import (
     fit_temperature,
     pair_outcomes,
 )
-from persyn_ray.method.metrics import pairwise_accuracy
-from persyn_ray.method.preferences import preferences
 
 VALUES = st.sampled_from([0.0, 1.0, 2.0, np.nan])
 TABLES = arrays(np.float64, (3, 4), elements=VALUES)

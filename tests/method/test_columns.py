@@ -10,8 +10,8 @@ from scipy.special import log_expit
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.method.allocation import assign, shares, tie_breaks
 from persyn_ray.method.arrays import Floats
-from persyn_ray.method.columns import L2_GRID, Column, choose_l2, fit_column, new_column
 from persyn_ray.method.metrics import hit_at_k, regret
+from persyn_ray.method.new_teacher import L2_GRID, Column, choose_l2, fit_column, new_column
 from persyn_ray.method.preferences import preferences
 
 

@@ -11,8 +11,9 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import bootstrap, spearmanr, ttest_1samp
 
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.method import comparison
-from persyn_ray.method.comparison import (
+from persyn_ray.statistics import significance
+from persyn_ray.statistics.intervals import bootstrap_mean
+from persyn_ray.statistics.significance import (
     holm,
     mean_over_seeds,
     paired_difference,
@@ -20,7 +21,6 @@ from persyn_ray.method.comparison import (
     rank_correlation_over_seeds,
     resampling_weights,
 )
-from persyn_ray.method.intervals import bootstrap_mean
 
 ZERO = np.zeros
 
@@ -218,7 +218,7 @@ def test_little_or_nothing_known():
 def test_draws_do_not_depend_on_how_many_are_held_at_once(monkeypatch):
     a_SP, b_SP = table(3, 20, 1), table(3, 20, 2)
     whole = paired_difference(a_SP, b_SP, 0, 501), rank_correlation_over_seeds(a_SP, b_SP, 0, 501)
-    monkeypatch.setattr(comparison, "CHUNK", 64)
+    monkeypatch.setattr(significance, "CHUNK", 64)
     pieces = paired_difference(a_SP, b_SP, 0, 501), rank_correlation_over_seeds(a_SP, b_SP, 0, 501)
     for one, other in zip(whole, pieces, strict=True):
         assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=1e-12)

@@ -11,8 +11,8 @@ from scipy import optimize
 
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.method.allocation import assign, shares, tie_breaks
-from persyn_ray.method.constraints import assign_within, pareto_front
-from persyn_ray.method.limits import Constraints, Limit, prompts_of_share
+from persyn_ray.method.constrained.assign import assign_within, pareto_front
+from persyn_ray.method.constrained.limits import Constraints, Limit, prompts_of_share
 
 NUDGE = 1e-7  # more than ties may cost a prompt
 

@@ -9,8 +9,8 @@ from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.method.allocation import assign, tie_breaks
 from persyn_ray.method.baselines import oracle
 from persyn_ray.method.bradley_terry import pair_probabilities
-from persyn_ray.method.hedging import hedge, hedging_curve, keep_better
 from persyn_ray.method.metrics import routed_reward
+from persyn_ray.statistics.hedging import hedge, hedging_curve, keep_better
 
 
 def draws_for(values_PM, seed=0):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.method.intervals import bootstrap_difference, bootstrap_mean, wilson
+from persyn_ray.statistics.intervals import bootstrap_difference, bootstrap_mean, wilson
 
 
 @given(st.integers(1, 500), st.data(), st.sampled_from([0.8, 0.95, 0.99]))

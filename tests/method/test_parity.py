@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from persyn_ray.errors import DataError
-from persyn_ray.method.parity import compare
+from persyn_ray.statistics.parity import compare
 
 PROMPTS = ("p", "p", "p", "q", "q")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from persyn_ray.method.sizing import (
+from persyn_ray.scheduling.gpu_memory import (
     GIB,
     OVERHEAD_BYTES,
     START_SECONDS,

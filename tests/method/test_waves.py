@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from persyn_ray.errors import ConfigError
-from persyn_ray.method.waves import Job, lower_bound, schedule
+from persyn_ray.scheduling.schedule import Job, lower_bound, schedule
 
 ANY = 10**6  # as many replicas as fit
 SECONDS = st.one_of(st.just(0.0), st.floats(0.01, 1e4), st.sampled_from([1.0, 60.0, 100.0]))

@@ -6,8 +6,8 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.models.chat import Example, Message, encode_example, encode_prompt
-from persyn_ray.models.neutral import neutralise
 from persyn_ray.models.random_init import CHATML, byte_tokenizer, encoder_tokenizer
+from persyn_ray.models.sanitize import neutralise
 
 LLAMA3 = (
     "{{ '<|begin_of_text|>' }}{% for m in messages %}"

@@ -10,13 +10,18 @@ import pytest
 import torch
 from transformers import Trainer, TrainingArguments
 
-from persyn_ray.config import Router as Settings
 from persyn_ray.method.preferences import preferences
 from persyn_ray.models.chat import Message
 from persyn_ray.models.collate import router_collator
 from persyn_ray.models.fit import fit_router
 from persyn_ray.models.load import load_tokenizer
-from persyn_ray.models.router import Router, build_router, encode_router_prompts, router_logits
+from persyn_ray.models.router.model import (
+    Router,
+    build_router,
+    encode_router_prompts,
+    router_logits,
+)
+from persyn_ray.recipe.router import RouterConfig as Settings
 
 POOL = ("letters", "both", "digits")
 TEXTS = [

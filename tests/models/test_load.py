@@ -20,7 +20,7 @@ from persyn_ray.models.load import (
     resolve,
     save_random,
 )
-from persyn_ray.models.router import build_router, router_logits
+from persyn_ray.models.router.model import build_router, router_logits
 
 
 def _has(package: str) -> bool:

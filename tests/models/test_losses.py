@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from persyn_ray.method.preferences import Ties, preferences
-from persyn_ray.models.losses import (
+from persyn_ray.models.router.losses import (
     TARGETS,
     Loss,
     bradley_terry_loss,

@@ -11,8 +11,8 @@ from persyn_ray.errors import ConfigError, DataError, PoolMismatchError
 from persyn_ray.models.chat import Message, encode_prompt
 from persyn_ray.models.collate import pad_right
 from persyn_ray.models.load import load_tokenizer, save_random
-from persyn_ray.models.losses import bradley_terry_loss, plackett_luce_loss, regression_loss
-from persyn_ray.models.router import (
+from persyn_ray.models.router.losses import bradley_terry_loss, plackett_luce_loss, regression_loss
+from persyn_ray.models.router.model import (
     Router,
     build_router,
     encode_router_prompts,

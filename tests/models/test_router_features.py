@@ -9,18 +9,18 @@ import torch
 from persyn_ray.errors import PoolMismatchError
 from persyn_ray.models.chat import Message
 from persyn_ray.models.load import load_tokenizer
-from persyn_ray.models.router import (
+from persyn_ray.models.router.frozen import (
+    add_columns,
+    feature_logits,
+    prompt_features,
+    with_features,
+)
+from persyn_ray.models.router.model import (
     build_router,
     encode_router_prompts,
     load_router,
     router_logits,
     save_router,
-)
-from persyn_ray.models.router_features import (
-    add_columns,
-    feature_logits,
-    prompt_features,
-    with_features,
 )
 
 POOL = ("small", "large", "coder")

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from persyn_ray.errors import DataError
 from persyn_ray.models.chat import Example, Message, encode_example, encode_prompt
 from persyn_ray.models.collate import IGNORED, sft_collator
-from persyn_ray.models.neutral import neutralise
+from persyn_ray.models.sanitize import neutralise
 
 from .templates import (
     FAMILIES,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.config import Recipe
+from persyn_ray.recipe.recipe import Recipe
 
 SIZE = {"parameters": 8.03, "layers": 32, "kv_heads": 8, "head_dim": 128, "context": 8192}
 HARDWARE = {"nodes": 1, "gpus_per_node": 8, "gpu_memory_gib": 80, "gpu_hour_dollars": 2.0}

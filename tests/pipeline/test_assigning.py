@@ -7,30 +7,31 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from persyn_ray.config import Method, Recipe
 from persyn_ray.errors import DataError
-from persyn_ray.layout import PERSYN, Run
 from persyn_ray.method.metrics import regret
-from persyn_ray.pipeline.assigning import (
+from persyn_ray.pipeline.assign.assignments import (
     asked_by_persyn,
     num_reassigned,
     reassign,
     require_preferences,
     write_assignments,
 )
-from persyn_ray.pipeline.methods import (
+from persyn_ray.pipeline.assign.methods import (
     Choices,
     Parallel,
     method_teachers,
     parallel_of,
     strong_teacher,
 )
-from persyn_ray.schemas import RESPONSES, logits_schema, rewards_schema
-from persyn_ray.stages.store import existing
-from persyn_ray.stages.tables import Rewards, load_rewards, shards_of
+from persyn_ray.recipe.comparison import Method
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.response_store import existing
+from persyn_ray.shards.tables import Rewards, load_rewards, shards_of
+from persyn_ray.storage.layout import PERSYN, RunLayout
+from persyn_ray.storage.schemas import RESPONSES, logits_schema, rewards_schema
 
 Make = Callable[..., Recipe]
-CarryOut = Callable[..., Run]
+CarryOut = Callable[..., RunLayout]
 FAILED = ("error", "unavailable")
 METHODS = (PERSYN, "random", "best_constant", "strong", "oracle")
 ALL = (*METHODS, *sorted(set(get_args(Method)) - set(METHODS)))
@@ -52,7 +53,7 @@ def rewards(values_PM: np.ndarray, ids: tuple[str, ...] = IDS) -> Rewards:
 
 
 def write_rewards(
-    recipe: Recipe, run: Run, value: Callable[[int, int], float | None], *splits: str
+    recipe: Recipe, run: RunLayout, value: Callable[[int, int], float | None], *splits: str
 ) -> None:
     """Rewards of the parallel set: a value for each place of a prompt and of a teacher."""
     schema = rewards_schema(recipe.pool.names)
@@ -63,7 +64,7 @@ def write_rewards(
         run.rewards.write_table(shard, pa.table(columns, schema=schema))
 
 
-def write_logits(recipe: Recipe, run: Run, seed: int = 0) -> None:
+def write_logits(recipe: Recipe, run: RunLayout, seed: int = 0) -> None:
     """Random logits, equal by the dozen; the first teacher can take no prompt at an odd place."""
     names = recipe.pool.names
     rng = np.random.default_rng(seed)
@@ -272,7 +273,7 @@ Ends = Callable[[str, str], str]
 
 def routed(
     make_recipe: Make, carry_out: CarryOut, methods: tuple[str, ...] = METHODS
-) -> tuple[Recipe, Run]:
+) -> tuple[Recipe, RunLayout]:
     """Assignments by every method; the rewards of routed prompts are known too."""
     recipe = make_recipe({"responses.incomplete": "next_best"})
     run = carry_out(recipe, until="prompts")
@@ -291,7 +292,7 @@ def by_hash(prompt_id: str, teacher: str) -> str:
 
 
 def answer(
-    recipe: Recipe, run: Run, methods: tuple[str, ...], ends: Ends, everyone: bool = False
+    recipe: Recipe, run: RunLayout, methods: tuple[str, ...], ends: Ends, everyone: bool = False
 ) -> None:
     """Assigned teachers (or everyone) answer, and end in the way that `ends` says."""
     for shard in shards_of(run, "parallel", "routed"):
@@ -319,7 +320,7 @@ def answer(
             folder.write_table(shard, pa.Table.from_pylist(rows, schema=RESPONSES))
 
 
-def assignments(run: Run, methods: tuple[str, ...] = METHODS) -> dict[str, dict[str, str]]:
+def assignments(run: RunLayout, methods: tuple[str, ...] = METHODS) -> dict[str, dict[str, str]]:
     return {
         method: {
             row["prompt_id"]: row["teacher"]
@@ -330,7 +331,7 @@ def assignments(run: Run, methods: tuple[str, ...] = METHODS) -> dict[str, dict[
     }
 
 
-def chosen_among(recipe: Recipe, run: Run, ends: Ends) -> dict[str, dict[str, str]]:
+def chosen_among(recipe: Recipe, run: RunLayout, ends: Ends) -> dict[str, dict[str, str]]:
     """What each method chooses when only teachers with a complete response are candidates."""
     known = parallel_of(recipe, run)
     found: dict[str, dict[str, str]] = {method: {} for method in METHODS}

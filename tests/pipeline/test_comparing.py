@@ -14,27 +14,28 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from persyn_ray.cli import app
-from persyn_ray.config import Recipe
+from persyn_ray.cli.main import app
 from persyn_ray.errors import ConfigError, DriftError
-from persyn_ray.layout import BEFORE, PERSYN, Run, run_of
-from persyn_ray.method.comparison import holm, paired_difference
-from persyn_ray.pipeline import comparing
-from persyn_ray.pipeline.comparing import METHODS, compare, seed_recipes, why_no_students
-from persyn_ray.pipeline.gathering_comparison import gather_comparison
-from persyn_ray.records import read_record
-from persyn_ray.report import comparison_content, comparison_page
+from persyn_ray.pipeline import compare as comparing
+from persyn_ray.pipeline.compare import METHODS, compare, seed_recipes, why_no_students
+from persyn_ray.pipeline.results.comparison import gather_comparison
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.report.comparison import content as comparison_content
+from persyn_ray.report.comparison import page as comparison_page
 from persyn_ray.report.content import to_json
-from persyn_ray.schemas import EVALUATIONS
-from persyn_ray.storage import Folder
+from persyn_ray.statistics.significance import holm, paired_difference
+from persyn_ray.storage.folder import Folder
+from persyn_ray.storage.layout import BEFORE, PERSYN, RunLayout, run_of
+from persyn_ray.storage.records import read_record
+from persyn_ray.storage.schemas import EVALUATIONS
 
 Make = Callable[..., Recipe]
-CarryOut = Callable[..., Run]
+CarryOut = Callable[..., RunLayout]
 Answers = dict[str, list[dict[str, Any]]]
 NO_CHECK = {"scoring.quality": {"kind": "reward_model", "model": {"name": "random:reward"}}}
 
 
-def write_evaluations(run: Run, student: str, answers: dict[str, Any]) -> None:
+def write_evaluations(run: RunLayout, student: str, answers: dict[str, Any]) -> None:
     """Each answer is 1, 0, None (no verdict) or "absent"; two shards."""
     rows = [
         {
@@ -52,7 +53,7 @@ def write_evaluations(run: Run, student: str, answers: dict[str, Any]) -> None:
         run.evaluations(student).write_table(f"shard-{number}.parquet", table)
 
 
-def write_report_of(run: Run, rewards: dict[str, float], num_examples: int = 20) -> None:
+def write_report_of(run: RunLayout, rewards: dict[str, float], num_examples: int = 20) -> None:
     """The sections of a seed's report that a comparison reads."""
     estimates = {
         name: {"reward": {"value": value, "low": value - 0.1, "high": value + 0.1, "num": 4}}
@@ -329,7 +330,7 @@ def carried(monkeypatch: pytest.MonkeyPatch, quiet: Console) -> Carried:
     """Seeds stop after step prompts, and have answers and a report of their own."""
     noted, plain = Carried(), comparing.run_recipe
 
-    def run_recipe(recipe: Recipe, console: Console, **options: Any) -> Run:
+    def run_recipe(recipe: Recipe, console: Console, **options: Any) -> RunLayout:
         noted.recipes.append(recipe)
         noted.given.append(options["overrides"])
         noted.until.append(options["until"])
@@ -376,7 +377,7 @@ def test_without_check_seeds_stop_at_the_route(
 
 
 def test_a_seed_that_was_run_for_other_methods_gets_the_new_ones_too(
-    make_recipe: Make, quiet: Console, carried: Carried, record_step: Callable[..., Run]
+    make_recipe: Make, quiet: Console, carried: Carried, record_step: Callable[..., RunLayout]
 ) -> None:
     compare(make_recipe(), quiet, ["random", "strong"], 1)
     (first,) = carried.recipes
@@ -394,7 +395,7 @@ def test_a_seed_that_was_run_for_other_methods_gets_the_new_ones_too(
 
 
 def test_drift_in_any_seed_is_refused_before_one_is_run(
-    make_recipe: Make, quiet: Console, carried: Carried, record_step: Callable[..., Run]
+    make_recipe: Make, quiet: Console, carried: Carried, record_step: Callable[..., RunLayout]
 ) -> None:
     compare(make_recipe(), quiet, ["random"], 2)
     last = carried.recipes[-1]
@@ -410,7 +411,7 @@ def test_drift_in_any_seed_is_refused_before_one_is_run(
 
 
 def test_ray_is_left_alone_when_all_seeds_are_finished(
-    make_recipe: Make, quiet: Console, carried: Carried, record_step: Callable[..., Run]
+    make_recipe: Make, quiet: Console, carried: Carried, record_step: Callable[..., RunLayout]
 ) -> None:
     recipe = make_recipe(NO_CHECK)
     compare(recipe, quiet, ["random"], 2)

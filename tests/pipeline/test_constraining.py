@@ -10,38 +10,42 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from scipy.special import expit
 
-from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError
-from persyn_ray.layout import PERSYN, Run, run_of
-from persyn_ray.pipeline.assigning import (
+from persyn_ray.pipeline.assign.assignments import (
     asked_by_persyn,
     num_reassigned,
     reassign,
     write_assignments,
 )
-from persyn_ray.pipeline.constraining import (
+from persyn_ray.pipeline.assign.constrained import (
     after_reassigning,
     gather_constraints,
     write_within_limits,
 )
-from persyn_ray.pipeline.limit_costs import expected_costs
+from persyn_ray.pipeline.assign.costs import expected_costs
 from persyn_ray.pipeline.runner import planned_steps
-from persyn_ray.records import read_record, write_record
+from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.report.content import complete
-from persyn_ray.schemas import RESPONSES, logits_schema, rewards_schema
-from persyn_ray.stages.tables import shards_of
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.storage.layout import PERSYN, RunLayout, run_of
+from persyn_ray.storage.records import read_record, write_record
+from persyn_ray.storage.schemas import RESPONSES, logits_schema, rewards_schema
 
 Make = Callable[..., Recipe]
-RecordStep = Callable[..., Run]
+RecordStep = Callable[..., RunLayout]
 TOKENS = {"a": 400, "b": 100, "c": 10}
 NUM = 20  # parallel and routed prompts
 
 
 @pytest.fixture
-def routed(make_recipe: Make, finished: tuple[Recipe, Run]) -> Callable[..., tuple[Recipe, Run]]:
+def routed(
+    make_recipe: Make, finished: tuple[Recipe, RunLayout]
+) -> Callable[..., tuple[Recipe, RunLayout]]:
     """A recipe with limits whose prompts have logits; `a` is the best of most prompts."""
 
-    def make(limits: dict[str, Any], changes: dict[str, Any] | None = None) -> tuple[Recipe, Run]:
+    def make(
+        limits: dict[str, Any], changes: dict[str, Any] | None = None
+    ) -> tuple[Recipe, RunLayout]:
         recipe = make_recipe({"assignment": limits} | (changes or {}))
         run = with_prompts(recipe, finished[1])
         names = recipe.pool.names
@@ -65,7 +69,7 @@ def routed(make_recipe: Make, finished: tuple[Recipe, Run]) -> Callable[..., tup
     return make
 
 
-def with_prompts(recipe: Recipe, done: Run) -> Run:
+def with_prompts(recipe: Recipe, done: RunLayout) -> RunLayout:
     """A run that has come as far as its prompts: those of a run over the same file."""
     run = run_of(recipe)
     for name, table in done.prompts.tables():
@@ -82,11 +86,11 @@ def logits_of(prompt_id: str, names: tuple[str, ...]) -> list[float]:
     return [of[name] for name in names]
 
 
-def ids_of(run: Run, shard: str) -> list[str]:
+def ids_of(run: RunLayout, shard: str) -> list[str]:
     return run.prompts.read_table(shard, ["prompt_id"])["prompt_id"].to_pylist()
 
 
-def answer(recipe: Recipe, run: Run, shard: str, name: str, endings: dict[str, str]) -> None:
+def answer(recipe: Recipe, run: RunLayout, shard: str, name: str, endings: dict[str, str]) -> None:
     folder = run.responses(recipe.teachers[recipe.pool.index(name)])
     rows = [
         {
@@ -102,17 +106,17 @@ def answer(recipe: Recipe, run: Run, shard: str, name: str, endings: dict[str, s
     folder.write_table(shard, pa.Table.from_pylist(rows, schema=RESPONSES))
 
 
-def chosen(run: Run, method: str = PERSYN) -> dict[str, str]:
+def chosen(run: RunLayout, method: str = PERSYN) -> dict[str, str]:
     rows = [row for _, table in run.assignment(method).tables() for row in table.to_pylist()]
     return {row["prompt_id"]: row["teacher"] for row in rows}
 
 
-def margins(run: Run) -> dict[str, float]:
+def margins(run: RunLayout) -> dict[str, float]:
     rows = [row for _, table in run.assignment(PERSYN).tables() for row in table.to_pylist()]
     return {row["prompt_id"]: row["margin"] for row in rows}
 
 
-def best(run: Run) -> dict[str, str]:
+def best(run: RunLayout) -> dict[str, str]:
     """Who has the greatest logit."""
     ids = [one for shard in shards_of(run, "parallel", "routed") for one in ids_of(run, shard)]
     return {one: "abc"[int(np.argmax(logits_of(one, tuple("abc"))))] for one in ids}
@@ -277,7 +281,7 @@ def test_costs_that_nobody_knows_are_refused(routed: Any) -> None:
 
 
 def test_recorded_teachers_are_counted_by_the_student(
-    finished: tuple[Recipe, Run],
+    finished: tuple[Recipe, RunLayout],
 ) -> None:
     recipe, run = finished
     (one, *others) = recipe.teachers

@@ -6,10 +6,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from persyn_ray.config import Recipe
-from persyn_ray.layout import PERSYN, Run
-from persyn_ray.pipeline.costs import dead_letters, tokens
-from persyn_ray.schemas import (
+from persyn_ray.pipeline.results.costs import dead_letters, tokens
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.response_store import hashed
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.storage.layout import PERSYN, RunLayout
+from persyn_ray.storage.schemas import (
     ASSIGNMENT,
     DEAD_LETTERS,
     LEARNABILITY,
@@ -17,15 +19,13 @@ from persyn_ray.schemas import (
     RESPONSES,
     logits_schema,
 )
-from persyn_ray.stages.store import hashed
-from persyn_ray.stages.tables import shards_of
 
 Make = Callable[..., Recipe]
-CarryOut = Callable[..., Run]
+CarryOut = Callable[..., RunLayout]
 
 
 @pytest.fixture
-def pair(make_recipe: Make, carry_out: CarryOut) -> tuple[Recipe, Run]:
+def pair(make_recipe: Make, carry_out: CarryOut) -> tuple[Recipe, RunLayout]:
     """Teachers a and b; p0, p1 are parallel, p2 is routed to a and p3 to b."""
     recipe = make_recipe(
         {
@@ -48,7 +48,7 @@ def pair(make_recipe: Make, carry_out: CarryOut) -> tuple[Recipe, Run]:
     return recipe, run
 
 
-def assign(run: Run, *teachers: str) -> None:
+def assign(run: RunLayout, *teachers: str) -> None:
     """Give p2 and p3 to these teachers."""
     rows = [
         {"prompt_id": prompt_id, "teacher": teacher}
@@ -58,12 +58,12 @@ def assign(run: Run, *teachers: str) -> None:
     run.assignment(PERSYN).write_table(routed, pa.Table.from_pylist(rows, schema=ASSIGNMENT))
 
 
-def ids(run: Run) -> list[str]:
+def ids(run: RunLayout) -> list[str]:
     tables = [run.prompts.read_table(shard) for shard in shards_of(run, "parallel", "routed")]
     return [name for table in tables for name in table["prompt_id"].to_pylist()]
 
 
-def respond(recipe: Recipe, run: Run, teacher: str, *counts: int | None) -> None:
+def respond(recipe: Recipe, run: RunLayout, teacher: str, *counts: int | None) -> None:
     """Write a teacher's responses to p0 … p3, by their tokens; None where it has not answered."""
     (settings,) = [one for one in recipe.teachers if one.name == teacher]
     names = ids(run)
@@ -88,7 +88,7 @@ def response(prompt_id: str, teacher: str, num_tokens: int | None) -> dict[str, 
     }
 
 
-def test_tokens_by_hand(pair: tuple[Recipe, Run]) -> None:
+def test_tokens_by_hand(pair: tuple[Recipe, RunLayout]) -> None:
     recipe, run = pair
     respond(recipe, run, "a", 10, 20, 40, None)
     respond(recipe, run, "b", 30, 50, None, 60)
@@ -109,7 +109,9 @@ def test_tokens_by_hand(pair: tuple[Recipe, Run]) -> None:
     }
 
 
-def test_who_was_asked_before_the_next_best_teacher_is_paid_too(pair: tuple[Recipe, Run]) -> None:
+def test_who_was_asked_before_the_next_best_teacher_is_paid_too(
+    pair: tuple[Recipe, RunLayout],
+) -> None:
     recipe, run = pair
     respond(recipe, run, "a", 10, 20, 40, None)
     respond(recipe, run, "b", 30, 50, 5, 60)
@@ -120,7 +122,7 @@ def test_who_was_asked_before_the_next_best_teacher_is_paid_too(pair: tuple[Reci
     assert found["responses"]["synthesize"] == 3
 
 
-def test_nothing_is_estimated_when_everything_was_written(pair: tuple[Recipe, Run]) -> None:
+def test_nothing_is_estimated_when_everything_was_written(pair: tuple[Recipe, RunLayout]) -> None:
     recipe, run = pair
     respond(recipe, run, "a", 10, 20, 40, 30)
     respond(recipe, run, "b", 30, 50, 60, 60)
@@ -131,7 +133,7 @@ def test_nothing_is_estimated_when_everything_was_written(pair: tuple[Recipe, Ru
 
 
 def test_responses_to_prompts_that_have_left_a_shard_are_not_counted(
-    pair: tuple[Recipe, Run],
+    pair: tuple[Recipe, RunLayout],
 ) -> None:
     recipe, run = pair
     respond(recipe, run, "a", 10, 20, 40, None)
@@ -144,7 +146,7 @@ def test_responses_to_prompts_that_have_left_a_shard_are_not_counted(
 
 
 def test_recorded_answers_are_counted_in_the_students_tokens(
-    pair: tuple[Recipe, Run], make_recipe: Make
+    pair: tuple[Recipe, RunLayout], make_recipe: Make
 ) -> None:
     _, run = pair
     engine = {"kind": "recorded", "path": "answers.jsonl"}

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError
-from persyn_ray.layout import Run, run_of
-from persyn_ray.pipeline.counting import Counted, count_prompts, without_network
-from persyn_ray.pipeline.expecting import PROMPT_TOKENS
+from persyn_ray.pipeline.plan.expected_tokens import PROMPT_TOKENS
+from persyn_ray.pipeline.plan.prompt_counts import Counted, count_prompts, without_network
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.storage.layout import RunLayout, run_of
 
 Make = Callable[..., Recipe]
 HUB = {"prompts.path": "hub:nobody/not-in-any-cache", "prompts.num_heldout": 4}
@@ -25,8 +25,8 @@ def test_files_are_read(make_recipe: Make) -> None:
     assert counted.note is None
 
 
-def test_a_finished_step_says_it_by_its_record(finished: tuple[Recipe, Run]) -> None:
-    from persyn_ray.records import read_record
+def test_a_finished_step_says_it_by_its_record(finished: tuple[Recipe, RunLayout]) -> None:
+    from persyn_ray.storage.records import read_record
 
     recipe, run = finished
     counted = count_prompts(recipe, run, read_record(run.records, "prompts"))

@@ -10,17 +10,17 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from persyn_ray.config import Recipe
-from persyn_ray.layout import Run, run_of
-from persyn_ray.pipeline.gathering import gather
-from persyn_ray.pipeline.reporting import write_report
+from persyn_ray.pipeline.results.report import write_report
+from persyn_ray.pipeline.results.run import gather
+from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.report.card import card
 from persyn_ray.report.content import complete, to_json
 from persyn_ray.report.html import NOT_MEASURED, render
 from persyn_ray.report.text import console
-from persyn_ray.storage import Folder
+from persyn_ray.storage.folder import Folder
+from persyn_ray.storage.layout import RunLayout, run_of
 
-Finished = tuple[Recipe, Run]
+Finished = tuple[Recipe, RunLayout]
 Damage = Callable[[Path], None]
 
 

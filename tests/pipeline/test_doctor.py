@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError
-from persyn_ray.layout import Run
 from persyn_ray.pipeline import doctor
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.storage.layout import RunLayout
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def _no_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_packed_float32_agrees_and_flips_nothing(finished: tuple[Recipe, Run]) -> None:
+def test_packed_float32_agrees_and_flips_nothing(finished: tuple[Recipe, RunLayout]) -> None:
     recipe, _ = finished
     reference, packed, half, vllm = doctor.examine(recipe, num_prompts=7)
     assert reference.parity is None
@@ -34,7 +34,7 @@ def test_packed_float32_agrees_and_flips_nothing(finished: tuple[Recipe, Run]) -
     assert vllm.note == "not installed"
 
 
-def test_so_many_prompts_are_scored(finished: tuple[Recipe, Run]) -> None:
+def test_so_many_prompts_are_scored(finished: tuple[Recipe, RunLayout]) -> None:
     recipe, _ = finished
     prompts, examples = doctor._sample(recipe, 7)
     assert len(set(prompts)) == 7
@@ -46,10 +46,10 @@ def test_a_run_without_responses_is_told_what_to_do(make_recipe) -> None:
         list(doctor.examine(make_recipe(), 2))
 
 
-def test_the_command_prints_a_table(finished: tuple[Recipe, Run], tmp_path: Path) -> None:
+def test_the_command_prints_a_table(finished: tuple[Recipe, RunLayout], tmp_path: Path) -> None:
     import yaml
 
-    from persyn_ray.cli import app
+    from persyn_ray.cli.main import app
 
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(finished[0].model_dump(mode="json")))

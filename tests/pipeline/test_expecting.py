@@ -7,9 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from persyn_ray.config import Recipe
-from persyn_ray.layout import PERSYN, Run
-from persyn_ray.pipeline.expecting import (
+from persyn_ray.pipeline.plan.expected_tokens import (
     PROMPT_TOKENS,
     Length,
     Stored,
@@ -22,21 +20,25 @@ from persyn_ray.pipeline.expecting import (
     stored_prompt_tokens,
     stored_responses,
 )
-from persyn_ray.schemas import RESPONSES
-from persyn_ray.stages.tables import load_rewards, shards_of
-from persyn_ray.teachers import Teacher
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.teachers import TeacherConfig
+from persyn_ray.shards.tables import load_rewards, shards_of
+from persyn_ray.storage.layout import PERSYN, RunLayout
+from persyn_ray.storage.schemas import RESPONSES
 
 Make = Callable[..., Recipe]
-CarryOut = Callable[..., Run]
+CarryOut = Callable[..., RunLayout]
 SPLITS = {"parallel": 12, "heldout": 4, "routed": 8}
 
 
-def teacher(**changes: Any) -> Teacher:
+def teacher(**changes: Any) -> TeacherConfig:
     engine = {"kind": "vllm", "model": {"name": "nowhere/x"}}
-    return Teacher.model_validate({"name": "a", "engine": engine, **changes})
+    return TeacherConfig.model_validate({"name": "a", "engine": engine, **changes})
 
 
-def respond(run: Run, one: Teacher, shard: str, *responses: tuple[int, str, int]) -> None:
+def respond(
+    run: RunLayout, one: TeacherConfig, shard: str, *responses: tuple[int, str, int]
+) -> None:
     """Store responses: the prompt's place in the shard, finish reason, tokens."""
     ids = run.prompts.read_table(shard)["prompt_id"].to_pylist()
     rows = [
@@ -112,7 +114,7 @@ def test_stored_responses_give_means_without_failures(
 
 
 def test_nothing_is_stored_before_the_prompts(make_recipe: Make) -> None:
-    from persyn_ray.layout import run_of
+    from persyn_ray.storage.layout import run_of
 
     recipe = make_recipe()
     stored = stored_responses(recipe, run_of(recipe))
@@ -120,7 +122,7 @@ def test_nothing_is_stored_before_the_prompts(make_recipe: Make) -> None:
 
 
 def test_shares_are_equal_at_first_and_as_many_as_methods_ask(make_recipe: Make) -> None:
-    from persyn_ray.layout import run_of
+    from persyn_ray.storage.layout import run_of
 
     recipe = make_recipe()
     share = expected_share(recipe, run_of(recipe), False, False)
@@ -132,7 +134,7 @@ def test_shares_are_equal_at_first_and_as_many_as_methods_ask(make_recipe: Make)
 
 
 def test_shares_follow_the_rewards_and_then_the_assignment(
-    finished: tuple[Recipe, Run],
+    finished: tuple[Recipe, RunLayout],
 ) -> None:
     recipe, run = finished
     share = expected_share(recipe, run, False, True)
@@ -153,7 +155,7 @@ def test_shares_follow_the_rewards_and_then_the_assignment(
 
 
 def test_what_synthesis_asks_shrinks_with_what_is_stored(
-    finished: tuple[Recipe, Run], make_recipe: Make
+    finished: tuple[Recipe, RunLayout], make_recipe: Make
 ) -> None:
     recipe, run = finished
     share, nothing = expected_share(recipe, run, True, True), {n: Stored() for n in "abc"}
@@ -166,7 +168,7 @@ def test_what_synthesis_asks_shrinks_with_what_is_stored(
     assert sum(open_synthesize(every, run, SPLITS, nothing, share, False).values()) == 0
 
 
-def test_prompts_are_measured_by_their_text(finished: tuple[Recipe, Run]) -> None:
+def test_prompts_are_measured_by_their_text(finished: tuple[Recipe, RunLayout]) -> None:
     def table(*texts: str) -> pa.Table:
         return pa.table({"messages": [[{"role": "user", "content": text}] for text in texts]})
 

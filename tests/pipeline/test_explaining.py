@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.layout import PERSYN, Run
-from persyn_ray.pipeline.explaining import explain, open_run, state
-from persyn_ray.stages.tables import shards_of
+from persyn_ray.pipeline.results.explain import explain, open_run, state
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.storage.layout import PERSYN, RunLayout
 
-Finished = tuple[Recipe, Run]
+Finished = tuple[Recipe, RunLayout]
 
 
 def test_a_prompt_is_found_by_its_beginning_with_all_that_is_known(finished: Finished) -> None:

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError
-from persyn_ray.method.sizing import Layout
-from persyn_ray.pipeline.fitting import gpu_teachers, place_known, place_teachers
+from persyn_ray.pipeline.plan.placement import gpu_teachers, place_known, place_teachers
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.scheduling.gpu_memory import Layout
 
 OnGpus = Callable[..., Recipe]
 LARGE = {"parameters": 70.6, "layers": 80, "kv_heads": 8, "head_dim": 128, "context": 8192}

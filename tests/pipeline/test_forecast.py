@@ -5,23 +5,23 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.config import Recipe
-from persyn_ray.layout import Run, run_of
-from persyn_ray.pipeline.explaining import state
-from persyn_ray.pipeline.fitting import place_teachers
-from persyn_ray.pipeline.forecast import (
+from persyn_ray.pipeline.plan.estimate import gather_known, read_forecast
+from persyn_ray.pipeline.plan.forecast import (
     forecast_against_actual,
     forecast_anew,
     forecast_everything,
     forecast_step,
     write_forecast,
 )
-from persyn_ray.pipeline.reckoning import gather_known, read_forecast
-from persyn_ray.records import Record
+from persyn_ray.pipeline.plan.placement import place_teachers
+from persyn_ray.pipeline.results.explain import state
+from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.report.content import complete
+from persyn_ray.storage.layout import RunLayout, run_of
+from persyn_ray.storage.records import Record
 
 OnGpus = Callable[..., Recipe]
-CarryOut = Callable[..., Run]
+CarryOut = Callable[..., RunLayout]
 SPLITS = {"parallel": 12, "heldout": 4, "routed": 8}
 UNKNOWN = {"forecast": None, "actual": None}
 
@@ -78,7 +78,7 @@ def test_a_run_is_never_refused_by_its_forecast(
 
 
 def test_a_finished_run_has_both_steps_beside_their_records(
-    finished: tuple[Recipe, Run],
+    finished: tuple[Recipe, RunLayout],
 ) -> None:
     recipe, run = finished
     found = forecast_against_actual(recipe, run, dict(state(run)))
@@ -139,7 +139,7 @@ def test_without_forecast_or_record_there_is_nothing(on_gpus: OnGpus, carry_out:
     assert forecast_against_actual(recipe, run, {"collect": None}) is None
 
 
-def test_a_forecast_covers_what_is_not_stored_yet(finished: tuple[Recipe, Run]) -> None:
+def test_a_forecast_covers_what_is_not_stored_yet(finished: tuple[Recipe, RunLayout]) -> None:
     recipe, run = finished
     known = gather_known(recipe, run, SPLITS, 20.0, {}, ("prompts", "collect", "rewards", "route"))
     for step in ("collect", "synthesize"):

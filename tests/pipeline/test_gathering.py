@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from persyn_ray.config import Recipe, parse_recipe
-from persyn_ray.layout import BEFORE, PERSYN, Run
-from persyn_ray.pipeline.gathering import gather
+from persyn_ray.pipeline.results.run import gather
+from persyn_ray.recipe.recipe import Recipe, parse_recipe
 from persyn_ray.report.concerns import concerns
 from persyn_ray.report.content import complete, to_json
+from persyn_ray.storage.layout import BEFORE, PERSYN, RunLayout
 
 Make = Callable[..., Recipe]
-CarryOut = Callable[..., Run]
-Finished = tuple[Recipe, Run]
+CarryOut = Callable[..., RunLayout]
+Finished = tuple[Recipe, RunLayout]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_counts_agree_with_the_run(content: dict[str, Any]) -> None:
 
 def test_sections_of_steps_not_done_are_empty(make_recipe: Make, carry_out: CarryOut) -> None:
     recipe = make_recipe()
-    report = complete(gather(recipe, Run(carry_out(recipe, until="prompts").root), {}))
+    report = complete(gather(recipe, RunLayout(carry_out(recipe, until="prompts").root), {}))
     assert report.pop("problems") == {}
     filled = [name for name, section in report.items() if section is not None]
     assert filled == ["run", "prompts", "timing", "dead_letters"]

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from persyn_ray.config import Recipe, load_recipe
-from persyn_ray.layout import run_of
-from persyn_ray.pipeline.letters import failures
-from persyn_ray.schemas import RESPONSES
-from persyn_ray.stages.store import existing
-from persyn_ray.stages.tables import shards_of
+from persyn_ray.pipeline.dead_letters import failures
+from persyn_ray.recipe.recipe import Recipe, load_recipe
+from persyn_ray.shards.response_store import existing
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.storage.layout import run_of
+from persyn_ray.storage.schemas import RESPONSES
 
 Make = Callable[..., Recipe]
 
@@ -28,13 +28,13 @@ WORKING = """
 import sys, time
 from dataclasses import replace
 from rich.console import Console
-from persyn_ray.config import Recipe, load_recipe
+from persyn_ray.recipe.recipe import Recipe, load_recipe
 from persyn_ray.engines.scripted import ScriptedEngine
 from persyn_ray.pipeline import letters, runner
-from persyn_ray.stages.collect import Collect
-from persyn_ray.stages.store import Store
-from persyn_ray.stages.tables import shards_of
-from persyn_ray.stages.units import units_of
+from persyn_ray.shards.collect import Collect
+from persyn_ray.shards.response_store import Store
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.shards.units import units_of
 
 asked, filed = open(sys.argv[2], "a", buffering=1), open(sys.argv[3], "a", buffering=1)
 generate, add = ScriptedEngine.generate, Store.add

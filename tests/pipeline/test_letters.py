@@ -10,22 +10,22 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from persyn_ray.config import Recipe
 from persyn_ray.engines.base import Completion, Request
 from persyn_ray.engines.scripted import ScriptedEngine
-from persyn_ray.layout import PERSYN, Run, run_of
-from persyn_ray.pipeline.assigning import reassign
-from persyn_ray.pipeline.collecting import ask
-from persyn_ray.pipeline.costs import dead_letters
-from persyn_ray.pipeline.letters import FAILURES, failures, odd_endings, write_failures
+from persyn_ray.pipeline.assign.assignments import reassign
+from persyn_ray.pipeline.collect import ask
+from persyn_ray.pipeline.dead_letters import FAILURES, failures, odd_endings, write_failures
+from persyn_ray.pipeline.results.costs import dead_letters
 from persyn_ray.pipeline.steps import STEPS
-from persyn_ray.stages.collect import Collect
-from persyn_ray.stages.store import Store
-from persyn_ray.stages.tables import shards_of
-from persyn_ray.stages.units import Progress, units_of
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.collect import Collect
+from persyn_ray.shards.response_store import Store
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.shards.units import Progress, units_of
+from persyn_ray.storage.layout import PERSYN, RunLayout, run_of
 
 Make = Callable[..., Recipe]
-CarryOut = Callable[..., Run]
+CarryOut = Callable[..., RunLayout]
 
 
 def failing(*names: str, well: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def by_teacher(recipe: Recipe) -> dict[str, int]:
     return dead_letters(recipe, run_of(recipe))["by_teacher"]
 
 
-def clear(run: Run, step: str) -> None:
+def clear(run: RunLayout, step: str) -> None:
     """As `--from STEP` does."""
     (one,) = [one for one in STEPS if one.name == step]
     for folder in one.leaves(run):
@@ -200,7 +200,7 @@ def test_open_prompts_are_told_with_their_reason_and_how_to_ask_again(
         return iter(())
 
     fake = SimpleNamespace(run_crews=run_crews, cluster_nodes=list, CrewCounts=None)
-    monkeypatch.setitem(sys.modules, "persyn_ray.runtime.crews", fake)
+    monkeypatch.setitem(sys.modules, "persyn_ray.runtime.teacher_scheduler", fake)
     console = Console(record=True, width=200)
     ask(recipe, run, "collect", shards_of(run, "parallel"), None, console)
     told = console.export_text()

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.layout import run_of
-from persyn_ray.pipeline.loading import needs_reference, write_prompts
-from persyn_ray.scoring import Judge
+from persyn_ray.pipeline.load_prompts import needs_reference, write_prompts
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.scoring import JudgeConfig
+from persyn_ray.storage.layout import run_of
 
 Make = Callable[..., Recipe]
 JUDGE = {"scoring.quality": {"kind": "reward_model", "model": {"name": "random:reward"}}}
@@ -241,7 +241,7 @@ def test_references_that_no_check_can_read_are_buried_with_their_prompt(
 def test_plain_numbers_are_references_that_start_no_process(
     make_recipe: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persyn_ray.verify.sys.executable", "/no/such/python")
+    monkeypatch.setattr("persyn_ray.checks.verifier.sys.executable", "/no/such/python")
     recipe = make_recipe(EXACT)
     assert write_prompts(recipe, run_of(recipe))["errors"] == 0
 
@@ -295,7 +295,7 @@ def test_instructions_that_are_none_are_buried_with_the_reason(
 def test_a_judge_needs_references_only_where_its_rubric_shows_them(
     rubric_ending: str, is_needed: bool
 ) -> None:
-    judge = Judge.model_validate(
+    judge = JudgeConfig.model_validate(
         {
             "kind": "judge",
             "engine": {"kind": "openai", "model": "judge", "base_url": "http://localhost:1/v1"},

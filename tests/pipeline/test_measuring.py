@@ -9,21 +9,21 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from persyn_ray.cli import app
-from persyn_ray.config import Recipe
+from persyn_ray.cli.main import app
 from persyn_ray.errors import DriftError
-from persyn_ray.layout import Run, run_of
-from persyn_ray.pipeline.explaining import explain
-from persyn_ray.pipeline.planning import plan_run
-from persyn_ray.pipeline.reporting import write_report
+from persyn_ray.pipeline.plan.plan import plan_run
+from persyn_ray.pipeline.results.explain import explain
+from persyn_ray.pipeline.results.report import write_report
 from persyn_ray.pipeline.runner import planned_steps, require_no_drift
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.shards.units import units_of
+from persyn_ray.shards.work import Score, is_scored
 from persyn_ray.stages.learnability import Learnability
-from persyn_ray.stages.tables import shards_of
-from persyn_ray.stages.units import units_of
-from persyn_ray.stages.work import Score, is_scored
+from persyn_ray.storage.layout import RunLayout, run_of
 
 Make = Callable[..., Recipe]
-CarryOut = Callable[..., Run]
+CarryOut = Callable[..., RunLayout]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def without_student(
     carry_out: CarryOut,
     random_llama: str,
     monkeypatch: pytest.MonkeyPatch,
-) -> tuple[Recipe, Run]:
+) -> tuple[Recipe, RunLayout]:
     """A whole run with alpha 0, in which scoring by the student would fail."""
 
     def refuse(*_: object, **__: object) -> None:
@@ -77,7 +77,7 @@ def without_student(
 
 
 def test_a_whole_run_without_learnability_ends_with_its_report(
-    without_student: tuple[Recipe, Run],
+    without_student: tuple[Recipe, RunLayout],
 ) -> None:
     recipe, run = without_student
     assert not (run.root / "tables" / "learnability").exists()
@@ -94,7 +94,7 @@ def test_a_whole_run_without_learnability_ends_with_its_report(
 
 
 def test_explain_and_plan_say_that_it_is_not_measured(
-    without_student: tuple[Recipe, Run],
+    without_student: tuple[Recipe, RunLayout],
 ) -> None:
     recipe, run = without_student
     (shard, *_) = shards_of(run, "parallel")
@@ -109,7 +109,7 @@ def test_explain_and_plan_say_that_it_is_not_measured(
 
 
 def test_another_alpha_measures_what_is_open_and_judges_nothing_anew(
-    without_student: tuple[Recipe, Run], make_recipe: Make, random_llama: str
+    without_student: tuple[Recipe, RunLayout], make_recipe: Make, random_llama: str
 ) -> None:
     _, run = without_student
     before = {

@@ -7,25 +7,25 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from persyn_ray import durable
-from persyn_ray.config import Recipe
 from persyn_ray.errors import DamagedError, DataError
-from persyn_ray.layout import Run, parts_of, run_of
 from persyn_ray.pipeline import runner
-from persyn_ray.pipeline.explaining import open_run
-from persyn_ray.pipeline.mending import find_damage
-from persyn_ray.pipeline.owning import claim
+from persyn_ray.pipeline.integrity.ownership import claim
+from persyn_ray.pipeline.integrity.recovery import find_damage
+from persyn_ray.pipeline.results.explain import open_run
 from persyn_ray.pipeline.runner import planned_steps, run_recipe
-from persyn_ray.schemas import RESPONSES
-from persyn_ray.stages.collect import Collect
-from persyn_ray.stages.store import existing
-from persyn_ray.stages.tables import shards_of
-from persyn_ray.stages.units import units_of
-from persyn_ray.stages.work import RouteShard, Score, is_scored
-from persyn_ray.storage import Folder
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.collect import Collect
+from persyn_ray.shards.response_store import existing
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.shards.units import units_of
+from persyn_ray.shards.work import RouteShard, Score, is_scored
+from persyn_ray.storage import atomic_files
+from persyn_ray.storage.folder import Folder
+from persyn_ray.storage.layout import RunLayout, parts_of, run_of
+from persyn_ray.storage.schemas import RESPONSES
 
 Make = Callable[..., Recipe]
-CarryOut = Callable[..., Run]
+CarryOut = Callable[..., RunLayout]
 WAYS: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda data: b"",
     "half": lambda data: data[: len(data) // 2],
@@ -182,7 +182,9 @@ def test_a_kill_while_mending_forgets_nothing(
     recipe = make_recipe()
     run = run_recipe(recipe, quiet, until="prompts")
     damage(run.prompts, "shard-000002.parquet")
-    monkeypatch.setattr("persyn_ray.pipeline.mending.Damage.set_aside", lambda self: 1 / 0)
+    monkeypatch.setattr(
+        "persyn_ray.pipeline.integrity.recovery.Damage.set_aside", lambda self: 1 / 0
+    )
     with pytest.raises(ZeroDivisionError):
         run_recipe(recipe, quiet, until="prompts")
     monkeypatch.undo()
@@ -198,12 +200,12 @@ def test_temporary_files_of_the_dead_go_and_those_of_the_living_stay(
     recipe = make_recipe({"responses.store": str(tmp_path / "store")})
     run = run_of(recipe)
     claim(run)
-    ours = durable.temporary_name()
+    ours = atomic_files.temporary_name()
     with monkeypatch.context() as patch:
         patch.setattr("os.getpid", lambda: 2**22 + 1)
-        dead = durable.temporary_name()
-        patch.setattr("persyn_ray.machine.processes", lambda: "0" * 16)
-        elsewhere = durable.temporary_name()
+        dead = atomic_files.temporary_name()
+        patch.setattr("persyn_ray.storage.processes.processes", lambda: "0" * 16)
+        elsewhere = atomic_files.temporary_name()
     for name in (ours, dead, elsewhere, ".tmp-of-somebody", ".tmp-1-2-3"):
         run.records.write_text(name, "half")
         (run.response_store / "a-1").write_text(name, "half")
@@ -211,7 +213,7 @@ def test_temporary_files_of_the_dead_go_and_those_of_the_living_stay(
     for folder in (run.records, run.response_store / "a-1"):
         left = {path.name for path in folder.local_path.glob(".tmp-*")}
         assert left == {ours, elsewhere, ".tmp-of-somebody", ".tmp-1-2-3"}
-    monkeypatch.setattr(durable, "ABANDONED_SECONDS", -1.0)
+    monkeypatch.setattr(atomic_files, "ABANDONED_SECONDS", -1.0)
     run_recipe(recipe, quiet, until="prompts")
     left = {path.name for path in run.records.local_path.glob(".tmp-*")}
     assert left == {".tmp-of-somebody", ".tmp-1-2-3"}

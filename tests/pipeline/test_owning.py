@@ -8,15 +8,15 @@ import fsspec
 import pytest
 from rich.console import Console
 
-from persyn_ray import attempts
-from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError
-from persyn_ray.layout import run_of
-from persyn_ray.pipeline import loading
-from persyn_ray.pipeline.comparing import compare
-from persyn_ray.pipeline.owning import MARKER
-from persyn_ray.pipeline.planning import plan_run
+from persyn_ray.pipeline import load_prompts
+from persyn_ray.pipeline.compare import compare
+from persyn_ray.pipeline.integrity.ownership import MARKER
+from persyn_ray.pipeline.plan.plan import plan_run
 from persyn_ray.pipeline.runner import run_recipe
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.storage import run_lock
+from persyn_ray.storage.layout import run_of
 
 Make = Callable[..., Recipe]
 
@@ -63,7 +63,7 @@ def test_a_run_that_died_right_after_its_mark_goes_on(
     make_recipe: Make, quiet: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("WATCH_SECONDS", "END_SECONDS", "CACHE_SECONDS", "FILL_SECONDS"):
-        monkeypatch.setattr(attempts, name, 0.1)
+        monkeypatch.setattr(run_lock, name, 0.1)
     recipe = make_recipe()
     run = run_of(recipe)
     run.root.write_json(MARKER, {})
@@ -109,7 +109,7 @@ def test_what_steps_have_made_goes_also_when_they_were_outdated(
     run.rewards.write_text("shard.txt", "made by an earlier step rewards")
     changed = make_recipe({"prompts.seed": 3})
     run_recipe(changed, quiet, overrides=("prompts.seed=3",), until="prompts")
-    from persyn_ray.pipeline.owning import require_made
+    from persyn_ray.pipeline.integrity.ownership import require_made
     from persyn_ray.pipeline.steps import STEPS
 
     require_made(run, STEPS)
@@ -267,7 +267,7 @@ def test_inputs_that_no_step_removes_are_taken(
     setting: str,
     value: str,
 ) -> None:
-    monkeypatch.setattr(loading, "readers_of", lambda _: ())  # no model is there
+    monkeypatch.setattr(load_prompts, "readers_of", lambda _: ())  # no model is there
     run = run_recipe(make_recipe(), quiet, until="prompts")
     run.root.write_text("prompts.jsonl", (tmp_path / "prompts.jsonl").read_text())
     recipe = make_recipe({setting: value.format(run=tmp_path / "run")})

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError, DriftError
-from persyn_ray.layout import Run, run_of
-from persyn_ray.pipeline.owning import claim
-from persyn_ray.pipeline.planning import on_cluster, plan_run
+from persyn_ray.pipeline.integrity.ownership import claim
+from persyn_ray.pipeline.plan.plan import on_cluster, plan_run
 from persyn_ray.pipeline.runner import run_recipe
-from persyn_ray.records import read_record
-from persyn_ray.usage import Usage
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.storage.layout import RunLayout, run_of
+from persyn_ray.storage.records import read_record
+from persyn_ray.storage.usage import Usage
 
 Make = Callable[..., Recipe]
 
@@ -62,7 +62,7 @@ def test_the_plan_counts_prompts_as_the_run_does(
 
 
 def test_what_is_finished_is_said_to_be_done(
-    make_recipe: Make, record_step: Callable[..., Run], quiet: Console
+    make_recipe: Make, record_step: Callable[..., RunLayout], quiet: Console
 ) -> None:
     recipe = make_recipe()
     run_recipe(recipe, quiet, until="prompts")

@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from persyn_ray.config import load_recipe
 from persyn_ray.engines.build import build_engine
 from persyn_ray.errors import ConfigError
-from persyn_ray.pipeline.planning import plan_run
-from persyn_ray.pipeline.reporting import write_report
-from persyn_ray.pipeline.showing import show
+from persyn_ray.pipeline.plan.display import show
+from persyn_ray.pipeline.plan.plan import plan_run
+from persyn_ray.pipeline.results.report import write_report
+from persyn_ray.recipe.recipe import load_recipe
 
 from ..conftest import carry_out_here, changed, planted_rows, recipe_data, write_jsonl
 from ..engines.fault_server import Call, FaultServer, Reply, answer, failure

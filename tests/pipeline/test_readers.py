@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError
-from persyn_ray.layout import Run, run_of
 from persyn_ray.models.load import load_tokenizer
-from persyn_ray.models.router import build_router, save_router
-from persyn_ray.pipeline.loading import write_prompts
+from persyn_ray.models.router.model import build_router, save_router
+from persyn_ray.pipeline.load_prompts import write_prompts
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.storage.layout import RunLayout, run_of
 
 from ..conftest import planted_rows
 
@@ -57,7 +57,7 @@ def recipe_over(
     return make(PLAIN | {"prompts.path": str(path)} | changes)
 
 
-def letters(run: Run) -> list[dict[str, Any]]:
+def letters(run: RunLayout) -> list[dict[str, Any]]:
     return [row for _, t in run.dead_letters("prompts").tables() for row in t.to_pylist()]
 
 
@@ -228,7 +228,7 @@ def test_a_model_that_is_not_there_is_named_with_its_setting_before_it_costs_any
 
 def test_one_bad_row_goes_through_all_steps_and_the_responses_of_others_stay(
     make_recipe: Make,
-    carry_out: Callable[..., Run],
+    carry_out: Callable[..., RunLayout],
     tmp_path: Path,
     random_llama: str,
 ) -> None:
@@ -253,7 +253,7 @@ def test_one_bad_row_goes_through_all_steps_and_the_responses_of_others_stay(
 
 
 def test_prompts_in_the_same_shards_find_their_responses_whatever_else_changes(
-    make_recipe: Make, tmp_path: Path, carry_out: Callable[..., Run], random_llama: str
+    make_recipe: Make, tmp_path: Path, carry_out: Callable[..., RunLayout], random_llama: str
 ) -> None:
     first = carry_out(recipe_over(make_recipe, tmp_path, GOOD, {}), until="prompts").arrangement
     changes = {"student.name": random_llama}

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.config import Recipe
-from persyn_ray.layout import run_of
-from persyn_ray.pipeline.fitting import place_teachers
-from persyn_ray.pipeline.reckoning import Forecast, Known, gather_known, reckon
-from persyn_ray.records import Record
+from persyn_ray.pipeline.plan.estimate import Forecast, Known, gather_known, reckon
+from persyn_ray.pipeline.plan.placement import place_teachers
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.storage.layout import run_of
+from persyn_ray.storage.records import Record
 
 OnGpus = Callable[..., Recipe]
 Make = Callable[..., Recipe]

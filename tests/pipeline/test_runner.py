@@ -10,19 +10,20 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from persyn_ray.attempts import attempt_at
-from persyn_ray.config import Recipe
 from persyn_ray.errors import AttemptError, ConfigError, DriftError, StepError
-from persyn_ray.layout import Run, run_of
-from persyn_ray.pipeline import reporting, runner
-from persyn_ray.pipeline.owning import claim
-from persyn_ray.pipeline.reporting import report_what_stands
+from persyn_ray.pipeline import runner
+from persyn_ray.pipeline.integrity.ownership import claim
+from persyn_ray.pipeline.results import report
+from persyn_ray.pipeline.results.report import report_what_stands
 from persyn_ray.pipeline.runner import drift, planned_steps, require_no_drift, run_recipe
-from persyn_ray.records import read_record
-from persyn_ray.storage import Folder
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.storage.folder import Folder
+from persyn_ray.storage.layout import RunLayout, run_of
+from persyn_ray.storage.records import read_record
+from persyn_ray.storage.run_lock import attempt_at
 
 Make = Callable[..., Recipe]
-CarryOut = Callable[..., Run]
+CarryOut = Callable[..., RunLayout]
 
 
 def state(folder: Folder) -> dict[str, tuple[int, int]]:
@@ -30,7 +31,7 @@ def state(folder: Folder) -> dict[str, tuple[int, int]]:
     return {str(f): (f.stat().st_ino, f.stat().st_mtime_ns) for f in files}
 
 
-def finished_steps(recipe: Recipe, *steps: str, record: Callable[..., Run]) -> Run:
+def finished_steps(recipe: Recipe, *steps: str, record: Callable[..., RunLayout]) -> RunLayout:
     for step in steps:
         record(recipe, step)
     return run_of(recipe)
@@ -102,7 +103,7 @@ def test_from_accepts_a_change_of_its_step(make_recipe: Make, quiet: Console) ->
 
 
 def test_from_a_later_step_does_not_excuse_an_earlier_change(
-    make_recipe: Make, record_step: Callable[..., Run]
+    make_recipe: Make, record_step: Callable[..., RunLayout]
 ) -> None:
     finished_steps(make_recipe(), "prompts", "collect", "score", record=record_step)
     changed = make_recipe({"student.dtype": "bfloat16"})
@@ -130,7 +131,7 @@ def test_from_a_later_step_does_not_excuse_an_earlier_change(
 )
 def test_an_override_covers_the_differences_it_makes(
     make_recipe: Make,
-    record_step: Callable[..., Run],
+    record_step: Callable[..., RunLayout],
     changes: dict[str, Any],
     override: str,
 ) -> None:
@@ -151,7 +152,7 @@ def test_an_override_covers_the_differences_it_makes(
 )
 def test_an_override_of_one_part_covers_the_differences_it_makes(
     make_recipe: Make,
-    record_step: Callable[..., Run],
+    record_step: Callable[..., RunLayout],
     place: int,
     key: str,
     value: Any,
@@ -170,7 +171,7 @@ def test_an_override_of_one_part_covers_the_differences_it_makes(
 
 
 def test_an_override_does_not_cover_a_key_that_only_begins_alike(
-    make_recipe: Make, record_step: Callable[..., Run]
+    make_recipe: Make, record_step: Callable[..., RunLayout]
 ) -> None:
     finished_steps(make_recipe(), "prompts", record=record_step)
     changed = make_recipe({"prompts.num_parallel": 10})
@@ -178,7 +179,7 @@ def test_an_override_does_not_cover_a_key_that_only_begins_alike(
 
 
 def test_other_resources_go_on_with_the_same_run(
-    make_recipe: Make, record_step: Callable[..., Run]
+    make_recipe: Make, record_step: Callable[..., RunLayout]
 ) -> None:
     recipe = make_recipe()
     run = finished_steps(recipe, "prompts", "collect", "score", record=record_step)
@@ -188,7 +189,7 @@ def test_other_resources_go_on_with_the_same_run(
 
 
 def test_alpha_makes_rewards_again_and_leaves_what_was_collected_and_scored(
-    make_recipe: Make, record_step: Callable[..., Run]
+    make_recipe: Make, record_step: Callable[..., RunLayout]
 ) -> None:
     run = finished_steps(
         make_recipe(), "prompts", "collect", "score", "rewards", "router", record=record_step
@@ -199,7 +200,7 @@ def test_alpha_makes_rewards_again_and_leaves_what_was_collected_and_scored(
 
 
 def test_another_order_of_teachers_is_a_change(
-    make_recipe: Make, record_step: Callable[..., Run]
+    make_recipe: Make, record_step: Callable[..., RunLayout]
 ) -> None:
     run = finished_steps(make_recipe(), "prompts", "collect", "rewards", record=record_step)
     engine = {"kind": "scripted"}
@@ -226,7 +227,7 @@ def test_another_alpha_scores_nothing_again(
 
 
 def test_records_of_later_steps_go_when_an_earlier_one_changes(
-    make_recipe: Make, record_step: Callable[..., Run], quiet: Console
+    make_recipe: Make, record_step: Callable[..., RunLayout], quiet: Console
 ) -> None:
     recipe = make_recipe()
     run_recipe(recipe, quiet, until="prompts")
@@ -236,7 +237,7 @@ def test_records_of_later_steps_go_when_an_earlier_one_changes(
     assert run.records.names(".json") == ["prompts.json"]
 
 
-def interrupted(recipe: Recipe, quiet: Console, mark: str) -> Run:
+def interrupted(recipe: Recipe, quiet: Console, mark: str) -> RunLayout:
     """A run whose step prompts has begun under the identity `mark` and left a file."""
     run = run_recipe(recipe, quiet, until="prompts")
     run.records.remove("prompts.json")
@@ -305,7 +306,7 @@ def test_a_report_that_cannot_be_written_hides_no_error(
     def no_room(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(reporting, "write_report", no_room)
+    monkeypatch.setattr(report, "write_report", no_room)
     report_what_stands(screen, recipe, run_of(recipe))
     assert "No report could be written: OSError: [Errno 28]" in screen.file.getvalue()
 

@@ -5,20 +5,21 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.config import Recipe, StepResources
 from persyn_ray.errors import ConfigError, StepError
-from persyn_ray.layout import Run, parts_of
-from persyn_ray.pipeline.costs import dead_letters, spending, spending_text
-from persyn_ray.pipeline.gathering import gather
-from persyn_ray.pipeline.scoring import score
-from persyn_ray.stages.tables import shard_rewards, shards_of
-from persyn_ray.stages.units import Progress, Unit, Work
+from persyn_ray.pipeline.results.costs import dead_letters, spending, spending_text
+from persyn_ray.pipeline.results.run import gather
+from persyn_ray.pipeline.score import score
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.resources import StepResourcesConfig
+from persyn_ray.shards.tables import shard_rewards, shards_of
+from persyn_ray.shards.units import Progress, Unit, Work
+from persyn_ray.storage.layout import RunLayout, parts_of
 
 from ..conftest import leave_record
 from ..engines.fault_server import Call, FaultServer, Reply, answer, failure
 
 Make = Callable[..., Recipe]
-CarryOut = Callable[..., Run]
+CarryOut = Callable[..., RunLayout]
 CHECK = {"kind": "exact_match", "marker": "####"}
 
 
@@ -45,7 +46,7 @@ class Pools:
         self.units: list[tuple[str, float, int]] = []
 
     def __call__(
-        self, build: Callable[[], Work], units: Sequence[Unit], part: StepResources, step: str
+        self, build: Callable[[], Work], units: Sequence[Unit], part: StepResourcesConfig, step: str
     ) -> Progress:
         self.units.append((step, part.cpus, len(units)))
         total = Progress()
@@ -111,7 +112,7 @@ def test_a_judge_that_was_away_leaves_the_step_open_and_is_asked_again(
         assert len(server.prompts) - num_asked == 36 - num_kept
 
 
-def num_graded(recipe: Recipe, run: Run) -> int:
+def num_graded(recipe: Recipe, run: RunLayout) -> int:
     folders = [run.quality(recipe, teacher, parts_of(recipe)[0]) for teacher in recipe.teachers]
     return sum(folder.num_rows(shard) for folder in folders for shard in folder.names())
 

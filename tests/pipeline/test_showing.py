@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from persyn_ray.config import Recipe
-from persyn_ray.layout import Run
-from persyn_ray.pipeline.planning import plan_run
-from persyn_ray.pipeline.showing import show
+from persyn_ray.pipeline.plan.display import show
+from persyn_ray.pipeline.plan.plan import plan_run
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.storage.layout import RunLayout
 
 OnGpus = Callable[..., Recipe]
 Make = Callable[..., Recipe]
@@ -66,7 +66,7 @@ def test_long_names_and_many_nodes_stay_within_a_hundred_columns(on_gpus: OnGpus
     assert any("8 x 2" in line for line in lines)
 
 
-def test_a_finished_run_has_nothing_to_write(finished: tuple[Recipe, Run]) -> None:
+def test_a_finished_run_has_nothing_to_write(finished: tuple[Recipe, RunLayout]) -> None:
     lines = printed(finished[0])
     assert "Teachers: everything is written." in lines
     assert row(lines, "In all", "route-then-generate")[1] == "56"

@@ -9,9 +9,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from persyn_ray.errors import ConfigError
-from persyn_ray.pipeline.sizes import count_parameters, local_folder, model_size
-from persyn_ray.sections import Model
-from persyn_ray.teachers import Teacher
+from persyn_ray.pipeline.plan.model_sizes import count_parameters, local_folder, model_size
+from persyn_ray.recipe.base import ModelConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 
 CONFIG = {
     "hidden_size": 64,
@@ -26,9 +26,9 @@ CONFIG = {
 SIZE = {"parameters": 70.0, "layers": 80, "kv_heads": 8, "head_dim": 128, "context": 8192}
 
 
-def teacher(name: str, dtype: str = "bfloat16", **changes: Any) -> Teacher:
+def teacher(name: str, dtype: str = "bfloat16", **changes: Any) -> TeacherConfig:
     engine = {"kind": "vllm", "model": {"name": name, "dtype": dtype}} | changes.pop("engine", {})
-    return Teacher.model_validate({"name": "a", "engine": engine, **changes})
+    return TeacherConfig.model_validate({"name": "a", "engine": engine, **changes})
 
 
 def write_config(folder: Path, **changes: Any) -> Path:
@@ -141,16 +141,16 @@ def test_the_counted_shape_is_near_what_models_say() -> None:
 def test_a_package_and_the_hub_s_cache_are_looked_into(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert local_folder(Model(name="package:persyn_ray/lab")) is not None
-    assert local_folder(Model(name="random:llama")) is None
+    assert local_folder(ModelConfig(name="package:persyn_ray/lab")) is not None
+    assert local_folder(ModelConfig(name="random:llama")) is None
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert local_folder(Model(name="some/model")) is None
+    assert local_folder(ModelConfig(name="some/model")) is None
     snapshot = tmp_path / "models--some--model" / "snapshots" / "abc"
     write_config(snapshot)
     refs = tmp_path / "models--some--model" / "refs"
     refs.mkdir()
     (refs / "main").write_text("abc")
-    assert local_folder(Model(name="some/model")) == snapshot
+    assert local_folder(ModelConfig(name="some/model")) == snapshot
     assert model_size(teacher("some/model")).context == 512
 
 

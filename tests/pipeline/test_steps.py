@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.config import Recipe
-from persyn_ray.layout import BEFORE, PERSYN, run_of
 from persyn_ray.pipeline.choices import assigned_methods, collected_splits, students
 from persyn_ray.pipeline.runner import planned_steps
 from persyn_ray.pipeline.steps import STEP_NAMES, STEPS
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.storage.layout import BEFORE, PERSYN, run_of
 
 Make = Callable[..., Recipe]
 

@@ -5,18 +5,18 @@ from dataclasses import asdict
 
 import pyarrow as pa
 
-from persyn_ray.config import Recipe
-from persyn_ray.layout import PERSYN, Run
-from persyn_ray.pipeline.assigning import reassign
-from persyn_ray.pipeline.writing import write_examples
-from persyn_ray.schemas import EXAMPLES, RESPONSES
-from persyn_ray.stages.tables import ExampleCounts
+from persyn_ray.pipeline.assign.assignments import reassign
+from persyn_ray.pipeline.write_examples import write_examples
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.tables import ExampleCounts
+from persyn_ray.storage.layout import PERSYN, RunLayout
+from persyn_ray.storage.schemas import EXAMPLES, RESPONSES
 
 Make = Callable[..., Recipe]
-CarryOut = Callable[..., Run]
+CarryOut = Callable[..., RunLayout]
 
 
-def test_the_data_set_holds_every_example_once(finished: tuple[Recipe, Run]) -> None:
+def test_the_data_set_holds_every_example_once(finished: tuple[Recipe, RunLayout]) -> None:
     _, run = finished
     data = run.dataset / "data"
     assert data.names() == ["train-00000.parquet"]
@@ -27,7 +27,7 @@ def test_the_data_set_holds_every_example_once(finished: tuple[Recipe, Run]) -> 
     assert len({row["prompt_id"] for row in examples}) == len(examples) == 20
 
 
-def test_each_example_is_the_assigned_teachers(finished: tuple[Recipe, Run]) -> None:
+def test_each_example_is_the_assigned_teachers(finished: tuple[Recipe, RunLayout]) -> None:
     _, run = finished
     assigned = [row for _, part in run.assignment(PERSYN).tables() for row in part.to_pylist()]
     teachers = {row["prompt_id"]: row["teacher"] for row in assigned}

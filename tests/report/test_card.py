@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from persyn_ray.report.card import card
-from persyn_ray.schemas import EXAMPLES
+from persyn_ray.storage.schemas import EXAMPLES
 
 PLAIN = str.maketrans({"\N{EN DASH}": "-", "\N{MINUS SIGN}": "-", "\N{NO-BREAK SPACE}": " "})
 

@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.table import Table
 
-from persyn_ray.config import Recipe
-from persyn_ray.layout import Run, run_of
-from persyn_ray.pipeline.explaining import explain
-from persyn_ray.pipeline.gathering import gather
-from persyn_ray.pipeline.showing_prompt import show_prompt
+from persyn_ray.escaping import VisibleFormatter, json_text, one_line, plain, visible
+from persyn_ray.pipeline.results.explain import explain
+from persyn_ray.pipeline.results.explain_display import show_prompt
+from persyn_ray.pipeline.results.run import gather
+from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.report.card import card
 from persyn_ray.report.content import to_json
 from persyn_ray.report.html import render
 from persyn_ray.report.markdown import markdown_code, markdown_text
 from persyn_ray.report.text import console
-from persyn_ray.visible import VisibleFormatter, json_text, one_line, plain, visible
+from persyn_ray.storage.layout import RunLayout, run_of
 
 HOSTILE = [
     "[red]not red[/red]",
@@ -58,7 +58,7 @@ HOSTILE = [
 ]
 ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f\u2028\u2029]")
 COLOURS = re.compile("\x1b\\[[0-9;]*m")
-Finished = tuple[Recipe, Run]
+Finished = tuple[Recipe, RunLayout]
 
 
 def acting(text: str) -> set[str]:

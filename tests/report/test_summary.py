@@ -2,7 +2,7 @@ from typing import Any, get_args
 
 import pytest
 
-from persyn_ray.config import SELECTING, Method
+from persyn_ray.recipe.comparison import SELECTING, Method
 from persyn_ray.report.content import complete
 from persyn_ray.report.summary import (
     LABELS,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from persyn_ray.config import Recipe
+from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.runtime.session import Cluster, session
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
-from persyn_ray.config import Recipe, parse_recipe
-from persyn_ray.layout import run_of
 from persyn_ray.method.planted import specialists
-from persyn_ray.pipeline.collecting import ask
-from persyn_ray.pipeline.loading import write_prompts
-from persyn_ray.records import Record, write_record
+from persyn_ray.pipeline.collect import ask
+from persyn_ray.pipeline.load_prompts import write_prompts
+from persyn_ray.recipe.recipe import Recipe, parse_recipe
 from persyn_ray.runtime.session import worker_environment
-from persyn_ray.stages.tables import shards_of
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.storage.layout import run_of
+from persyn_ray.storage.records import Record, write_record
 
 # Billions of parameters and the layout of one engine: (tensor parallel, pipeline parallel).
 SIZES = (1.5, 2, 3, 3.8, 7, 7, 7, 8, 8, 9, 14, 14, 27, 32, 70, 70, 72, 72, 405)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from persyn_ray.errors import EngineDead
-from persyn_ray.runtime.breaker import Breaker
-from persyn_ray.storage import Folder
+from persyn_ray.runtime.circuit_breaker import Breaker
+from persyn_ray.storage.folder import Folder
 
 
 def pool(folder: Path, size: int = 1, max_deaths: int = 2) -> Callable[[], Breaker]:

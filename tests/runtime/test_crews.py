@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 import ray.cloudpickle
 
-from persyn_ray.config import StepResources
 from persyn_ray.errors import EngineDead, StepError
-from persyn_ray.runtime.crews import CrewCounts, cluster_nodes, run_crews
-from persyn_ray.runtime.placing import Crew
+from persyn_ray.recipe.resources import StepResourcesConfig
+from persyn_ray.recipe.teachers import TeacherResourcesConfig
+from persyn_ray.runtime.placement import Crew
 from persyn_ray.runtime.session import Cluster
-from persyn_ray.stages.units import Progress, Unit, units_of
-from persyn_ray.storage import Folder
-from persyn_ray.teachers import TeacherResources
+from persyn_ray.runtime.teacher_scheduler import CrewCounts, cluster_nodes, run_crews
+from persyn_ray.shards.units import Progress, Unit, units_of
+from persyn_ray.storage.folder import Folder
 
 pytestmark = pytest.mark.ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -63,7 +63,7 @@ def build(kind: type[Touch], folder: Path, placement: Any) -> Touch:
 
 
 def crew(name: str, kind: type[Touch], folder: Path, num_units: int, **changes: Any) -> Crew:
-    resources = TeacherResources(**({"gpus": 0, "cpus": 1, "replicas": 1} | changes))
+    resources = TeacherResourcesConfig(**({"gpus": 0, "cpus": 1, "replicas": 1} | changes))
     units = tuple(units_of([f"{name}-{number}" for number in range(num_units)]))
     return Crew(name, partial(build, kind, folder), units, resources)
 
@@ -96,7 +96,9 @@ def test_crews_share_the_cores_and_a_failing_one_stops_alone(
 
 def test_a_shared_pool_is_a_crew_too(cluster: Cluster, tmp_path: Path) -> None:
     units = tuple(units_of(["a", "b", "c"]))
-    shared = Crew("shared", partial(build, Touch, tmp_path), units, StepResources(actors=2, cpus=1))
+    shared = Crew(
+        "shared", partial(build, Touch, tmp_path), units, StepResourcesConfig(actors=2, cpus=1)
+    )
     counts: dict[str, CrewCounts] = {}
     marks = Folder(str(tmp_path / "marks"))
     done = list(run_crews([shared], cluster_nodes(), "collect", marks, counts))

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from persyn_ray.config import Recipe
+from persyn_ray.recipe.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [ROOT / "cluster" / name for name in ("local.sh", "submit.sh")]

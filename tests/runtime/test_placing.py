@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.config import StepResources
 from persyn_ray.errors import ConfigError
-from persyn_ray.runtime.placing import Crew, Node, Task, place_crews
-from persyn_ray.stages.units import units_of
-from persyn_ray.teachers import TeacherResources
+from persyn_ray.recipe.resources import StepResourcesConfig
+from persyn_ray.recipe.teachers import TeacherResourcesConfig
+from persyn_ray.runtime.placement import Crew, Node, Task, place_crews
+from persyn_ray.shards.units import units_of
 
 NODES = [Node("n0", 32, 8), Node("n1", 32, 8), Node("head", 8, 0)]
 
@@ -19,7 +19,7 @@ def build(placement: Any) -> Any:
 
 def crew(name: str, num_units: int = 40, seconds: float = 600.0, **resources: Any) -> Crew:
     units = tuple(units_of([f"shard-{number}" for number in range(num_units)]))
-    return Crew(name, build, units, TeacherResources(**resources), False, 30.0, seconds)
+    return Crew(name, build, units, TeacherResourcesConfig(**resources), False, 30.0, seconds)
 
 
 def units(tasks: list[Task], name: str) -> list[str]:
@@ -96,14 +96,16 @@ def test_engines_of_half_a_gpu_share_one() -> None:
 
 
 def test_endpoints_take_nothing_and_wait_for_nobody() -> None:
-    remote = Crew("api", build, tuple(units_of(["s"])), TeacherResources(gpus=0, cpus=0), True)
+    remote = Crew(
+        "api", build, tuple(units_of(["s"])), TeacherResourcesConfig(gpus=0, cpus=0), True
+    )
     tasks = place_crews([crew("local"), remote], NODES)
     (task,) = [task for task in tasks if task.crew.name == "api"]
     assert (task.place.cpus, task.place.gpus, task.place.size, task.after) == (0.0, 0.0, 1, ())
 
 
 def test_a_lone_shared_pool_is_as_the_recipe_says() -> None:
-    resources = StepResources(actors=4, cpus=0.5)
+    resources = StepResourcesConfig(actors=4, cpus=0.5)
     shared = Crew("shared", build, tuple(units_of(["a", "b", "c"])), resources)
     (task,) = place_crews([shared], [Node("n", 2, 0)])
     assert (task.place.size, task.place.cpus, task.place.nodes) == (3, 0.5, ())

@@ -8,20 +8,21 @@ from pathlib import Path
 import pytest
 import ray.cloudpickle
 
-from persyn_ray.config import Recipe, StepResources
 from persyn_ray.errors import ConfigError, StepError
-from persyn_ray.layout import run_of
-from persyn_ray.pipeline.loading import write_prompts
-from persyn_ray.records import Record, write_record
+from persyn_ray.pipeline.load_prompts import write_prompts
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.resources import StepResourcesConfig
 from persyn_ray.runtime.pools import run_units
 from persyn_ray.runtime.session import Cluster
-from persyn_ray.schemas import RESPONSES
-from persyn_ray.stages.collect import Collect
-from persyn_ray.stages.tables import shards_of
-from persyn_ray.stages.units import Progress, Unit, units_of
+from persyn_ray.shards.collect import Collect
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.shards.units import Progress, Unit, units_of
+from persyn_ray.storage.layout import run_of
+from persyn_ray.storage.records import Record, write_record
+from persyn_ray.storage.schemas import RESPONSES
 
 pytestmark = pytest.mark.ray
-ONE_ACTOR = StepResources(actors=1, cpus=1)
+ONE_ACTOR = StepResourcesConfig(actors=1, cpus=1)
 # Workers cannot import a test module by its name.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 

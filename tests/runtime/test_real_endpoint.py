@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from persyn_ray.config import parse_recipe
-from persyn_ray.layout import run_of
-from persyn_ray.pipeline.reporting import write_report
+from persyn_ray.pipeline.results.report import write_report
 from persyn_ray.pipeline.runner import run_recipe
+from persyn_ray.recipe.recipe import parse_recipe
 from persyn_ray.runtime.session import Cluster
+from persyn_ray.storage.layout import run_of
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 pytestmark = [pytest.mark.ray, pytest.mark.assets, pytest.mark.timeout(400)]

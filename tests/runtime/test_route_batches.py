@@ -2,7 +2,7 @@ import pytest
 import ray
 import ray.data
 
-from persyn_ray.client import RouteBatches
+from persyn_ray.client.http import RouteBatches
 from persyn_ray.runtime.session import Cluster
 
 from ..router_server import KEY, VERSION, Fault, RouterServer, checksum

@@ -13,12 +13,12 @@ import pytest
 import yaml
 from rich.console import Console
 
-from persyn_ray.config import Recipe, load_recipe
 from persyn_ray.errors import DriftError
-from persyn_ray.layout import run_of
-from persyn_ray.pipeline.reporting import write_report
+from persyn_ray.pipeline.results.report import write_report
 from persyn_ray.pipeline.runner import run_recipe
+from persyn_ray.recipe.recipe import Recipe, load_recipe
 from persyn_ray.runtime.session import Cluster
+from persyn_ray.storage.layout import run_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
@@ -148,7 +148,7 @@ def test_real_recorded_answers_and_a_real_student_go_the_whole_way(
 def test_kill_9_loses_nothing_and_repeats_nothing(tmp_path: Path, small_recipe: Recipe) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(small_recipe.model_dump(mode="json")))
-    command = [sys.executable, "-m", "persyn_ray.cli", "run", str(path), "--until", "collect"]
+    command = [sys.executable, "-m", "persyn_ray.cli.main", "run", str(path), "--until", "collect"]
     responses = Path(small_recipe.run) / "tables" / "responses"
     first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 240

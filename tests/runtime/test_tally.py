@@ -2,9 +2,9 @@
 
 from asyncio import run
 
-from persyn_ray.endpoint.counting import Counts, routed_by_teacher
-from persyn_ray.runtime import tally as module
-from persyn_ray.runtime.tally import Tally
+from persyn_ray.runtime import metrics_actor as module
+from persyn_ray.runtime.metrics_actor import Tally
+from persyn_ray.serving.metrics import Counts, routed_by_teacher
 
 
 def counted(num: int) -> list:

@@ -14,20 +14,20 @@ import httpx
 import pytest
 from rich.console import Console
 
-from persyn_ray.config import Recipe, parse_recipe
 from persyn_ray.engines.base import Message, Request
 from persyn_ray.engines.build import build_engine
 from persyn_ray.errors import ConfigError, EngineDead
-from persyn_ray.layout import run_of
 from persyn_ray.models.load import resolve
-from persyn_ray.pipeline.collecting import ask, check_teachers
-from persyn_ray.pipeline.loading import write_prompts
-from persyn_ray.records import Record, write_record
+from persyn_ray.pipeline.collect import ask, check_teachers
+from persyn_ray.pipeline.load_prompts import write_prompts
+from persyn_ray.recipe.recipe import Recipe, parse_recipe
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.runtime.session import Cluster
-from persyn_ray.schemas import RESPONSES
-from persyn_ray.stages.store import existing
-from persyn_ray.stages.tables import shards_of
-from persyn_ray.teachers import Teacher
+from persyn_ray.shards.response_store import existing
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.storage.layout import run_of
+from persyn_ray.storage.records import Record, write_record
+from persyn_ray.storage.schemas import RESPONSES
 
 pytestmark = [pytest.mark.vllm, pytest.mark.assets, pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -113,7 +113,7 @@ def test_vllm_says_through_ray_data_what_transformers_says(
         for shard in shards
         for row in run.prompts.read_table(shard).to_pylist()
     }
-    local = Teacher.model_validate(
+    local = TeacherConfig.model_validate(
         {
             "name": "local",
             "engine": {"kind": "transformers", "model": {"name": MODEL}},
@@ -136,7 +136,7 @@ def test_vllm_says_through_ray_data_what_transformers_says(
 
 def test_settings_that_vllm_refuses_name_the_teacher() -> None:
     wrong = vllm_teacher(resources={"gpus": 0, "arguments": {"no_such_argument": 1}})
-    engine = build_engine(Teacher.model_validate(wrong))
+    engine = build_engine(TeacherConfig.model_validate(wrong))
     message = Message(role="user", content="Hello")
     with pytest.raises(ConfigError, match=r"smollm2.*no_such_argument"):
         engine.generate([Request("p", [message])])
@@ -148,7 +148,7 @@ def test_sampling_without_a_gpu_draws_by_request_and_a_broken_engine_says_why() 
     sampling = {"max_tokens": 16, "temperature": 0.8}
     arguments = {"enforce_eager": True, "max_num_seqs": 32}  # the cache fits by itself
     resources = {"gpus": 0, "cpus": 1, "arguments": arguments}
-    teacher = Teacher.model_validate(vllm_teacher(sampling=sampling, resources=resources))
+    teacher = TeacherConfig.model_validate(vllm_teacher(sampling=sampling, resources=resources))
     content = "Write about all of these in one line: " + ", ".join(THINGS * 3)
     message = Message(role="user", content=content)
     requests = [Request(f"p{number}", [message]) for number in range(24)]
@@ -165,7 +165,7 @@ def test_sampling_without_a_gpu_draws_by_request_and_a_broken_engine_says_why() 
     assert sum(same) >= 0.7 * len(same)  # another batch rounds otherwise
 
     resources = {"gpus": 0, "cpus": 1, "arguments": SPEED | {"kv_cache_memory_bytes": 4096}}
-    broken = build_engine(Teacher.model_validate(vllm_teacher(resources=resources)))
+    broken = build_engine(TeacherConfig.model_validate(vllm_teacher(resources=resources)))
     with pytest.raises(EngineDead, match=r"smollm2': ValueError: No available memory for"):
         broken.generate(requests[:1])
     broken.close()
@@ -230,7 +230,7 @@ def test_a_real_endpoint_answers_and_refuses(
         "api_key_env": "SESAME",
     }
     given = {"name": "served", "engine": engine, "sampling": SAMPLING}
-    served = Teacher.model_validate(given)
+    served = TeacherConfig.model_validate(given)
     requests = [
         Request(f"p{number}", [Message(role="user", content=prompt)])
         for number, prompt in enumerate(PROMPTS)
@@ -242,7 +242,7 @@ def test_a_real_endpoint_answers_and_refuses(
     assert {one.finish_reason for one in answers} == {"stop", "length"}
     assert all(one.text and 0 < one.num_tokens <= 24 and one.num_prompt_tokens for one in answers)
 
-    unknown = Teacher.model_validate(given | {"engine": engine | {"model": "gpt-0"}})
+    unknown = TeacherConfig.model_validate(given | {"engine": engine | {"model": "gpt-0"}})
     teacher = build_engine(unknown)
     teacher.check()  # names that are not listed may be answered to: the first prompt decides
     refusals = teacher.generate(requests)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 
-from persyn_ray.schemas import PROMPTS, RESPONSES
+from persyn_ray.storage.schemas import PROMPTS, RESPONSES
 
 Prompts = Callable[..., pa.Table]
 Responses = Callable[..., pa.Table]

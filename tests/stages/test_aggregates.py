@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from persyn_ray.config import Recipe
-from persyn_ray.layout import Run, parts_of
-from persyn_ray.records import read_record
-from persyn_ray.schemas import LEARNABILITY, QUALITY
-from persyn_ray.stages.aggregates import teacher_aggregates
-from persyn_ray.stages.store import existing
-from persyn_ray.stages.tables import load_rewards, shards_of
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.aggregates import teacher_aggregates
+from persyn_ray.shards.response_store import existing
+from persyn_ray.shards.tables import load_rewards, shards_of
+from persyn_ray.storage.layout import RunLayout, parts_of
+from persyn_ray.storage.records import read_record
+from persyn_ray.storage.schemas import LEARNABILITY, QUALITY
 
 
-def test_means_are_those_of_the_stored_rows(finished: tuple[Recipe, Run]) -> None:
+def test_means_are_those_of_the_stored_rows(finished: tuple[Recipe, RunLayout]) -> None:
     recipe, run = finished
     shards = shards_of(run, "parallel")
     found = teacher_aggregates(recipe, shards)
@@ -41,7 +41,7 @@ def test_means_are_those_of_the_stored_rows(finished: tuple[Recipe, Run]) -> Non
         assert "qualities" not in of
 
 
-def test_they_stand_in_the_record_of_step_rewards(finished: tuple[Recipe, Run]) -> None:
+def test_they_stand_in_the_record_of_step_rewards(finished: tuple[Recipe, RunLayout]) -> None:
     recipe, run = finished
     record = read_record(run.records, "rewards")
     assert record is not None

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.config import Recipe
-from persyn_ray.layout import Run, run_of
-from persyn_ray.stages.collect import Collect, probe_order
-from persyn_ray.stages.tables import load_rewards, shard_rewards, shards_of
-from persyn_ray.stages.units import units_of
-from persyn_ray.stages.work import Score
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.collect import Collect, probe_order
+from persyn_ray.shards.tables import load_rewards, shard_rewards, shards_of
+from persyn_ray.shards.units import units_of
+from persyn_ray.shards.work import Score
+from persyn_ray.storage.layout import RunLayout, run_of
 
 Make = Callable[..., Recipe]
-CarryOut = Callable[..., Run]
+CarryOut = Callable[..., RunLayout]
 
 
 def teachers(**settings: dict[str, Any]) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def teachers(**settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def collected(recipe: Recipe, run: Run, *splits: str) -> dict[str, set[str]]:
+def collected(recipe: Recipe, run: RunLayout, *splits: str) -> dict[str, set[str]]:
     """Ids of the prompts that each teacher has answered."""
     collect = Collect(recipe)
     for unit in units_of(shards_of(run, *splits)):
@@ -38,7 +38,7 @@ def collected(recipe: Recipe, run: Run, *splits: str) -> dict[str, set[str]]:
     }
 
 
-def ids_of(run: Run, *splits: str) -> set[str]:
+def ids_of(run: RunLayout, *splits: str) -> set[str]:
     tables = [run.prompts.read_table(shard, ["prompt_id"]) for shard in shards_of(run, *splits)]
     return {prompt_id for table in tables for prompt_id in table["prompt_id"].to_pylist()}
 

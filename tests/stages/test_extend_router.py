@@ -10,22 +10,28 @@ import pyarrow as pa
 import pytest
 import torch
 
-from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError, DataError, PoolMismatchError
-from persyn_ray.layout import Run, run_of
-from persyn_ray.method.columns import new_column
 from persyn_ray.method.metrics import hit_at_k
+from persyn_ray.method.new_teacher import new_column
 from persyn_ray.method.planted import specialists
 from persyn_ray.models.load import load_tokenizer
-from persyn_ray.models.router import Router, build_router, load_router, router_logits, save_router
-from persyn_ray.models.router_features import prompt_features
-from persyn_ray.schemas import rewards_schema
-from persyn_ray.stages.fit_router import fit_routers
-from persyn_ray.stages.parallel import chosen, parallel_set
-from persyn_ray.stages.tables import shards_of
+from persyn_ray.models.router.frozen import prompt_features
+from persyn_ray.models.router.model import (
+    Router,
+    build_router,
+    load_router,
+    router_logits,
+    save_router,
+)
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.fit_router import fit_routers
+from persyn_ray.shards.parallel_set import chosen, parallel_set
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.storage.layout import RunLayout, run_of
+from persyn_ray.storage.schemas import rewards_schema
 
 Make = Callable[..., Recipe]
-CarryOut = Callable[..., Run]
+CarryOut = Callable[..., RunLayout]
 WORLD = specialists(4, ("a", "b", "c"), noise=0.02)
 
 
@@ -69,7 +75,7 @@ def joining(make_recipe: Make, carry_out: CarryOut, old_router: Path, tmp_path: 
     return make
 
 
-def _reward(recipe: Recipe, run: Run, shard: str, known: Callable[[int], bool]) -> None:
+def _reward(recipe: Recipe, run: RunLayout, shard: str, known: Callable[[int], bool]) -> None:
     prompts = run.prompts.read_table(shard).to_pylist()
     texts = [row["messages"][-1]["content"] for row in prompts]
     of = dict(zip("abc", WORLD.rewards(texts).T, strict=True))

@@ -12,21 +12,21 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError
-from persyn_ray.layout import Run, run_of
 from persyn_ray.method.planted import specialists
 from persyn_ray.method.preferences import preferences
 from persyn_ray.models.load import load_tokenizer
-from persyn_ray.models.router import load_router, router_logits
-from persyn_ray.models.router_features import prompt_features
-from persyn_ray.schemas import rewards_schema
-from persyn_ray.stages.fit_router import fit_routers
-from persyn_ray.stages.parallel import chosen, parallel_set
-from persyn_ray.stages.tables import shards_of
+from persyn_ray.models.router.frozen import prompt_features
+from persyn_ray.models.router.model import load_router, router_logits
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.fit_router import fit_routers
+from persyn_ray.shards.parallel_set import chosen, parallel_set
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.storage.layout import RunLayout, run_of
+from persyn_ray.storage.schemas import rewards_schema
 
 Make = Callable[..., Recipe]
-CarryOut = Callable[..., Run]
+CarryOut = Callable[..., RunLayout]
 TEACHERS = ("a", "b", "c")
 NUM_FIT = 88  # of 120, by the hash of the prompts
 
@@ -77,7 +77,7 @@ def rewarded(make_recipe: Make, carry_out: CarryOut, random_llama: str, tmp_path
     return make
 
 
-def _reward(run: Run, shard: str, upside_down: str) -> None:
+def _reward(run: RunLayout, shard: str, upside_down: str) -> None:
     """Planted rewards for a shard, turned round on one task."""
     prompts = run.prompts.read_table(shard).to_pylist()
     texts = [row["messages"][-1]["content"] for row in prompts]
@@ -126,7 +126,7 @@ def test_the_last_logits_are_those_of_the_saved_router(rewarded: Make, is_frozen
 
 def test_a_point_of_the_curve_is_a_fit_by_itself(rewarded: Make, tmp_path: Path) -> None:
     from persyn_ray.models.fit import fit_router
-    from persyn_ray.models.router import build_router
+    from persyn_ray.models.router.model import build_router
 
     recipe = rewarded({"router.learning_curve": [30]})
     fit_routers(recipe)

@@ -8,19 +8,19 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from persyn_ray.config import Responses
 from persyn_ray.engines.base import Completion, Request
-from persyn_ray.pool import TeacherPool
-from persyn_ray.schemas import RESPONSES
+from persyn_ray.recipe.data import ResponsesConfig
+from persyn_ray.recipe.pool import TeacherPool
+from persyn_ray.recipe.teachers import SamplingConfig, TeacherConfig
 from persyn_ray.stages.generate import Generate
-from persyn_ray.teachers import Sampling, Teacher
+from persyn_ray.storage.schemas import RESPONSES
 
 Prompts = Callable[..., pa.Table]
 
 
 def stage(engine: dict[str, Any], loop_repeats: int | None = None, **settings: Any) -> Generate:
-    teacher = Teacher.model_validate({"name": "t", "engine": engine} | settings)
-    responses = Responses.model_validate({"loop_repeats": loop_repeats})
+    teacher = TeacherConfig.model_validate({"name": "t", "engine": engine} | settings)
+    responses = ResponsesConfig.model_validate({"loop_repeats": loop_repeats})
     return Generate(teacher, TeacherPool(("t",)), responses)
 
 
@@ -125,7 +125,7 @@ class Teller:
 def told(prompts: Prompts, engine: Teller) -> list[dict[str, Any]]:
     generate = stage({"kind": "scripted"}, loop_repeats=8)
     generate.teacher = generate.teacher.model_copy(
-        update={"sampling": Sampling.model_validate({"max_tokens": 10, "retry_tokens": 20})}
+        update={"sampling": SamplingConfig.model_validate({"max_tokens": 10, "retry_tokens": 20})}
     )
     generate.engine = engine
     return generate(prompts(("a", None), ("b", None), ("c", None))).to_pylist()
@@ -187,6 +187,6 @@ def test_half_a_surrogate_pair_in_a_response_ends_no_step(tmp_path: Path, prompt
         )
     )
     engine = {"kind": "recorded", "path": str(path)}
-    teacher = Teacher.model_validate({"name": "t", "engine": engine})
+    teacher = TeacherConfig.model_validate({"name": "t", "engine": engine})
     table = Generate(teacher, TeacherPool(("t",)))(prompts(("a", None), ("b", None)))
     assert table["response"].to_pylist() == ["half \ufffd pair", "whole"]

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pytest
 
-from persyn_ray.config import Responses
 from persyn_ray.engines.base import Completion, Message, Request
-from persyn_ray.scoring import Judge
-from persyn_ray.stages.judging import DETAIL, Judging, fill, grade_of
+from persyn_ray.recipe.data import ResponsesConfig
+from persyn_ray.recipe.scoring import JudgeConfig
+from persyn_ray.stages.judge import DETAIL, Judging, fill, grade_of
 from persyn_ray.stages.quality import Quality
 
 from ..engines.fault_server import Call, FaultServer, Reply, answer, failure
@@ -21,9 +21,9 @@ Table = Callable[..., pa.Table]
 TAGS = ("<think>", "</think>")
 
 
-def judge(**settings: Any) -> Judge:
+def judge(**settings: Any) -> JudgeConfig:
     engine = {"kind": "openai", "model": "tiny", "api_key_env": None}
-    return Judge.model_validate({"kind": "judge", "engine": engine} | settings)
+    return JudgeConfig.model_validate({"kind": "judge", "engine": engine} | settings)
 
 
 class Replies:
@@ -207,7 +207,7 @@ def test_a_cut_reply_is_asked_for_once_more_where_the_recipe_says_so(
 
 
 def test_thinking_is_marked_as_the_recipe_says(prompts: Table, responses: Table) -> None:
-    tags = Responses.model_validate({"think_tags": ["[T]", "[/T]"]})
+    tags = ResponsesConfig.model_validate({"think_tags": ["[T]", "[/T]"]})
     engine = Replies(lambda rubric: "[T]Score: 9[/T]Hm.")
     table = Quality(judge(), tags, engine)(prompts(("a", None)), responses(("p0", "x")))
     assert table["outcome"].to_pylist() == ["ungraded"]

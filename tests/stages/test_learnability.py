@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from persyn_ray.config import Responses
 from persyn_ray.models.chat import Example, encode_example
-from persyn_ray.schemas import LEARNABILITY
-from persyn_ray.sections import Student
+from persyn_ray.recipe.base import StudentConfig
+from persyn_ray.recipe.data import ResponsesConfig
 from persyn_ray.stages.learnability import Learnability, ToExamples
+from persyn_ray.storage.schemas import LEARNABILITY
 
 Table = Callable[..., pa.Table]
 
@@ -22,11 +22,11 @@ def by_prompt(table: pa.Table, column: str) -> dict[str, object]:
 
 @pytest.fixture
 def learnability(random_llama: str) -> Learnability:
-    return Learnability(Student(name=random_llama), tokens_per_batch=512)
+    return Learnability(StudentConfig(name=random_llama), tokens_per_batch=512)
 
 
-STRIP = Responses.model_validate({"thinking": "strip"})
-KEEP = Responses.model_validate({"thinking": "keep"})
+STRIP = ResponsesConfig.model_validate({"thinking": "strip"})
+KEEP = ResponsesConfig.model_validate({"thinking": "keep"})
 THOUGHT = ("p0", "<think>2 and 2</think>\n\n#### 4"), ("p1", "<think>2 and 3 is #### 5")
 
 
@@ -60,7 +60,7 @@ def test_learnability_is_that_of_what_the_student_sees(
     random_llama: str, learnability: Learnability, prompts: Table, responses: Table
 ) -> None:
     asked = prompts(("2+2?", "4"), ("2+3?", "5"))
-    model, said = Student(name=random_llama), responses(*THOUGHT)
+    model, said = StudentConfig(name=random_llama), responses(*THOUGHT)
     stripped = by_prompt(Learnability(model, 512, responses=STRIP)(asked, said), "log_likelihood")
     plain = learnability(asked, responses(("p0", "#### 4"), ("p1", "")))
     assert stripped == by_prompt(plain, "log_likelihood")
@@ -78,8 +78,8 @@ def test_what_exceeds_the_length_limit_is_null_and_not_cut(
     example = encode_example(
         learnability.to_examples.tokenizer, [{"role": "user", "content": "a"}], "b" * 50
     )
-    exact = Learnability(Student(name=random_llama), 512, max_length=len(example.ids))
-    short = Learnability(Student(name=random_llama), 512, max_length=len(example.ids) - 1)
+    exact = Learnability(StudentConfig(name=random_llama), 512, max_length=len(example.ids))
+    short = Learnability(StudentConfig(name=random_llama), 512, max_length=len(example.ids) - 1)
     assert exact(asked, said)["log_likelihood"].null_count == 0
     assert short(asked, said)["log_likelihood"].null_count == 1
 
@@ -93,7 +93,7 @@ def test_a_response_past_the_limit_is_cut_and_flagged_where_the_recipe_says_so(
         learnability.to_examples.tokenizer, [{"role": "user", "content": "a"}], "b" * 50
     )
     cut = Learnability(
-        Student(name=random_llama), max_length=len(example.ids) - 20, too_long="truncate"
+        StudentConfig(name=random_llama), max_length=len(example.ids) - 20, too_long="truncate"
     )
     table = cut(asked, said)
     assert by_prompt(table, "is_truncated") == {"p0": True, "p1": False}
@@ -124,7 +124,7 @@ def test_local_likelihood_sees_only_the_few_tokens_before_each_window(
     random_llama: str, learnability: Learnability, prompts: Table, responses: Table
 ) -> None:
     asked, said = prompts(("2+2?", None)), responses(("p0", "abcdefghij"))
-    local = Learnability(Student(name=random_llama), local_window=4)
+    local = Learnability(StudentConfig(name=random_llama), local_window=4)
     (row,) = local(asked, said).to_pylist()
     example = encode_example(
         learnability.to_examples.tokenizer, asked["messages"][0].as_py(), "abcdefghij"
@@ -148,7 +148,7 @@ def test_the_students_template_settings_decide_what_counts_as_response(
     """Qwen3 writes an empty thought into the response, or into the prompt if it shall not think."""
     template = (Path(__file__).parents[1] / "templates" / "qwen3.jinja").read_text()
     asked, said = prompts(("a", None)), responses(("p0", "yes"))
-    by_default = Student(name=random_llama, chat_template=template)
+    by_default = StudentConfig(name=random_llama, chat_template=template)
     without = by_default.model_copy(update={"template_kwargs": {"enable_thinking": False}})
     (long,), (short,) = (ToExamples(student)(asked, said) for student in (by_default, without))
     assert long.example is not None

@@ -9,14 +9,20 @@ import pyarrow as pa
 import pytest
 from safetensors.torch import load_file, save_file
 
-from persyn_ray.config import Responses
+from persyn_ray.checks.verifier import Verdict
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.models.load import save_random
-from persyn_ray.schemas import QUALITY
-from persyn_ray.scoring import ExactAnswer, ExactMatch, Instructions, Judge, RewardModel
-from persyn_ray.sections import Model
+from persyn_ray.recipe.base import ModelConfig
+from persyn_ray.recipe.data import ResponsesConfig
+from persyn_ray.recipe.scoring import (
+    ExactAnswerConfig,
+    ExactMatchConfig,
+    InstructionsConfig,
+    JudgeConfig,
+    RewardModelConfig,
+)
 from persyn_ray.stages.quality import Quality
-from persyn_ray.verify import Verdict
+from persyn_ray.storage.schemas import QUALITY
 
 Table = Callable[..., pa.Table]
 
@@ -25,8 +31,8 @@ def by_prompt(table: pa.Table, column: str) -> dict[str, object]:
     return dict(zip(table["prompt_id"].to_pylist(), table[column].to_pylist(), strict=True))
 
 
-STRIP = Responses.model_validate({"thinking": "strip"})
-KEEP = Responses.model_validate({"thinking": "keep"})
+STRIP = ResponsesConfig.model_validate({"thinking": "strip"})
+KEEP = ResponsesConfig.model_validate({"thinking": "keep"})
 THOUGHT = ("p0", "<think>2 and 2</think>\n\n#### 4"), ("p1", "<think>2 and 3 is #### 5")
 
 
@@ -34,14 +40,16 @@ def test_quality_is_that_of_what_the_student_sees(
     tmp_path: Path, prompts: Table, responses: Table
 ) -> None:
     asked, said = prompts(("2+2?", "4"), ("2+3?", "5")), responses(*THOUGHT)
-    marker = ExactMatch(kind="exact_match", marker="####")
+    marker = ExactMatchConfig(kind="exact_match", marker="####")
     stripped = Quality(marker, STRIP)(asked, said)
     assert by_prompt(stripped, "outcome") == {"p0": "correct", "p1": "no_response"}
     assert by_prompt(stripped, "quality") == {"p0": 1.0, "p1": None}
     kept = Quality(marker, KEEP)(asked, said)
     # Thinking that never ends holds no answer.
     assert by_prompt(kept, "outcome") == {"p0": "correct", "p1": "no_response"}
-    judge = RewardModel(kind="reward_model", model=Model(name=str(save_random("reward", tmp_path))))
+    judge = RewardModelConfig(
+        kind="reward_model", model=ModelConfig(name=str(save_random("reward", tmp_path)))
+    )
     assert Quality(judge, STRIP)(asked, said) == Quality(judge)(
         asked, responses(("p0", "#### 4"), ("p1", ""))
     )
@@ -50,7 +58,7 @@ def test_quality_is_that_of_what_the_student_sees(
 def test_exact_answers_are_right_wrong_or_absent(prompts: Table, responses: Table) -> None:
     asked = prompts(("2+2?", "4"), ("2+3?", "5"), ("1+1?", "2"), ("0+0?", "0"))
     said = responses(("p0", "2 + 2 = 4\n#### 4"), ("p1", "#### 6"), ("p2", None), ("p3", ""))
-    table = Quality(ExactAnswer(kind="exact_answer"))(asked, said)
+    table = Quality(ExactAnswerConfig(kind="exact_answer"))(asked, said)
     assert table.schema == QUALITY
     assert table["detail"].null_count == 4
     assert by_prompt(table, "quality") == {"p0": 1.0, "p1": 0.0, "p2": None, "p3": None}
@@ -65,7 +73,7 @@ def test_exact_answers_are_right_wrong_or_absent(prompts: Table, responses: Tabl
 def test_matched_answers_follow_the_marker(prompts: Table, responses: Table) -> None:
     asked = prompts(("a", "x y"), ("b", "z"), ("c", "z"))
     said = responses(("p0", "well # no # x y "), ("p1", "# y"), ("p2", "z"))
-    table = Quality(ExactMatch(kind="exact_match", marker="#"))(asked, said)
+    table = Quality(ExactMatchConfig(kind="exact_match", marker="#"))(asked, said)
     assert by_prompt(table, "outcome") == {"p0": "correct", "p1": "wrong", "p2": "no_answer"}
 
 
@@ -76,8 +84,8 @@ def test_instructions_are_checked_against_the_reference(
         return Verdict(f"{response}/{reference}/{loose}", 1.0)
 
     checker = SimpleNamespace(follows=follows)
-    monkeypatch.setitem(sys.modules, "persyn_ray.instructions", checker)
-    quality = Quality(Instructions(kind="instructions", loose=True))
+    monkeypatch.setitem(sys.modules, "persyn_ray.checks.ifeval", checker)
+    quality = Quality(InstructionsConfig(kind="instructions", loose=True))
     table = quality(prompts(("a", "[]")), responses(("p0", "said")))
     assert table["outcome"].to_pylist() == ["said/[]/True"]
 
@@ -85,8 +93,8 @@ def test_instructions_are_checked_against_the_reference(
 def test_a_reward_model_scores_what_there_is(
     tmp_path: Path, prompts: Table, responses: Table
 ) -> None:
-    model = Model(name=str(save_random("reward", tmp_path)))
-    quality = Quality(RewardModel(kind="reward_model", model=model))
+    model = ModelConfig(name=str(save_random("reward", tmp_path)))
+    quality = Quality(RewardModelConfig(kind="reward_model", model=model))
     table = quality(prompts(("a", None), ("b", None)), responses(("p1", "yes"), ("p0", None)))
     assert by_prompt(table, "outcome") == {"p1": "scored", "p0": "no_response"}
     scores = by_prompt(table, "quality")
@@ -101,7 +109,7 @@ def test_a_reward_model_that_gives_no_number_is_named_with_the_row(
     weights = load_file(folder / "model.safetensors")
     name = "score.weight"
     save_file(weights | {name: weights[name] * float("nan")}, folder / "model.safetensors")
-    quality = Quality(RewardModel(kind="reward_model", model=Model(name=str(folder))))
+    quality = Quality(RewardModelConfig(kind="reward_model", model=ModelConfig(name=str(folder))))
     with pytest.raises(DataError, match="nan for prompt p1 of teacher t") as refused:
         quality(prompts(("a", None), ("b", None)), responses(("p0", None), ("p1", "yes")))
     assert str(folder) in str(refused.value)
@@ -109,7 +117,7 @@ def test_a_reward_model_that_gives_no_number_is_named_with_the_row(
 
 def test_nothing_to_judge_loads_and_asks_nothing(prompts: Table, responses: Table) -> None:
     engine = {"kind": "transformers", "model": {"name": "/no/where.gguf"}}
-    quality = Quality(Judge.model_validate({"kind": "judge", "engine": engine}))
+    quality = Quality(JudgeConfig.model_validate({"kind": "judge", "engine": engine}))
     table = quality(prompts(("a", None)), responses(("p0", None)))
     assert table["outcome"].to_pylist() == ["no_response"]
     assert quality(prompts(), responses()).num_rows == 0
@@ -119,17 +127,17 @@ def test_nothing_to_judge_loads_and_asks_nothing(prompts: Table, responses: Tabl
 
 @pytest.mark.parametrize("section", [KEEP, STRIP])
 def test_checks_judge_what_follows_the_thinking_whatever_the_student_sees(
-    section: Responses, prompts: Table, responses: Table
+    section: ResponsesConfig, prompts: Table, responses: Table
 ) -> None:
     asked = prompts(("2+5?", "7"), ("2+5?", "5"), ("2+5?", "7"), ("2+5?", "7"))
     thought = "<think>So \\boxed{5}, one, two, three.</think> The answer is 7."
     said = responses(
         ("p0", thought), ("p1", thought), ("p2", "<think>\\boxed{7}"), ("p3", "\u200b")
     )
-    table = Quality(ExactAnswer(kind="exact_answer"), section)(asked, said)
+    table = Quality(ExactAnswerConfig(kind="exact_answer"), section)(asked, said)
     expected = {"p0": "correct", "p1": "wrong", "p2": "no_response", "p3": "no_response"}
     assert by_prompt(table, "outcome") == expected
     rule = '[{"id": "punctuation:no_comma"}]'
     asked, said = prompts(("Say 7.", rule)), responses(("p0", thought))
-    table = Quality(Instructions(kind="instructions"), section)(asked, said)
+    table = Quality(InstructionsConfig(kind="instructions"), section)(asked, said)
     assert by_prompt(table, "outcome") == {"p0": "correct"}

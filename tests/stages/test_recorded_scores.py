@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from persyn_ray.config import Recipe, Responses
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.schemas import QUALITY
-from persyn_ray.scoring import Recorded, needs_reference
+from persyn_ray.recipe.data import ResponsesConfig
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.scoring import RecordedScoresConfig, needs_reference
+from persyn_ray.shards.work import check_of, checks_and_models
 from persyn_ray.stages.quality import Quality
-from persyn_ray.stages.work import check_of, checks_and_models
+from persyn_ray.storage.schemas import QUALITY
 
 Table = Callable[..., pa.Table]
 Row = dict[str, Any]
@@ -41,11 +42,13 @@ def write(folder: Path, rows: list[Row], ending: str = "parquet") -> str:
     return str(path)
 
 
-def recorded(path: str, score_column: str = "rm", **columns: str) -> Recorded:
-    return Recorded(kind="recorded", path=path, score_column=score_column, **columns)
+def recorded(path: str, score_column: str = "rm", **columns: str) -> RecordedScoresConfig:
+    return RecordedScoresConfig(kind="recorded", path=path, score_column=score_column, **columns)
 
 
-def qualities(how: Recorded, *tables: pa.Table, section: Responses | None = None) -> list[Any]:
+def qualities(
+    how: RecordedScoresConfig, *tables: pa.Table, section: ResponsesConfig | None = None
+) -> list[Any]:
     table = Quality(how, section)(*tables)
     assert table.schema == QUALITY
     return list(zip(table["quality"].to_pylist(), table["outcome"].to_pylist(), strict=True))
@@ -73,7 +76,7 @@ def test_the_score_is_that_of_what_the_student_sees(
     how = recorded(write(tmp_path, [ROWS[0] | {"response": thought}]))
     asked, said = prompts(("1+1?", None)), responses(("p0", thought))
     for thinking in ("keep", "strip"):
-        section = Responses.model_validate({"thinking": thinking})
+        section = ResponsesConfig.model_validate({"thinking": thinking})
         assert qualities(how, asked, said, section=section) == [(3.5, "scored")]
 
 

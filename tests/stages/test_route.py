@@ -8,15 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from persyn_ray.config import Router as RouterSettings
 from persyn_ray.errors import ConfigError, PoolMismatchError
 from persyn_ray.method.novelty import Novelty
 from persyn_ray.models.load import load_tokenizer
-from persyn_ray.models.router import build_router, load_router, router_logits, save_router
-from persyn_ray.models.router_features import prompt_features
+from persyn_ray.models.router.frozen import prompt_features
+from persyn_ray.models.router.model import build_router, load_router, router_logits, save_router
+from persyn_ray.recipe.router import RouterConfig as RouterSettings
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.stages.embed import Embed
 from persyn_ray.stages.route import NOVELTY_FILE, Route
-from persyn_ray.teachers import Teacher
 
 Prompts = Callable[..., pa.Table]
 
@@ -28,10 +28,10 @@ def router(random_llama: str, tmp_path: Path) -> Path:
     return folder
 
 
-def teachers(*names: str, **engines: dict[str, Any]) -> tuple[Teacher, ...]:
+def teachers(*names: str, **engines: dict[str, Any]) -> tuple[TeacherConfig, ...]:
     scripted = {"kind": "scripted"}
     return tuple(
-        Teacher.model_validate({"name": name, "engine": engines.get(name, scripted)})
+        TeacherConfig.model_validate({"name": name, "engine": engines.get(name, scripted)})
         for name in names
     )
 

@@ -6,20 +6,20 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.config import Recipe
 from persyn_ray.engines.base import Completion, Request
 from persyn_ray.engines.scripted import ScriptedEngine
-from persyn_ray.layout import PERSYN, Run, run_of
-from persyn_ray.pipeline.assigning import write_assignments
-from persyn_ray.pipeline.letters import failures
-from persyn_ray.schemas import RESPONSES
-from persyn_ray.stages.collect import Collect
-from persyn_ray.stages.store import Store, existing
-from persyn_ray.stages.tables import shards_of
-from persyn_ray.stages.units import units_of
+from persyn_ray.pipeline.assign.assignments import write_assignments
+from persyn_ray.pipeline.dead_letters import failures
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.collect import Collect
+from persyn_ray.shards.response_store import Store, existing
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.shards.units import units_of
+from persyn_ray.storage.layout import PERSYN, RunLayout, run_of
+from persyn_ray.storage.schemas import RESPONSES
 
 Make = Callable[..., Recipe]
-CarryOut = Callable[..., Run]
+CarryOut = Callable[..., RunLayout]
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def collect(recipe: Recipe, *splits: str, methods: tuple[str, ...] | None = None) -> Run:
+def collect(recipe: Recipe, *splits: str, methods: tuple[str, ...] | None = None) -> RunLayout:
     run, work = run_of(recipe), Collect(recipe, methods)
     for unit in units_of(shards_of(run, *(splits or ("parallel",)))):
         work(unit)

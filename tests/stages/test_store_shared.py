@@ -14,19 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persyn_ray.config import Recipe
 from persyn_ray.engines.base import Completion, Request
 from persyn_ray.engines.scripted import ScriptedEngine
-from persyn_ray.layout import Run, parts_of, run_of
-from persyn_ray.schemas import LEARNABILITY, QUALITY, RESPONSES
-from persyn_ray.stages.collect import Collect
-from persyn_ray.stages.store import Store, existing, scores_of
-from persyn_ray.stages.tables import shard_rewards, shards_of
-from persyn_ray.stages.work import Score, is_scored
-from persyn_ray.storage import Folder
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.collect import Collect
+from persyn_ray.shards.response_store import Store, existing, scores_of
+from persyn_ray.shards.tables import shard_rewards, shards_of
+from persyn_ray.shards.work import Score, is_scored
+from persyn_ray.storage.folder import Folder
+from persyn_ray.storage.layout import RunLayout, parts_of, run_of
+from persyn_ray.storage.schemas import LEARNABILITY, QUALITY, RESPONSES
 
 Make = Callable[..., Recipe]
-CarryOut = Callable[..., Run]
+CarryOut = Callable[..., RunLayout]
 
 
 def answers(*texts: tuple[str, str | None], teacher: str = "a") -> pa.Table:

@@ -8,12 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from persyn_ray.config import Recipe
-from persyn_ray.layout import PERSYN, Run, parts_of, run_of
 from persyn_ray.method.rewards import combine
-from persyn_ray.schemas import ASSIGNMENT, LEARNABILITY, QUALITY, RESPONSE_HASH, RESPONSES
-from persyn_ray.stages.store import hashed
-from persyn_ray.stages.tables import (
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.response_store import hashed
+from persyn_ray.shards.tables import (
     ExampleCounts,
     by_teacher_PM,
     examples_of,
@@ -23,6 +21,8 @@ from persyn_ray.stages.tables import (
     shard_rewards,
     shards_of,
 )
+from persyn_ray.storage.layout import PERSYN, RunLayout, parts_of, run_of
+from persyn_ray.storage.schemas import ASSIGNMENT, LEARNABILITY, QUALITY, RESPONSE_HASH, RESPONSES
 
 Make = Callable[..., Recipe]
 Ending = tuple[str, str | None] | None
@@ -55,7 +55,9 @@ def test_both_parts_of_a_small_parallel_set_have_a_prompt(fraction: float) -> No
         assert 0 < mask.sum() < size
 
 
-def prepared(recipe: Recipe, carry_out: Callable[..., Run]) -> tuple[Run, str, list[str]]:
+def prepared(
+    recipe: Recipe, carry_out: Callable[..., RunLayout]
+) -> tuple[RunLayout, str, list[str]]:
     """A run with prompts only, one of its shards, and that shard's prompts."""
     run = carry_out(recipe, until="prompts")
     shard = shards_of(run, "parallel")[0]
@@ -98,7 +100,7 @@ def write_signals(recipe: Recipe, shard: str, ids: list[str], values: dict[str, 
 
 
 def test_rewards_are_the_scaled_signals_mixed_by_alpha(
-    make_recipe: Make, carry_out: Callable[..., Run]
+    make_recipe: Make, carry_out: Callable[..., RunLayout]
 ) -> None:
     recipe = make_recipe({"prompts.shard_rows": 2, "scoring.alpha": 0.25})
     run, shard, ids = prepared(recipe, carry_out)
@@ -120,7 +122,7 @@ def test_rewards_are_the_scaled_signals_mixed_by_alpha(
 
 
 def test_several_qualities_are_scaled_and_weighed_over_complete_responses(
-    make_recipe: Make, carry_out: Callable[..., Run]
+    make_recipe: Make, carry_out: Callable[..., RunLayout]
 ) -> None:
     check, other = {"kind": "exact_match"}, {"kind": "exact_match", "marker": "="}
     parts = [
@@ -154,7 +156,7 @@ def test_several_qualities_are_scaled_and_weighed_over_complete_responses(
 
 
 def test_a_teacher_without_any_table_has_no_rewards(
-    make_recipe: Make, carry_out: Callable[..., Run]
+    make_recipe: Make, carry_out: Callable[..., RunLayout]
 ) -> None:
     recipe = make_recipe({"prompts.shard_rows": 1})
     _, shard, _ = prepared(recipe, carry_out)
@@ -198,7 +200,7 @@ ENDS: list[Ending] = [
 ]
 
 
-def test_what_counts_as_complete(make_recipe: Make, carry_out: Callable[..., Run]) -> None:
+def test_what_counts_as_complete(make_recipe: Make, carry_out: Callable[..., RunLayout]) -> None:
     recipe = make_recipe({"prompts.shard_rows": 12})
     _, shard, ids = prepared(recipe, carry_out)
     write_responses(recipe, shard, ids[:7], "b", ENDS)
@@ -213,7 +215,7 @@ def test_what_counts_as_complete(make_recipe: Make, carry_out: Callable[..., Run
 
 
 def test_responses_that_are_not_complete_have_no_reward(
-    make_recipe: Make, carry_out: Callable[..., Run]
+    make_recipe: Make, carry_out: Callable[..., RunLayout]
 ) -> None:
     recipe = make_recipe({"prompts.shard_rows": 3, "scoring.scaling": "none"})
     _, shard, ids = prepared(recipe, carry_out)
@@ -236,7 +238,7 @@ def test_responses_that_are_not_complete_have_no_reward(
 
 
 def test_examples_end_with_the_assigned_teachers_response_and_losses_are_counted(
-    make_recipe: Make, carry_out: Callable[..., Run]
+    make_recipe: Make, carry_out: Callable[..., RunLayout]
 ) -> None:
     recipe = make_recipe({"prompts.shard_rows": 12})
     run, shard, ids = prepared(recipe, carry_out)
@@ -262,7 +264,7 @@ def test_examples_end_with_the_assigned_teachers_response_and_losses_are_counted
 
 
 def test_examples_are_what_the_student_sees(
-    make_recipe: Make, carry_out: Callable[..., Run]
+    make_recipe: Make, carry_out: Callable[..., RunLayout]
 ) -> None:
     recipe = make_recipe({"prompts.shard_rows": 3, "responses.think_tags": ["[", "]"]})
     run, shard, ids = prepared(recipe, carry_out)
@@ -289,7 +291,7 @@ def test_counts_add_up() -> None:
 
 
 def test_the_measure_that_the_recipe_names_counts_and_more_is_better(
-    make_recipe: Make, carry_out: Callable[..., Run]
+    make_recipe: Make, carry_out: Callable[..., RunLayout]
 ) -> None:
     recipe = make_recipe({"scoring.alpha": 1.0})
     _, shard, ids = prepared(recipe, carry_out)

@@ -11,22 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from persyn_ray.config import Recipe
 from persyn_ray.errors import ConfigError, DataError, StepError
-from persyn_ray.layout import PERSYN, Run, run_of
 from persyn_ray.models.load import load_tokenizer, save_random
-from persyn_ray.models.readable import require_sound_template
-from persyn_ray.pipeline.loading import write_prompts
-from persyn_ray.pipeline.unreadable import bury_unreadable
-from persyn_ray.schemas import EXAMPLES, RESPONSES
-from persyn_ray.scoring import RewardModel
-from persyn_ray.sections import Model, Student
+from persyn_ray.models.template_check import require_sound_template
+from persyn_ray.pipeline.load_prompts import write_prompts
+from persyn_ray.pipeline.unreadable_responses import bury_unreadable
+from persyn_ray.recipe.base import ModelConfig, StudentConfig
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.scoring import RewardModelConfig
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.shards.units import units_of
+from persyn_ray.shards.work import Score
 from persyn_ray.stages.encode import encoded_examples
 from persyn_ray.stages.learnability import Learnability, ToExamples
 from persyn_ray.stages.quality import Quality
-from persyn_ray.stages.tables import shards_of
-from persyn_ray.stages.units import units_of
-from persyn_ray.stages.work import Score
+from persyn_ray.storage.layout import PERSYN, RunLayout, run_of
+from persyn_ray.storage.schemas import EXAMPLES, RESPONSES
 
 from ..conftest import leave_record
 
@@ -47,7 +47,7 @@ def outcomes(table: pa.Table) -> list[str]:
 def test_a_response_that_the_template_rewrites_is_null_and_the_others_are_scored(
     random_llama: str, prompts: Table, responses: Table
 ) -> None:
-    student = Student(name=random_llama, chat_template=QWEN3)
+    student = StudentConfig(name=random_llama, chat_template=QWEN3)
     asked = prompts(("Which tag ends the thinking?", None), ("a", None), ("b", None))
     table = Learnability(student)(asked, responses(("p0", TWICE), ("p1", THOUGHT), ("p2", "no")))
     assert outcomes(table) == ["unreadable", "scored", "scored"]
@@ -62,7 +62,7 @@ def test_a_prompt_that_the_template_refuses_costs_its_own_rows(
     asked = prompts(("a", None), ("b", None)).to_pylist()
     asked[0]["messages"] *= 2
     table = pa.Table.from_pylist(asked, schema=prompts(("a", None)).schema)
-    student = Student(name=random_llama, chat_template=ALTERNATING)
+    student = StudentConfig(name=random_llama, chat_template=ALTERNATING)
     found = Learnability(student)(table, responses(("p0", "yes"), ("p1", "yes")))
     assert outcomes(found) == ["unreadable", "scored"]
     assert "must alternate" in found["detail"][0].as_py()
@@ -71,7 +71,7 @@ def test_a_prompt_that_the_template_refuses_costs_its_own_rows(
 def test_every_reason_for_a_null_has_a_word(
     random_llama: str, prompts: Table, responses: Table
 ) -> None:
-    student = Student(name=random_llama, chat_template=QWEN3)
+    student = StudentConfig(name=random_llama, chat_template=QWEN3)
     asked = prompts(*((text, None) for text in "abcd"))
     said = responses(("p0", None), ("p1", "x" * 400), ("p2", TWICE), ("p3", "x"))
     found = [one.outcome for one in ToExamples(student, max_length=200)(asked, said)]
@@ -96,7 +96,7 @@ def test_no_response_ends_a_step(name: str, text: str) -> None:
     from persyn_ray.models.load import resolve
 
     template = (TEMPLATES / f"{name}.jinja").read_text()
-    to_examples = ToExamples(Student(name=resolve("random:llama"), chat_template=template))
+    to_examples = ToExamples(StudentConfig(name=resolve("random:llama"), chat_template=template))
     row = {"prompt_id": "p", "teacher": "t", "finish_reason": "stop"}
     counts = {"num_prompt_tokens": 1, "num_tokens": 1}
     said = pa.Table.from_pylist([row | counts | {"response": text}], schema=RESPONSES)
@@ -124,7 +124,7 @@ def test_a_template_that_breaks_every_row_is_an_error_that_shows_the_place(
     with pytest.raises(ConfigError, match=r"The chat template of .* (rewrites the|writes no)"):
         require_sound_template(tokenizer)
     with pytest.raises(ConfigError):
-        ToExamples(Student(name=random_llama, chat_template=text))
+        ToExamples(StudentConfig(name=random_llama, chat_template=text))
 
 
 def test_a_reward_model_that_refuses_a_row_leaves_it_unscored(
@@ -134,8 +134,8 @@ def test_a_reward_model_that_refuses_a_row_leaves_it_unscored(
         "{% for m in messages %}{% if 'sesame' in m.content %}{{ raise_exception('Not that!') }}"
         "{% endif %}{{ m.content }}{% endfor %}"
     )
-    model = Model(name=str(save_random("reward", tmp_path)), chat_template=refuses)
-    quality = Quality(RewardModel(kind="reward_model", model=model))
+    model = ModelConfig(name=str(save_random("reward", tmp_path)), chat_template=refuses)
+    quality = Quality(RewardModelConfig(kind="reward_model", model=model))
     asked = prompts(("a", None), ("b", None), ("c", None))
     table = quality(asked, responses(("p0", "yes"), ("p1", "open sesame"), ("p2", None)))
     assert outcomes(table) == ["scored", "unreadable", "no_response"]
@@ -143,7 +143,9 @@ def test_a_reward_model_that_refuses_a_row_leaves_it_unscored(
     assert table["quality"].null_count == 2
 
 
-def answered(make: Make, changes: dict[str, Any], texts: dict[str, str]) -> tuple[Recipe, Run, str]:
+def answered(
+    make: Make, changes: dict[str, Any], texts: dict[str, str]
+) -> tuple[Recipe, RunLayout, str]:
     """A run whose teachers have answered every prompt of the parallel set alike."""
     recipe = make({"prompts.shard_rows": 12} | changes)
     run = run_of(recipe)
@@ -204,7 +206,7 @@ def test_a_template_that_carries_no_response_at_all_ends_the_step_with_its_reaso
         bury_unreadable(recipe, run, [shard], Console(quiet=True))
 
 
-def examples_in(run: Run, *responses: str) -> None:
+def examples_in(run: RunLayout, *responses: str) -> None:
     rows = [
         {
             "prompt_id": f"p{number}",

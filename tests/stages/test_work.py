@@ -7,18 +7,16 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.config import Recipe
 from persyn_ray.errors import StepError
-from persyn_ray.layout import BEFORE, PERSYN, Run, parts_of, run_of
 from persyn_ray.method.preferences import count_preferences
-from persyn_ray.pipeline.assigning import write_assignments
-from persyn_ray.pipeline.letters import failures
-from persyn_ray.schemas import RESPONSES
-from persyn_ray.scoring import ExactMatch
-from persyn_ray.stages.collect import Collect
-from persyn_ray.stages.tables import load_rewards, shard_rewards, shards_of
-from persyn_ray.stages.units import Work, units_of
-from persyn_ray.stages.work import (
+from persyn_ray.pipeline.assign.assignments import write_assignments
+from persyn_ray.pipeline.dead_letters import failures
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.scoring import ExactMatchConfig
+from persyn_ray.shards.collect import Collect
+from persyn_ray.shards.tables import load_rewards, shard_rewards, shards_of
+from persyn_ray.shards.units import Work, units_of
+from persyn_ray.shards.work import (
     EvaluateShard,
     RouteShard,
     Score,
@@ -27,12 +25,14 @@ from persyn_ray.stages.work import (
     existing,
     is_scored,
 )
-from persyn_ray.storage import Folder
+from persyn_ray.storage.folder import Folder
+from persyn_ray.storage.layout import BEFORE, PERSYN, RunLayout, parts_of, run_of
+from persyn_ray.storage.schemas import RESPONSES
 
 from ..engines.fault_server import Call, FaultServer, Reply, answer, failure
 
 Make = Callable[..., Recipe]
-CarryOut = Callable[..., Run]
+CarryOut = Callable[..., RunLayout]
 
 
 def do(work: Work, recipe: Recipe, *splits: str) -> list[int]:
@@ -51,7 +51,7 @@ def rows(folder: Folder) -> list[dict[str, Any]]:
     return [row for _, table in folder.tables() for row in table.to_pylist()]
 
 
-def prompt_ids(run: Run, *splits: str) -> list[str]:
+def prompt_ids(run: RunLayout, *splits: str) -> list[str]:
     tables = [run.prompts.read_table(shard) for shard in shards_of(run, *splits)]
     return [name for table in tables for name in table["prompt_id"].to_pylist()]
 
@@ -365,6 +365,6 @@ def test_answers_are_checked_as_scored_unless_told_otherwise(make_recipe: Make) 
     both = make_recipe({"scoring.quality": judge, "evaluate.check": check})
     assert check_of(both) == both.evaluate.check
     two = make_recipe({"scoring.quality": several(a=judge, b=check), "evaluate.check": None})
-    assert check_of(two) == ExactMatch(kind="exact_match", marker="=")
+    assert check_of(two) == ExactMatchConfig(kind="exact_match", marker="=")
     none = make_recipe({"scoring.quality": several(a=judge, b=judge)})
     assert check_of(none) is None

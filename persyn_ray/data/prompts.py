@@ -1,0 +1,289 @@
+"""Data in: prompts from files, from the hub or from installed packages, and their split.
+
+A prompt is known by the hash of its conversation, so the same prompt is the same row in every run
+and duplicates fall together, also those that only read the same (see `cells.text_key`); the
+reference is no part of it. Of duplicates the first counts, with its own text. Rows that are no
+prompt become dead letters with their file and row number, and the rest goes on: no text, malformed
+messages, text that is no valid Unicode, no reference where one is needed. Text is kept as it is,
+NUL and control characters included; what must not reach a model is dealt with where text becomes
+tokens.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from persyn_ray.data.cells import label_of, text_key
+from persyn_ray.data.conversations import Messages, NoConversation, messages_of
+from persyn_ray.data.files.rows import PACKAGE, BadRow, Row, batch_rows, expand, require, rows_with
+from persyn_ray.errors import ConfigError, DataError
+from persyn_ray.recipe.data import PromptsConfig
+from persyn_ray.storage.schemas import DEAD_LETTERS, PROMPTS, conform
+
+HUB = "hub:"
+CHUNK_ROWS = 10_000
+SETTING = "prompts.path"
+COLUMNS = "prompts.column, prompts.reference_column or prompts.task_column"
+ALPACA = ("instruction", "input")
+"""An instruction and what it is about, in columns of their own."""
+_CHANGED_BY = {
+    "unreadable_row": (SETTING,),
+    "invalid_unicode": (SETTING,),
+    "no_reference": ("prompts.reference_column",),
+}
+"""Settings that change why rows are refused; others hang on the file and its column."""
+UNSPLIT = PROMPTS.remove(PROMPTS.get_field_index("split"))
+"""Schema of prompts that have no split yet."""
+
+Numbered = Iterator[tuple[str, int, Row | BadRow]]
+"""Source, number and content of rows."""
+
+
+@dataclass(frozen=True)
+class LoadedPrompts:
+    """Prompts without a split, rows that are none, and how many prompts were there before."""
+
+    table: pa.Table  # schema UNSPLIT
+    dead: pa.Table  # schema DEAD_LETTERS
+    num_duplicates: int
+
+    @property
+    def lost(self) -> str:
+        """What rows became that are not in the table, in a sentence; empty where all are."""
+        if not self.dead.num_rows and not self.num_duplicates:
+            return ""
+        first = f" (the first: {self.dead['detail'][0].as_py()})" if self.dead.num_rows else ""
+        return f" {self.dead.num_rows} rows were refused{first}, {self.num_duplicates} duplicates."
+
+
+def load_prompts(
+    section: PromptsConfig,
+    path: str | Sequence[str] | None = None,
+    require_reference: bool = False,
+    limit: int | None = None,
+) -> LoadedPrompts:
+    """Read all prompts; `path` and `limit` stand in for the section's own where given.
+
+    Raises:
+        ConfigError: a file, a column or a data set that the section names does not exist.
+        DataError: a file is damaged, or no row is a prompt.
+    """
+    chunks = list(iter_prompts(section, path, require_reference))
+    tables = [chunk.table for chunk in chunks] or [UNSPLIT.empty_table()]
+    dead = pa.concat_tables([chunk.dead for chunk in chunks] or [DEAD_LETTERS.empty_table()])
+    table = pa.concat_tables(tables)
+    if not table.num_rows:
+        raise _no_prompt(section, path or section.path, dead)
+    limit = section.limit if limit is None and path is None else limit
+    if limit is not None and limit < table.num_rows:
+        table = table.take(_drawn_order(table, section.seed)[:limit])
+    return LoadedPrompts(table, dead, sum(chunk.num_duplicates for chunk in chunks))
+
+
+def _no_prompt(section: PromptsConfig, path: str | Sequence[str], dead: pa.Table) -> DataError:
+    """That no row is a prompt: why, and the settings that change it."""
+    begin = f"No prompt in {path!r}, column {section.column!r}: "
+    if not dead.num_rows:
+        return DataError(f"{begin}it holds no rows. Set {SETTING}.")
+    reasons = sorted(map(str, set(dead["reason"].to_pylist())))
+    named = [_CHANGED_BY.get(reason, (SETTING, "prompts.column")) for reason in reasons]
+    to_set = " or ".join(dict.fromkeys(name for names in named for name in names))
+    first = str(dead["detail"][0].as_py()).rstrip(".")
+    return DataError(
+        f"{begin}{dead.num_rows} rows were refused {reasons}. The first is {first}. Set {to_set}."
+    )
+
+
+def iter_prompts(
+    section: PromptsConfig, path: str | Sequence[str] | None = None, require_reference: bool = False
+) -> Iterator[LoadedPrompts]:
+    """The prompts in chunks, each seen once; what is remembered is 16 bytes a prompt."""
+    if "{prompt}" not in section.template:
+        raise ConfigError(
+            f"prompts.template is {section.template!r}; it needs {{prompt}} where the text goes."
+        )
+    seen: set[bytes] = set()
+    rows = _rows(section, path or section.path)
+    while chunk := list(islice(rows, CHUNK_ROWS)):
+        yield _convert(section, chunk, require_reference, seen)
+
+
+def split_prompts(
+    table: pa.Table, num_parallel: int, num_heldout: int, seed: int, lost: str = ""
+) -> pa.Table:
+    """Give each prompt its split: parallel first, then heldout, the rest routed.
+
+    The order is drawn by a hash of seed and prompt, so a split depends neither on the order of the
+    rows nor on the machine, and every stretch of the table is a fair mix. `lost` says in an error
+    why there are no more prompts.
+
+    Raises:
+        ConfigError: there are fewer prompts than the parallel set and the held-out set need.
+    """
+    for name, wanted, available in (
+        ("num_parallel", num_parallel, table.num_rows),
+        ("num_heldout", num_heldout, table.num_rows - num_parallel),
+    ):
+        if wanted > available:
+            raise ConfigError(
+                f"prompts.{name} is {wanted}, but of {table.num_rows} prompts only "
+                f"{max(available, 0)} can be taken: lower prompts.{name} or add prompts.{lost}"
+            )
+    num_routed = table.num_rows - num_parallel - num_heldout
+    splits = ["parallel"] * num_parallel + ["heldout"] * num_heldout + ["routed"] * num_routed
+    ordered = table.take(_drawn_order(table, seed))
+    return conform(
+        ordered.append_column("split", pa.array(splits, pa.string())), PROMPTS, "prompts"
+    )
+
+
+def prompt_id_of(messages: Sequence[dict[str, str]]) -> str:
+    """The id of a conversation: the first 32 hex digits of the SHA-256 of its canonical JSON.
+
+    Conversations that read the same have the same id.
+    """
+    canonical = json.dumps(
+        [{"role": turn["role"], "content": text_key(turn["content"])} for turn in messages],
+        ensure_ascii=False,
+        sort_keys=True,
+        separators=(",", ":"),
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def _drawn_order(table: pa.Table, seed: int) -> list[int]:
+    texts = [f"{seed}:{prompt_id}" for prompt_id in table["prompt_id"].to_pylist()]
+    keys = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def _rows(section: PromptsConfig, paths: str | Sequence[str]) -> Numbered:
+    """The rows of every path, one path after the other."""
+    named = [section.column, section.reference_column, section.task_column]
+    columns = list(dict.fromkeys(column for column in named if column is not None))
+    also = ALPACA[1:] if section.column == ALPACA[0] else ()
+    for path in (paths,) if isinstance(paths, str) else paths:
+        if path.startswith(HUB):
+            yield from _hub_rows(section, path, columns, also)
+            continue
+        for file, number, row in rows_with(expand(path, SETTING), columns, COLUMNS, also):
+            # A package's place, like the folder of a file, differs between machines.
+            yield path if path.startswith(PACKAGE) else file.rsplit("/", 1)[-1], number, row
+
+
+def _hub_rows(
+    section: PromptsConfig, path: str, columns: list[str], also: Sequence[str]
+) -> Numbered:
+    from datasets import Dataset, load_dataset  # 2 s that only hub data sets cost
+
+    name = path.removeprefix(HUB)
+    try:
+        dataset = load_dataset(name, section.config, split=section.split, revision=section.revision)
+    except Exception as error:  # its own errors, the network's and the file formats'
+        raise ConfigError(
+            f"Cannot load the data set {name!r} (prompts.config {section.config!r}, prompts.split "
+            f"{section.split!r}, prompts.revision {section.revision!r}): {error}. Set {SETTING}."
+        ) from error
+    assert isinstance(dataset, Dataset)
+    require(columns, dataset.column_names, path, COLUMNS)
+    present = [*columns, *(column for column in also if column in dataset.column_names)]
+    tables = dataset.select_columns(present).with_format("arrow").iter(CHUNK_ROWS)
+    batches = (batch for table in tables for batch in table.to_batches())  # pyright: ignore
+    rows = (row for batch in batches for row in batch_rows(batch))
+    yield from ((path, number, row) for number, row in enumerate(rows, start=1))
+
+
+def _convert(
+    section: PromptsConfig,
+    chunk: list[tuple[str, int, Row | BadRow]],
+    require_reference: bool,
+    seen: set[bytes],
+) -> LoadedPrompts:
+    prompts: list[dict[str, Any]] = []
+    dead: list[dict[str, str | None]] = []
+    num_duplicates = 0
+    for source, number, row in chunk:
+        try:
+            prompt = _prompt(section, row, require_reference) | {"source": source}
+        except NoConversation as refusal:
+            reason, detail = refusal.args
+            where = f"{source}, row {number}: {detail}"
+            blank = {"prompt_id": None, "teacher": None}
+            dead.append({"step": "prompts", "reason": reason, "detail": where, **blank})
+            continue
+        key = bytes.fromhex(prompt["prompt_id"])
+        if key in seen:
+            num_duplicates += 1
+        else:
+            seen.add(key)
+            prompts.append(prompt)
+    return LoadedPrompts(
+        pa.Table.from_pylist(prompts, schema=UNSPLIT),
+        pa.Table.from_pylist(dead, schema=DEAD_LETTERS),
+        num_duplicates,
+    )
+
+
+def _prompt(section: PromptsConfig, row: Row | BadRow, require_reference: bool) -> dict[str, Any]:
+    if isinstance(row, BadRow):
+        raise NoConversation("unreadable_row", row.detail)
+    messages, known_by = _messages(section, row)
+    reference, task = (
+        None if column is None else label_of(row.get(column))
+        for column in (section.reference_column, section.task_column)
+    )
+    texts = [reference, task, *(message["content"] for message in messages)]
+    if not all(_is_unicode(text) for text in texts if text is not None):
+        raise NoConversation(
+            "invalid_unicode",
+            "a text holds bytes or surrogates that are no UTF-8: save the file as UTF-8",
+        )
+    if require_reference and reference is None:
+        raise NoConversation("no_reference", f"column {section.reference_column!r} is empty")
+    return {
+        "prompt_id": prompt_id_of(known_by),
+        "messages": messages,
+        "reference": reference,
+        "task": task,
+    }
+
+
+def _messages(section: PromptsConfig, row: Row) -> tuple[Messages, Messages]:
+    """The conversation of a row as it is sent, and as its id is made of it.
+
+    A cell holds messages, which are taken as they stand, or text, which goes through the template.
+    """
+    value = row.get(section.column)
+    messages = messages_of(value)
+    if messages is not None:
+        return messages, messages
+    if value is None or (isinstance(value, str) and not text_key(value)):
+        raise NoConversation("no_text", f"column {section.column!r} is empty")
+    if not isinstance(value, str):
+        raise NoConversation(
+            "wrong_type", f"column {section.column!r} holds no text but {type(value).__name__}"
+        )
+    subject = row.get(ALPACA[1]) if section.column == ALPACA[0] else None
+    text = f"{value}\n\n{subject}" if isinstance(subject, str) and subject.strip() else value
+    return _asked(section, text), _asked(section, text_key(text))
+
+
+def _asked(section: PromptsConfig, text: str) -> Messages:
+    # Not str.format: templates speak of \boxed{} and JSON.
+    messages = [{"role": "user", "content": section.template.replace("{prompt}", text)}]
+    if section.system_prompt is not None:
+        messages.insert(0, {"role": "system", "content": section.system_prompt})
+    return messages
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

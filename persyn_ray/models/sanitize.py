@@ -1,0 +1,93 @@
+"""Text of users and teachers made harmless: it cannot act as a template's control tokens.
+
+What it tokenises to is checked, so that no spelling gets through. This module knows no templates.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from persyn_ray.data.response_text import valid_unicode
+from persyn_ray.errors import DataError
+
+ZERO_WIDTH_JOINER = "\u200d"
+REPLACEMENT = "\ufffd"
+
+
+def neutralise(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """Text that holds no control token of the tokenizer, is valid Unicode and has no NUL.
+
+    Harmless text comes back unchanged. A control token is broken up by a zero-width joiner; where
+    the tokenizer's own normalisation would undo that, by a space. The result is checked by
+    tokenising it.
+
+    Raises:
+        DataError: the text still tokenises to a control token.
+    """
+    control_ids, _ = controls(tokenizer)
+    for candidate in _attempts(tokenizer, _valid_unicode(text)):
+        if control_ids.isdisjoint(encode_text(tokenizer, candidate)):
+            return candidate
+    raise DataError(
+        f"A text holds control tokens of {tokenizer_name(tokenizer)} that cannot be broken up: "
+        f"{text[:200]!r}. Take the prompt out, or change the tokenizer."
+    )
+
+
+def _attempts(tokenizer: PreTrainedTokenizerBase, text: str) -> Iterator[str]:
+    _, pattern = controls(tokenizer)
+    yield text
+    yield _break_up(re.compile(pattern), text, ZERO_WIDTH_JOINER)
+    folded = "".join(c for c in unicodedata.normalize("NFKC", text) if not _is_invisible(c))
+    yield _break_up(re.compile(pattern, re.IGNORECASE), folded, " ")
+
+
+def _break_up(pattern: re.Pattern[str], text: str, wedge: str) -> str:
+    # Repeated, because control tokens may overlap: every round parts two neighbours, so it ends.
+    while pattern.search(text):
+        text = pattern.sub(lambda match: _wedged(match.group(), wedge), text)
+    return text
+
+
+def _is_invisible(character: str) -> bool:
+    return unicodedata.category(character) == "Cf"
+
+
+def _wedged(token: str, wedge: str) -> str:
+    return REPLACEMENT if len(token) == 1 else token[0] + wedge + token[1:]
+
+
+def _valid_unicode(text: str) -> str:
+    # A lone surrogate cannot be tokenised at all; NUL ends strings in some engines.
+    return valid_unicode(text).replace("\0", REPLACEMENT)
+
+
+@lru_cache(maxsize=16)
+def controls(tokenizer: PreTrainedTokenizerBase) -> tuple[frozenset[int], str]:
+    """Ids that only a template may write, and a pattern that finds their text.
+
+    The unknown token is none of them: ordinary text makes it. Added tokens that are not special
+    (`<think>` in some vocabularies) are text like any other.
+    """
+    names: dict[str, Any] = dict(tokenizer.special_tokens_map)
+    unknown = names.pop("unk_token", None)
+    tokens = {added.content for added in tokenizer.added_tokens_decoder.values() if added.special}
+    tokens |= set(tokenizer.all_special_tokens)
+    if unknown not in names.values():  # in some vocabularies it also ends the text
+        tokens -= {unknown}
+    ids: Any = tokenizer.convert_tokens_to_ids(sorted(tokens))
+    longest_first = sorted(tokens, key=lambda token: (-len(token), token))
+    return frozenset(ids), "|".join(map(re.escape, longest_first)) or r"(?!)"
+
+
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    # The template has written every control token already, the first one included.
+    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def tokenizer_name(tokenizer: PreTrainedTokenizerBase) -> str:
+    return repr(tokenizer.name_or_path or type(tokenizer).__name__)

@@ -1,0 +1,95 @@
+"""What a prompt is expected to cost with each teacher, in the units of the limits on assignment.
+
+The same on every prompt: a teacher's mean stored response to the parallel set, its price, its
+speed. The prompt's own length and difficulty are not looked at, nor is the loading of weights.
+
+Axes: M teachers.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persyn_ray.errors import ConfigError
+from persyn_ray.pipeline.plan.expected_tokens import (
+    Length,
+    expected_length,
+    mean_student_tokens,
+    stored_prompt_tokens,
+    stored_responses,
+)
+from persyn_ray.pipeline.plan.placement import place_teachers
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.storage.layout import RunLayout
+
+Floats = NDArray[np.float64]
+UNITS = {"max_tokens": "tokens", "max_dollars": "dollars", "max_gpu_seconds": "GPU-seconds"}
+REMEDIES = {
+    "max_tokens": "responses to the parallel set need token counts",
+    "max_dollars": "teachers.N.price, or hardware.gpu_hour_dollars for teachers on GPUs",
+    "max_gpu_seconds": "teachers.N.resources with GPUs",
+}
+
+
+def expected_costs(recipe: Recipe, run: RunLayout) -> dict[str, Floats]:
+    """What a prompt costs with each teacher by the limits that are set, and in tokens; (M,) each.
+
+    Raises:
+        ConfigError: a limit is on what no teacher is known to cost.
+    """
+    limits = recipe.assignment
+    stored, prompt_tokens = stored_responses(recipe, run), stored_prompt_tokens(run)
+    lengths = {
+        teacher.name: expected_length(teacher, stored[teacher.name], prompt_tokens)
+        for teacher in recipe.teachers
+    }
+    costs = {"max_tokens": _tokens_M(recipe, run, lengths)}
+    needs_gpus = limits.max_gpu_seconds is not None or (
+        limits.max_dollars is not None and recipe.hardware.gpu_hour_dollars is not None
+    )
+    gpu_seconds_M = _gpu_seconds_M(recipe, lengths) if needs_gpus else np.zeros(len(recipe.pool))
+    if limits.max_gpu_seconds is not None:
+        costs["max_gpu_seconds"] = gpu_seconds_M
+    if limits.max_dollars is not None:
+        costs["max_dollars"] = _dollars_M(recipe, lengths, gpu_seconds_M)
+    for name, cost_M in costs.items():
+        if getattr(limits, name) is not None and not (cost_M > 0).any():
+            raise ConfigError(
+                f"assignment.{name} limits {UNITS[name]}, and of no teacher is it known what it "
+                f"takes; remove it, or say so: {REMEDIES[name]}."
+            )
+    return costs
+
+
+def _tokens_M(recipe: Recipe, run: RunLayout, lengths: dict[str, Length]) -> Floats:
+    """Response tokens; recorded responses were counted by the student's tokenizer alone."""
+    if any(teacher.engine.kind == "recorded" for teacher in recipe.teachers):
+        means = mean_student_tokens(recipe, run).values()
+        return np.array([np.nan if mean is None else mean for mean in means])
+    return np.array([lengths[name].response for name in recipe.pool])
+
+
+def _gpu_seconds_M(recipe: Recipe, lengths: dict[str, Length]) -> Floats:
+    """GPUs held while a response is written, by the speeds of `persyn plan`; 0 without GPUs."""
+    active = tuple(teacher for teacher in recipe.teachers if not teacher.retired)
+    placed = place_teachers(recipe.model_copy(update={"teachers": active}))
+    return np.array(
+        [
+            lengths[name].response
+            * placed[name].gpus
+            / placed[name].tokens_per_second(lengths[name].while_writing)
+            if name in placed
+            else 0.0
+            for name in recipe.pool
+        ]
+    )
+
+
+def _dollars_M(recipe: Recipe, lengths: dict[str, Length], gpu_seconds_M: Floats) -> Floats:
+    rate = recipe.hardware.gpu_hour_dollars or 0.0
+    dollars_M = gpu_seconds_M / 3600 * rate
+    for m, teacher in enumerate(recipe.teachers):
+        price, length = teacher.price, lengths[teacher.name]
+        if price is not None:
+            billed = length.prompt * price.prompt + length.response * price.response
+            dollars_M[m] = billed / 1e6
+    return dollars_M

@@ -1,0 +1,81 @@
+"""Tables that a run should hold, by its finished steps, and does not."""
+
+from collections.abc import Iterator
+
+from persyn_ray.pipeline.choices import assigned_methods, collected_splits, students
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.scoring import JudgeConfig
+from persyn_ray.report.problems import Problems
+from persyn_ray.shards.response_store import shards_in
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.storage.folder import Folder
+from persyn_ray.storage.layout import RunLayout, parts_of
+from persyn_ray.storage.records import Record, read_record
+
+
+def missing_tables(
+    recipe: Recipe, run: RunLayout, records: dict[str, Record | None], problems: Problems
+) -> None:
+    """Note each table of a finished step that lacks shards: figures made from the rest are of the
+    rest alone.
+    """
+    if records["prompts"] is None:
+        return
+
+    def look(step: str) -> None:
+        for name, folder, shards in _expected(recipe, run, step):
+            there = shards_in(folder)
+            absent = [shard for shard in shards if shard not in there]
+            if absent:
+                listed = ", ".join(absent[:3]) + (" …" if len(absent) > 3 else "")
+                problems.reasons[f"tables.{name}"] = (
+                    f"{len(absent)} of {len(shards)} shards are not there ({listed}); "
+                    f"`persyn run RECIPE --from {step}` makes them anew."
+                )
+
+    for step, record in records.items():
+        if record is not None:
+            problems.attempt(f"tables.{step}", lambda step=step: look(step), None)
+
+
+def _expected(recipe: Recipe, run: RunLayout, step: str) -> Iterator[tuple[str, Folder, list[str]]]:
+    """Name, folder and shards of what a finished step has left."""
+    trained = shards_of(run, "parallel", "routed")
+    if step == "prompts":
+        yield "prompts", run.prompts, shards_of(run, "parallel", "heldout", "routed")
+    elif step == "score":
+        yield from _scores(recipe, run)
+    elif step == "rewards":
+        yield "rewards", run.rewards, shards_of(run, *collected_splits(recipe))
+    elif step == "route":
+        heldout = shards_of(run, "heldout") if recipe.compare.heldout else []
+        yield "logits", run.logits, [*trained, *heldout]
+        for method in assigned_methods(recipe):
+            yield f"assignment.{method}", run.assignment(method), trained
+    elif step == "synthesize":
+        for method in assigned_methods(recipe):
+            yield f"examples.{method}", run.examples(method), trained
+    elif step == "evaluate" and recipe.evaluate.limit is None:
+        for student in students(recipe):
+            yield f"evaluations.{student}", run.evaluations(student), shards_of(run, "heldout")
+
+
+def _scores(recipe: Recipe, run: RunLayout) -> Iterator[tuple[str, Folder, list[str]]]:
+    """Both signals of each teacher, where it has responses; a signal may be measured of nobody."""
+    collected = shards_of(run, *collected_splits(recipe))
+    record = read_record(run.records, "score")
+    is_cut = record is not None and bool(record.counts.get("over_budget"))
+    for teacher in recipe.teachers:
+        answered = shards_in(run.responses(teacher))
+        shards = [shard for shard in collected if shard in answered]
+        signals = {}
+        if recipe.measures_learnability:
+            signals["learnability"] = run.learnability(recipe, teacher)
+        for part in parts_of(recipe):
+            if not (
+                isinstance(part.quality, JudgeConfig) and is_cut
+            ):  # dead letters name those rows
+                signals[part.name] = run.quality(recipe, teacher, part)
+        for name, folder in signals.items():
+            if folder.exists():
+                yield f"{name}.{teacher.name}", folder, shards

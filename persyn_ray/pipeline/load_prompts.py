@@ -1,0 +1,203 @@
+"""Step prompts: read, de-duplicate, split, and lay the prompts down in shards of one split each.
+
+Every reference that a check compares with is read once here; prompts whose reference it cannot read
+become dead letters, rather than nulls in every teacher's scores. So do prompts that the student,
+the router or a reward model cannot read through its chat template.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from persyn_ray.checks.verifier import Verifier
+from persyn_ray.data import selection
+from persyn_ray.data.prompts import LoadedPrompts, load_prompts, split_prompts
+from persyn_ray.errors import DataError
+from persyn_ray.pipeline.template_readers import Reader, readers_of, refusals
+from persyn_ray.recipe.data import PromptsConfig
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.scoring import (
+    ExactAnswerConfig,
+    InstructionsConfig,
+    RecordedScoresConfig,
+    Single,
+    needs_reference,
+)
+from persyn_ray.shards.work import check_of
+from persyn_ray.stages.recorded_scores import RecordedScores
+from persyn_ray.storage.folder import shard_name
+from persyn_ray.storage.layout import RunLayout, parts_of
+from persyn_ray.storage.schemas import DEAD_LETTERS, PROMPTS, conform
+
+SPLITS = ("parallel", "heldout", "routed")
+
+
+def read_prompts(recipe: Recipe, readers: Sequence[Reader] = ()) -> LoadedPrompts:
+    """All prompts of a recipe with their splits; held-out ones may come from a file of their own.
+
+    A prompt in both files is held out, so that nobody trains on it, and counts as a duplicate.
+
+    Args:
+        readers: the models that have to be able to read a prompt.
+
+    Raises:
+        ConfigError: files are not there, hold fewer prompts than the recipe asks for, or none that
+            all readers can read.
+        DataError: a file is damaged, no row is a prompt, or no reference can be read.
+    """
+    section, path = recipe.prompts, recipe.evaluate.path
+    check = check_of(recipe)
+    scored = [part.quality for part in parts_of(recipe)]
+    checked = [] if check is None else [check]
+    if path is None:
+        qualities = scored + (checked if section.num_heldout else [])
+        loaded = _readable(_load(section, None, qualities), readers, section.path)
+        table = split_prompts(
+            loaded.table, section.num_parallel, section.num_heldout, section.seed, loaded.lost
+        )
+        return LoadedPrompts(table, loaded.dead, loaded.num_duplicates)
+    loaded = _readable(_load(section, None, scored), readers, section.path)
+    apart = _readable(_load(section, path, checked), readers, path)
+    ours = selection.without(loaded.table, "prompt_id", apart.table["prompt_id"])
+    routed = split_prompts(ours, section.num_parallel, 0, section.seed, loaded.lost)
+    splits = pa.array(["heldout"] * apart.table.num_rows, pa.string())
+    heldout = conform(apart.table.append_column("split", splits), PROMPTS, "held-out prompts")
+    return LoadedPrompts(
+        pa.concat_tables([routed, heldout]),
+        pa.concat_tables([loaded.dead, apart.dead]),
+        loaded.num_duplicates + apart.num_duplicates + loaded.table.num_rows - ours.num_rows,
+    )
+
+
+def _load(
+    section: PromptsConfig, path: str | Sequence[str] | None, qualities: Sequence[Single]
+) -> LoadedPrompts:
+    """The prompts of a file whose references all the qualities can read."""
+    loaded = load_prompts(section, path, any(map(needs_reference, qualities)))
+    references = loaded.table["reference"].drop_null().unique().to_pylist()
+    unreadable: dict[str, str] = {}
+    for quality in qualities:
+        unreadable |= _unreadable(quality, references)
+    refused = selection.among(loaded.table, "reference", pa.array(list(unreadable), pa.string()))
+    if not refused.num_rows:
+        return loaded
+    if refused.num_rows == loaded.table.num_rows:
+        first = refused.slice(0, 5).to_pylist()
+        found = [
+            (row["prompt_id"], row["reference"], unreadable[row["reference"]]) for row in first
+        ]
+        raise DataError(
+            f"None of {refused.num_rows} references in {path or section.path!r}, column "
+            f"{section.reference_column!r}, can be read. The first prompts, their references and "
+            f"why: {found!r:.2000}. Set prompts.reference_column or scoring.quality."
+        )
+    letters = [
+        _letter(
+            row,
+            "unreadable_reference",
+            f"reference {row['reference']!r}: {unreadable[row['reference']]}",
+        )
+        for row in refused.to_pylist()
+    ]
+    return LoadedPrompts(
+        selection.without(loaded.table, "prompt_id", refused["prompt_id"]),
+        pa.concat_tables([loaded.dead, pa.Table.from_pylist(letters, schema=DEAD_LETTERS)]),
+        loaded.num_duplicates,
+    )
+
+
+def _readable(
+    loaded: LoadedPrompts, readers: Sequence[Reader], path: str | Sequence[str]
+) -> LoadedPrompts:
+    """The prompts that all readers can read; the others are dead letters."""
+    found = refusals(loaded.table["messages"].to_pylist(), readers, repr(path))
+    if not found:
+        return loaded
+    refused = loaded.table.take(list(found))
+    letters = [
+        _letter(row, "unreadable_prompt", why)
+        for row, why in zip(refused.to_pylist(), found.values(), strict=True)
+    ]
+    return LoadedPrompts(
+        selection.without(loaded.table, "prompt_id", refused["prompt_id"]),
+        pa.concat_tables([loaded.dead, pa.Table.from_pylist(letters, schema=DEAD_LETTERS)]),
+        loaded.num_duplicates,
+    )
+
+
+def _unreadable(quality: Single, references: Sequence[str]) -> dict[str, str]:
+    """References that a check finds nothing in to compare with, and why."""
+    if isinstance(quality, ExactAnswerConfig):
+        with Verifier(
+            quality.timeout_seconds, quality.processes, memory_gib=quality.memory_gib
+        ) as verifier:
+            positions = verifier.check_references(references)
+        return {references[index]: "exact_answer finds no answer in it" for index in positions}
+    if isinstance(quality, InstructionsConfig):
+        from persyn_ray.checks.ifeval import why_unreadable  # it loads packages, 2 s
+
+        found = [(reference, why_unreadable(reference)) for reference in references]
+        return {reference: why for reference, why in found if why is not None}
+    return {}
+
+
+def _letter(prompt: dict[str, Any], reason: str, why: str) -> dict[str, str | None]:
+    return {
+        "step": "prompts",
+        "prompt_id": prompt["prompt_id"],
+        "teacher": None,
+        "reason": reason,
+        "detail": f"{prompt['source']}: {why}",
+    }
+
+
+def write_prompts(recipe: Recipe, run: RunLayout) -> dict[str, Any]:
+    """Write PROMPTS in shards; returns counts and the names of every split's shards.
+
+    `arrangement` names how prompts were put into shards: the same prompts in the same shards have
+    the same name, whatever else the recipe says.
+    """
+    for part in parts_of(recipe):
+        if isinstance(
+            part.quality, RecordedScoresConfig
+        ):  # what it cannot read is known before responses
+            RecordedScores(part.quality, recipe.responses)
+    loaded = read_prompts(recipe, readers_of(recipe))
+    if loaded.dead.num_rows:
+        run.dead_letters("prompts").write_table("rows.parquet", loaded.dead)
+    return {
+        "rows": loaded.table.num_rows,
+        "errors": loaded.dead.num_rows,
+        "duplicates": loaded.num_duplicates,
+        "splits": count_splits(loaded.table),
+        "arrangement": _arrangement(loaded.table, recipe.prompts.shard_rows),
+        "shards": _write_shards(run, loaded.table, recipe.prompts.shard_rows),
+    }
+
+
+def _arrangement(table: pa.Table, shard_rows: int) -> str:
+    columns = (table["prompt_id"].to_pylist(), table["split"].to_pylist())
+    digest = hashlib.sha256(str(shard_rows).encode())
+    for prompt_id, split in zip(*columns, strict=True):
+        digest.update(f" {prompt_id}:{split}".encode())
+    return digest.hexdigest()[:16]
+
+
+def count_splits(table: pa.Table) -> dict[str, int]:
+    """Number of prompts in each split."""
+    return {split: selection.where(table, "split", split).num_rows for split in SPLITS}
+
+
+def _write_shards(run: RunLayout, table: pa.Table, shard_rows: int) -> dict[str, list[str]]:
+    shards: dict[str, list[str]] = {split: [] for split in SPLITS}
+    number = 0
+    for split in SPLITS:
+        part = selection.where(table, "split", split)
+        for start in range(0, part.num_rows, shard_rows):
+            name = shard_name(number)
+            run.prompts.write_table(name, conform(part.slice(start, shard_rows), PROMPTS, name))
+            shards[split].append(name)
+            number += 1
+    return shards

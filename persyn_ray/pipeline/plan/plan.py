@@ -1,0 +1,242 @@
+"""What a run will do, before it does anything: steps, teachers, waves, tokens, time and money.
+
+Refuses teachers that cannot fit the recipe's hardware. Touches neither Ray nor the network nor a
+model's weights; reads the prompts unless the run holds them already.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from persyn_ray.errors import ConfigError
+from persyn_ray.pipeline.choices import assigned_methods, collected_splits, has_own_pool
+from persyn_ray.pipeline.integrity.ownership import require_own
+from persyn_ray.pipeline.plan.estimate import Forecast, Known, gather_known
+from persyn_ray.pipeline.plan.expected_tokens import Length
+from persyn_ray.pipeline.plan.forecast import (
+    FORECAST_STEPS,
+    forecast_anew,
+    forecast_everything,
+    forecast_step,
+)
+from persyn_ray.pipeline.plan.placement import Placed, gpu_teachers, place_teachers, stands_on_gpus
+from persyn_ray.pipeline.plan.prompt_counts import count_prompts
+from persyn_ray.pipeline.runner import planned_steps, require_no_drift
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.resources import StepResourcesConfig, TrainResourcesConfig
+from persyn_ray.recipe.teachers import OpenAIEngineConfig
+from persyn_ray.report.numbers import compact
+from persyn_ray.storage.layout import run_of
+from persyn_ray.storage.ledger import Spent, accounts
+
+FEW_AT_ONCE = 8  # responses at once below which an engine is badly used
+CLUSTER = re.compile(r"(\d+)x(\d+)x(\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One step of the plan."""
+
+    step: str
+    state: str
+    """done, or to do."""
+    needs: str
+    """Actors or workers, each with its CPUs and GPUs."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole plan. Responses are counted in prompts x teachers."""
+
+    recipe: Recipe
+    rows: tuple[PlanRow, ...]
+    num_prompts: dict[str, int]
+    responses_collect: int
+    responses_routed: int
+    responses_generate_then_select: int
+    cpus: int
+    placed: dict[str, Placed]
+    """Teachers on GPUs; empty without hardware."""
+    lengths: dict[str, Length]
+    steps: dict[str, Forecast]
+    """What collect and synthesize still have to do."""
+    anew: tuple[Forecast, Forecast]
+    """Both steps from the start, whatever is stored."""
+    everything: Forecast
+    """Generate-then-select over the same prompts."""
+    share_source: str
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def on_cluster(recipe: Recipe, cluster: str) -> Recipe:
+    """The recipe on another cluster, given as NODESxGPUSxGIB.
+
+    Raises:
+        ConfigError: the text is no cluster.
+    """
+    match = CLUSTER.fullmatch(cluster.strip().lower())
+    if match is None or not int(match[1]) or not int(match[2]) or not float(match[3]):
+        raise ConfigError(
+            f"--cluster {cluster!r} must read NODESxGPUSxGIB, such as 2x8x80: two nodes of eight "
+            "GPUs with 80 GiB each."
+        )
+    sizes = {
+        "nodes": int(match[1]),
+        "gpus_per_node": int(match[2]),
+        "gpu_memory_gib": float(match[3]),
+    }
+    return recipe.model_copy(update={"hardware": recipe.hardware.model_copy(update=sizes)})
+
+
+def plan_run(recipe: Recipe, overrides: tuple[str, ...] = ()) -> Plan:
+    """Plan without touching Ray or a model.
+
+    Raises:
+        DriftError: the run folder was made with other settings.
+        ConfigError: teachers do not fit, a size that is needed is not known, or the run folder is
+            somebody else's.
+    """
+    run = run_of(recipe)
+    require_own(recipe, run)
+    steps = planned_steps(recipe, run)
+    require_no_drift(steps, overrides, None)
+    done = [planned.step.name for planned in steps if planned.is_done]
+    counted = count_prompts(recipe, run, steps[0].record if "prompts" in done else None)
+    placed = place_teachers(recipe)
+    known = gather_known(recipe, run, counted.splits, counted.prompt_tokens, placed, done)
+    anew = forecast_anew(known)
+    steps_ahead = {step: forecast_step(known, step) for step in FORECAST_STEPS}
+    return Plan(
+        recipe=recipe,
+        rows=tuple(
+            PlanRow(p.step.name, "done" if p.is_done else "to do", _needs(recipe, p.step.name))
+            for p in steps
+        ),
+        num_prompts=counted.splits,
+        **_responses(recipe, counted.splits),
+        cpus=os.cpu_count() or 1,
+        placed=placed,
+        lengths=known.lengths,
+        steps=steps_ahead,
+        anew=anew,
+        everything=forecast_everything(known),
+        share_source=known.share.source,
+        notes=tuple(
+            note
+            for note in (
+                counted.note,
+                _for_comparison(recipe, counted.splits),
+                _without_hardware(recipe),
+            )
+            if note
+        ),
+        warnings=(*_over_budget(known, steps_ahead, accounts(run.ledger)), *_narrow(known)),
+    )
+
+
+def _responses(recipe: Recipe, splits: dict[str, int]) -> dict[str, int]:
+    num_teachers, methods = len(recipe.pool), len(assigned_methods(recipe))
+    open_prompts = 0 if "routed" in collected_splits(recipe) else splits["routed"]
+    return {
+        "responses_collect": sum(splits[s] for s in collected_splits(recipe)) * num_teachers,
+        "responses_routed": open_prompts * min(methods, num_teachers),
+        "responses_generate_then_select": (splits["parallel"] + splits["routed"]) * num_teachers,
+    }
+
+
+def _for_comparison(recipe: Recipe, splits: dict[str, int]) -> str | None:
+    """What the references ask of all teachers, which route-then-generate alone would not."""
+    extra = [split for split in collected_splits(recipe) if split != "parallel"]
+    number = sum(splits[split] for split in extra) * len(recipe.pool)
+    if not number:
+        return None
+    return (
+        f"For the comparison (`compare`) all teachers answer the {' and '.join(extra)} prompts "
+        f"too: {number:,} of the responses. Route-then-generate alone would not ask for them."
+    )
+
+
+def _without_hardware(recipe: Recipe) -> str | None:
+    number = len(gpu_teachers(recipe))
+    if not number or recipe.hardware.nodes:
+        return None
+    return (
+        f"{number} teacher{'s run' if number > 1 else ' runs'} on GPUs, and the recipe names none: "
+        "give --cluster NODESxGPUSxGIB (such as 1x8x80) or `hardware` for memory, waves, time and "
+        "money."
+    )
+
+
+def _over_budget(
+    known: Known, ahead: dict[str, Forecast], before: dict[str, Spent]
+) -> Iterator[str]:
+    """Budgets that what is still to do would go over, with what the ledger says is spent."""
+    for teacher in known.recipe.teachers:
+        budget = teacher.budget
+        parts = [part.teachers[teacher.name] for part in ahead.values()]
+        if budget is None or not any(part.prompts for part in parts):
+            continue
+        spent = before.get(f"teachers/{teacher.name}", Spent())
+        tokens = sum(part.tokens + part.prompt_tokens for part in parts)
+        dollars = sum(part.dollars or 0.0 for part in parts)
+        bound = "at most " if any(part.at_most for part in parts) else ""
+        start = f"Teacher {teacher.name} would take {bound}"
+        end = "prompts past it are not asked."
+        if budget.tokens is not None and spent.tokens + tokens > budget.tokens:
+            had = f" beside {compact(spent.tokens)} spent" if spent.tokens else ""
+            budgeted = compact(budget.tokens)
+            yield f"{start}{compact(tokens)} tokens{had}, over its budget of {budgeted}: {end}"
+        if budget.dollars is not None and spent.dollars + dollars > budget.dollars:
+            had = f" beside ${spent.dollars:,.2f} spent" if spent.dollars else ""
+            yield f"{start}${dollars:,.2f}{had}, over its budget of ${budget.dollars:,.2f}: {end}"
+
+
+def _narrow(known: Known) -> Iterator[str]:
+    """Teachers that fit, but for hardly more than one response at once."""
+    for name, placed in known.placed.items():
+        length = known.lengths[name]
+        held = placed.at_once(length.prompt + length.response)
+        if held < min(FEW_AT_ONCE, placed.most_at_once):
+            yield (
+                f"Teacher {name} has memory for {held} long response{'s' if held > 1 else ''} at "
+                "once: more GPUs (resources.tensor_parallel) would be used better."
+            )
+
+
+def _needs(recipe: Recipe, step: str) -> str:
+    resources = recipe.resources
+    if step == "score" and not recipe.measures_learnability:
+        return f"{_pool_text(resources.score)}, without the student: alpha is 0"
+    if step not in type(resources).model_fields:
+        return "this process"
+    if step in FORECAST_STEPS and any(has_own_pool(teacher) for teacher in recipe.teachers):
+        return " + ".join(_pools(recipe, step))
+    return _pool_text(getattr(resources, step))
+
+
+def _pools(recipe: Recipe, step: str) -> Iterator[str]:
+    """The teachers by where they run."""
+    own = [teacher for teacher in recipe.teachers if has_own_pool(teacher)]
+    counts = {
+        "on GPUs": sum(stands_on_gpus(teacher) for teacher in own),
+        "at endpoints": sum(isinstance(teacher.engine, OpenAIEngineConfig) for teacher in own),
+    }
+    counts["on CPUs"] = len(own) - sum(counts.values())
+    first = True
+    for where, number in counts.items():
+        if number:
+            word = f"teacher{'s' if number > 1 else ''} " if first else ""
+            first = False
+            yield f"{number} {word}{where}"
+    if len(own) < len(recipe.teachers):
+        yield _pool_text(getattr(recipe.resources, step))
+
+
+def _pool_text(part: StepResourcesConfig | TrainResourcesConfig) -> str:
+    actors = isinstance(part, StepResourcesConfig)
+    count = part.actors if actors else part.workers
+    gpus = f" + {part.gpus:g} GPU" if part.gpus else ""
+    word = ("actor" if actors else "worker") + ("s" if count > 1 else "")
+    return f"{count} {word} x {part.cpus:g} CPU{gpus}"

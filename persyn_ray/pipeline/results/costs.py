@@ -1,0 +1,159 @@
+"""What the run cost in teacher tokens, against generate-then-select, and what was lost."""
+
+from typing import Any
+
+import numpy as np
+
+from persyn_ray.data import selection
+from persyn_ray.pipeline.assign.assignments import asked_by_persyn
+from persyn_ray.pipeline.dead_letters import all_letters
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.scoring import JudgeConfig
+from persyn_ray.recipe.teachers import BudgetConfig, PriceConfig, TeacherConfig
+from persyn_ray.shards.response_store import existing, scores_of
+from persyn_ray.shards.tables import shards_of
+from persyn_ray.storage.layout import RunLayout, parts_of
+from persyn_ray.storage.ledger import Spent, accounts
+from persyn_ray.storage.schemas import LEARNABILITY, RESPONSES
+
+NUM_EXAMPLES = 5  # dead letters shown in the report
+
+
+def tokens(recipe: Recipe, run: RunLayout) -> dict[str, Any] | None:
+    """Teacher tokens of route-then-generate and of generate-then-select over the same prompts; None
+    where nobody counted them: recorded responses that the student did not score.
+
+    Route-then-generate: every teacher on the parallel set, the assigned one on each routed prompt,
+    and those that were asked before it and gave no complete response.
+    Generate-then-select: every teacher on all of them; where a teacher has not answered a prompt,
+    its mean over its own responses stands in, and the figure is marked as estimated.
+    """
+    if _counts_by_student(recipe) and not recipe.measures_learnability:
+        return None
+    asked = {shard: asked_by_persyn(recipe, run, shard) for shard in shards_of(run, "routed")}
+    counted = [_teacher_tokens(recipe, run, teacher, asked) for teacher in recipe.teachers]
+    num_prompts = counted[0]["num_prompts"]
+    collect = sum(c["parallel"] for c in counted)
+    synthesize = sum(c["assigned"] for c in counted)
+    select = sum(c["known"] + c["mean"] * (num_prompts - c["num_known"]) for c in counted)
+    spent = collect + synthesize
+    responses = {
+        "collect": sum(c["num_parallel"] for c in counted),
+        "synthesize": sum(c["num_assigned"] for c in counted),
+        "generate_then_select": num_prompts * len(counted),
+    }
+    responses["route_then_generate"] = responses["collect"] + responses["synthesize"]
+    return {
+        "unit": "student tokens" if _counts_by_student(recipe) else "teacher tokens",
+        "collect": float(collect),
+        "synthesize": float(synthesize),
+        "route_then_generate": float(spent),
+        "generate_then_select": float(select),
+        "saving_fraction": 1 - spent / select if select else None,
+        "estimated": any(c["num_known"] < num_prompts for c in counted),
+        "per_teacher": {
+            t.name: float(c["parallel"] + c["assigned"])
+            for t, c in zip(recipe.teachers, counted, strict=True)
+        },
+        "responses": responses,
+    }
+
+
+def _counts_by_student(recipe: Recipe) -> bool:
+    """Recorded responses have no token counts; the student's tokenizer counted them in scoring."""
+    return any(teacher.engine.kind == "recorded" for teacher in recipe.teachers)
+
+
+def _teacher_tokens(
+    recipe: Recipe, run: RunLayout, teacher: TeacherConfig, asked: dict[str, dict[str, list[str]]]
+) -> dict[str, Any]:
+    """`asked`: by shard and teacher, the routed prompts that PerSyn asks."""
+    by_student = _counts_by_student(recipe)
+    known: list[int] = []
+    parallel: list[int] = []
+    assigned: list[int] = []
+    unknown = num_prompts = 0
+    for split in ("parallel", "routed"):
+        for shard in shards_of(run, split):
+            prompt_ids = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"]
+            num_prompts += len(prompt_ids)
+            # Files may also hold prompts that another split had put into this shard.
+            table = existing(run.responses(teacher), shard, RESPONSES)
+            if by_student:
+                folder = run.learnability(recipe, teacher)
+                table = scores_of(folder, shard, LEARNABILITY, table)
+            table = selection.among(table, "prompt_id", prompt_ids)
+            of = dict(
+                zip(table["prompt_id"].to_pylist(), table["num_tokens"].to_pylist(), strict=True)
+            )
+            known += of.values()
+            if split == "parallel":
+                parallel += of.values()
+                continue
+            for prompt_id in asked[shard][teacher.name]:
+                unknown += prompt_id not in of
+                assigned.append(of.get(prompt_id, 0))
+    mean = float(np.mean(known)) if known else 0.0
+    return {
+        "num_prompts": num_prompts,
+        "known": sum(known),
+        "num_known": len(known),
+        "mean": mean,
+        "parallel": sum(parallel),
+        "num_parallel": len(parallel),
+        "assigned": sum(assigned) + unknown * mean,
+        "num_assigned": len(assigned),
+    }
+
+
+def spending(recipe: Recipe, run: RunLayout, num_ungraded: int | None) -> dict[str, Any] | None:
+    """What endpoints were paid, beside their budgets; None where there is neither."""
+    budgets: dict[str, tuple[BudgetConfig | None, PriceConfig | None]] = {
+        f"teachers/{teacher.name}": (teacher.budget, teacher.price) for teacher in recipe.teachers
+    }
+    for part in parts_of(recipe):
+        if isinstance(part.quality, JudgeConfig):
+            budgets[f"judges/{part.name}"] = (part.quality.budget, part.quality.price)
+    paid = accounts(run.ledger)
+    names = sorted({*paid, *(name for name, (budget, _) in budgets.items() if budget is not None)})
+    found: dict[str, Any] = {}
+    for name in names:
+        budget, price = budgets.get(name, (None, None))
+        spent = paid.get(name, Spent())
+        found[name] = {
+            "tokens": spent.tokens,
+            "dollars": spent.dollars if spent.dollars or price is not None else None,
+            "open_tokens": spent.open_tokens,
+            "budget_tokens": budget.tokens if budget else None,
+            "budget_dollars": budget.dollars if budget else None,
+        }
+    return {"accounts": found, "num_ungraded": num_ungraded} if found else None
+
+
+def spending_text(of: dict[str, Any]) -> str:
+    """One account of `spending` in a line."""
+    text = f"{of['tokens']:,} tokens" + _of(of["budget_tokens"], "{:,}")
+    if of["dollars"] is not None:
+        text += f", ${of['dollars']:,.4f}" + _of(of["budget_dollars"], "${:,.4f}")
+    if of["open_tokens"]:
+        text += f" ({of['open_tokens']:,} tokens under way, or when their process was killed)"
+    return text
+
+
+def _of(budget: float | None, form: str) -> str:
+    return "" if budget is None else f" of {form.format(budget)}"
+
+
+def dead_letters(recipe: Recipe, run: RunLayout) -> dict[str, Any]:
+    """Counts by reason and by teacher, and the first few."""
+    by_reason: dict[str, int] = {}
+    by_teacher: dict[str, int] = {}
+    examples: list[dict[str, Any]] = []
+    for row in (row for table in all_letters(recipe, run) for row in table.to_pylist()):
+        by_reason[row["reason"]] = by_reason.get(row["reason"], 0) + 1
+        if row["teacher"] is not None:
+            by_teacher[row["teacher"]] = by_teacher.get(row["teacher"], 0) + 1
+        if len(examples) < NUM_EXAMPLES:
+            examples.append(row)
+    num = sum(by_reason.values())
+    return {"num": num, "by_reason": by_reason, "by_teacher": by_teacher, "examples": examples}

@@ -1,0 +1,15 @@
+"""Figures in the form of the report's content."""
+
+from typing import Any
+
+from persyn_ray.statistics.intervals import Interval
+
+
+def estimate(interval: Interval) -> dict[str, Any]:
+    """An interval in the report's form."""
+    return {
+        "value": interval.mean,
+        "low": interval.low,
+        "high": interval.high,
+        "num": interval.num,
+    }

@@ -1,0 +1,160 @@
+"""Gather rewards on the parallel set: what each teacher's responses are worth, and how many count.
+
+Axes: P prompts, M teachers.
+"""
+
+from collections import Counter
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from persyn_ray.data import selection
+from persyn_ray.method import metrics
+from persyn_ray.method.allocation import tie_breaks
+from persyn_ray.method.preferences import count_preferences
+from persyn_ray.pipeline.plan.expected_tokens import WRITTEN, mean_student_tokens
+from persyn_ray.pipeline.results.estimates import estimate
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.teachers import TeacherConfig
+from persyn_ray.report.problems import Problems
+from persyn_ray.shards.response_store import existing
+from persyn_ray.shards.tables import Rewards, outcomes_PM, shards_of
+from persyn_ray.statistics.intervals import bootstrap_mean
+from persyn_ray.storage.layout import RunLayout
+from persyn_ray.storage.schemas import RESPONSES
+
+Content = dict[str, Any]
+ALPHAS = tuple(np.round(np.arange(0, 1.01, 0.1), 1).tolist())
+
+
+def gather_reward(recipe: Recipe, run: RunLayout, parallel: Rewards, problems: Problems) -> Content:
+    """Section `reward`; what cannot be read of the responses is null."""
+    lengths: dict[str, Any] = problems.attempt(
+        "reward.mean_tokens", partial(mean_student_tokens, recipe, run), {}
+    )
+    fates: dict[str, Content] = problems.attempt(
+        "reward.responses", partial(fates_of, recipe, run, parallel), {}
+    )
+    teachers = {
+        name: {
+            "mean_reward": estimate(bootstrap_mean(parallel.rewards_PM[:, m], recipe.prompts.seed)),
+            "mean_quality": mean_known(parallel.quality_PM[:, m]),
+            "mean_learnability": mean_known(parallel.learnability_PM[:, m]),
+            "mean_tokens": lengths.get(name),
+            "num_null": int(np.isnan(parallel.rewards_PM[:, m]).sum()),
+            **fates.get(name, {}),
+        }
+        for m, name in enumerate(recipe.pool)
+    }
+    counts = count_preferences(parallel.rewards_PM)
+    preferences = {
+        "num_pairs": counts.num_pairs,
+        "num_ties": counts.num_ties,
+        "num_null": counts.num_null_teachers,
+        "num_prompts_without_pairs": counts.num_prompts_without_pairs,
+    }
+    return {
+        "measured_on": "parallel set",
+        "incomplete": recipe.responses.incomplete,
+        "teachers": teachers,
+        "preferences": preferences,
+        "prompts": prompt_counts(parallel.rewards_PM),
+    }
+
+
+def prompt_counts(rewards_PM: Any) -> Content:
+    """Of some prompts, on how many the rewards say anything of teachers."""
+    num_known_P = (~np.isnan(rewards_PM)).sum(axis=1)
+    without = count_preferences(rewards_PM).num_prompts_without_pairs
+    num_comparable = int((num_known_P >= 2).sum())
+    num_preferring = len(rewards_PM) - without
+    return {
+        "num": len(rewards_PM),
+        "num_rewarded": int((num_known_P >= 1).sum()),
+        "num_comparable": num_comparable,
+        "num_preferring": num_preferring,
+        "num_all_tied": num_comparable - num_preferring,
+    }
+
+
+def fates_of(recipe: Recipe, run: RunLayout, parallel: Rewards | None) -> dict[str, Content]:
+    """What became of each teacher's responses to the parallel set.
+
+    Args:
+        parallel: its rewards; without them nothing is said of scores.
+    """
+    shards = shards_of(run, "parallel")
+    ids = {shard: _ids(run, shard) for shard in shards}
+    num_prompts = sum(map(len, ids.values()))
+    unscored_M = np.zeros(len(recipe.pool), dtype=np.int64)
+    if parallel is not None:
+        parts = [outcomes_PM(recipe, shard, of) == "complete" for shard, of in ids.items()]
+        unscored_M = (np.concatenate(parts) & np.isnan(parallel.rewards_PM)).sum(axis=0)
+    found: dict[str, Content] = {}
+    for m, teacher in enumerate(recipe.teachers):
+        endings = endings_of(run, teacher, shards)
+        num_stored = sum(endings.values())
+        found[teacher.name] = {
+            "num_responses": num_stored,
+            "num_truncated": endings["length"],
+            "num_looped": endings["loop"],
+            "num_failed": num_stored - sum(endings[reason] for reason in WRITTEN),
+            "num_absent": max(0, _num_asked(teacher, num_prompts) - num_stored),
+            "num_unscored": int(unscored_M[m]),
+        }
+    return found
+
+
+def _ids(run: RunLayout, shard: str) -> list[str]:
+    return run.prompts.read_table(shard, ["prompt_id"])["prompt_id"].to_pylist()
+
+
+def _num_asked(teacher: TeacherConfig, num_prompts: int) -> int:
+    """Prompts that a teacher should have answered; one that retired is asked no more."""
+    if teacher.retired:
+        return 0
+    return num_prompts if teacher.num_probe is None else min(teacher.num_probe, num_prompts)
+
+
+def endings_of(run: RunLayout, teacher: TeacherConfig, shards: list[str]) -> Counter[str]:
+    """How often a teacher's stored responses to some shards ended in which way."""
+    found: Counter[str] = Counter()
+    for shard in shards:
+        prompt_ids = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"]
+        table = existing(run.responses(teacher), shard, RESPONSES)
+        table = selection.among(table, "prompt_id", prompt_ids)
+        found.update(table["finish_reason"].to_pylist())
+    return found
+
+
+def gather_alpha_sweep(recipe: Recipe, parallel: Rewards) -> Content | None:
+    """Section `alpha_sweep`; None where no learnability was measured."""
+    if np.isnan(parallel.learnability_PM).all():
+        return None
+    scoring, names = recipe.scoring, recipe.pool.names
+    sweep = metrics.alpha_sweep(
+        parallel.quality_PM,
+        parallel.learnability_PM,
+        ALPHAS,
+        scoring.scaling,
+        tie_breaks(parallel.prompt_ids, names, recipe.prompts.seed),
+        scoring.alpha,
+    )
+    points = [
+        {
+            "alpha": float(alpha),
+            "shares": dict(zip(names, map(float, sweep.shares_AM[a]), strict=True)),
+            "agreement": float(sweep.agreement_A[a]),
+            "mean_quality": float(sweep.mean_quality_A[a]),
+            "mean_learnability": float(sweep.mean_learnability_A[a]),
+        }
+        for a, alpha in enumerate(sweep.alphas_A)
+    ]
+    return {"reference_alpha": scoring.alpha, "points": points}
+
+
+def mean_known(values: Any) -> float | None:
+    """Mean of the values that are not NaN; None when there are none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else None

@@ -1,0 +1,214 @@
+"""Gather what a run measured into the content of report.json (persyn_ray/report/content.py).
+
+Each section is gathered by itself: one that cannot be made is null, and its reason stands under
+`problems`.
+"""
+
+import os
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from persyn_ray.method import baselines
+from persyn_ray.method.allocation import tie_breaks
+from persyn_ray.pipeline.assign.constrained import gather_constraints
+from persyn_ray.pipeline.choices import students
+from persyn_ray.pipeline.integrity.missing_tables import missing_tables
+from persyn_ray.pipeline.integrity.recovery import find_damage
+from persyn_ray.pipeline.plan.forecast import forecast_against_actual
+from persyn_ray.pipeline.results.costs import dead_letters, spending, tokens
+from persyn_ray.pipeline.results.rewards import gather_alpha_sweep, gather_reward
+from persyn_ray.pipeline.results.router import gather_router
+from persyn_ray.pipeline.results.student import gather_student
+from persyn_ray.pipeline.steps import STEPS
+from persyn_ray.recipe.recipe import Recipe, shown
+from persyn_ray.report.content import complete_section
+from persyn_ray.report.problems import Problems
+from persyn_ray.shards.tables import Rewards, load_rewards, shards_of
+from persyn_ray.storage.layout import PERSYN, RunLayout, parts_of
+from persyn_ray.storage.records import Record, read_record
+
+Content = dict[str, Any]
+Records = dict[str, Record | None]
+Sections = dict[str, tuple[tuple[str, ...], Callable[[], Any]]]
+
+
+def gather(recipe: Recipe, run: RunLayout, versions: dict[str, str]) -> Content:
+    """Everything the report shows; sections of steps not yet done are null."""
+    problems = Problems()
+    records = _readable_records(run, problems)
+    content: Content = {}
+    for name, (steps, make) in _sections(recipe, run, records, problems, versions).items():
+        unreadable = [problems.reasons[r] for r in map(_record, steps) if r in problems.reasons]
+        if unreadable:
+            problems.reasons[name] = unreadable[0]
+        elif all(records[step] is not None for step in steps):
+            checked = partial(_checked, name, make)
+            content[name] = problems.attempt(name, checked, None)
+    missing_tables(recipe, run, records, problems)
+    _damaged_tables(recipe, run, problems)
+    return content | {"problems": problems.reasons}
+
+
+def _damaged_tables(recipe: Recipe, run: RunLayout, problems: Problems) -> None:
+    """Name stored tables that cannot be read: their rows count as absent above."""
+    for damage in problems.attempt("tables", lambda: list(find_damage(recipe, run)), []):
+        problems.reasons.setdefault(f"tables/{damage.name}", str(damage.reason))
+
+
+def _readable_records(run: RunLayout, problems: Problems) -> Records:
+    """Every step's record, None where there is none or it cannot be read."""
+    names = [step.name for step in STEPS]
+    read = {name: partial(read_record, run.records, name) for name in names}
+    found = {name: problems.attempt(_record(name), one, None) for name, one in read.items()}
+    done = [place for place, name in enumerate(names) if found[name] is not None]
+    for name in names[: done[-1] if done else 0]:
+        if found[name] is None and _record(name) not in problems.reasons:
+            problems.reasons[_record(name)] = (
+                f"{name}.json is not there, although later steps are done; "
+                f"`persyn run RECIPE --from {name}` makes it anew."
+            )
+    return found
+
+
+def _record(step: str) -> str:
+    return f"records.{step}"
+
+
+def _checked(name: str, make: Callable[[], Any]) -> Any:
+    """A section that fits its documentation, which a damaged record may not."""
+    return complete_section(name, make())
+
+
+def _sections(
+    recipe: Recipe, run: RunLayout, records: Records, problems: Problems, versions: dict[str, str]
+) -> Sections:
+    """Each section with the steps that it needs, and how it is made."""
+
+    @cache
+    def parallel() -> Rewards:
+        return load_rewards(run, shards_of(run, "parallel"), len(recipe.pool))
+
+    found: Sections = {
+        "run": ((), lambda: _run(recipe, records, versions)),
+        "timing": ((), lambda: _timing(records)),
+        "forecast": ((), lambda: forecast_against_actual(recipe, run, records)),
+        "prompts": (("prompts",), lambda: _prompts(_counts(records, "prompts"))),
+        "dead_letters": (("prompts",), lambda: dead_letters(recipe, run)),
+        "reward": (("rewards",), lambda: gather_reward(recipe, run, parallel(), problems)),
+        "alpha_sweep": (("rewards",), lambda: gather_alpha_sweep(recipe, parallel())),
+        "allocation": (
+            ("rewards", "route"),
+            lambda: _allocation(recipe, run, parallel(), _counts(records, "route"), problems),
+        ),
+        "router": (("rewards", "route"), lambda: gather_router(recipe, run, problems)),
+        "constraints": (
+            ("rewards", "route"),
+            lambda: gather_constraints(_known(records, "route"), records["synthesize"]),
+        ),
+        "examples": (
+            ("synthesize",),
+            lambda: {"methods": _counts(records, "synthesize").get("examples", {})},
+        ),
+        "tokens": (("synthesize",), lambda: tokens(recipe, run)),
+        "spending": ((), lambda: spending(recipe, run, _num_ungraded(records))),
+    }
+    if students(recipe):
+        found["student"] = (
+            ("prompts", "finetune", "evaluate"),
+            lambda: gather_student(recipe, run, _counts(records, "finetune"), problems),
+        )
+    return found
+
+
+def _num_ungraded(records: Records) -> int | None:
+    score = records["score"]
+    return None if score is None else score.counts.get("over_budget")
+
+
+def _known(records: Records, step: str) -> Record:
+    record = records[step]
+    assert record is not None, f"a section that reads the record of {step} needs it"
+    return record
+
+
+def _counts(records: Records, step: str) -> Content:
+    return _known(records, step).counts
+
+
+def _run(recipe: Recipe, records: Records, versions: dict[str, str]) -> Content:
+    done = [record for record in records.values() if record is not None]
+    return {
+        "name": recipe.name or recipe.run.rstrip("/").rsplit("/", 1)[-1],
+        "recipe": shown(recipe),
+        "fingerprint": done[-1].fingerprint if done else None,
+        "created": done[-1].finished if done else None,
+        "versions": versions,
+        "hardware": {
+            "cpus": os.cpu_count(),
+            "memory_gib": round(
+                os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1
+            ),
+            "gpus": None,
+        },
+        "student": recipe.student.name,
+        "learnability_kind": recipe.scoring.learnability,
+        "quality_kind": " + ".join(part.quality.kind for part in parts_of(recipe)),
+        "alpha": recipe.scoring.alpha,
+        "scaling": recipe.scoring.scaling,
+        "seed": recipe.prompts.seed,
+    }
+
+
+def _timing(records: Records) -> Content:
+    steps = [
+        {"step": name, "seconds": record.seconds, "rows": record.counts.get("rows")}
+        for name, record in records.items()
+        if record is not None
+    ]
+    return {"steps": steps, "total_seconds": round(sum(step["seconds"] for step in steps), 1)}
+
+
+def _prompts(counts: Content) -> Content:
+    splits = counts["splits"]
+    return {
+        "num_loaded": counts["rows"] + counts["duplicates"] + counts["errors"],
+        "num_duplicates": counts["duplicates"],
+        "num_parallel": splits["parallel"],
+        "num_routed": splits["routed"],
+        "num_heldout": splits["heldout"],
+    }
+
+
+def _allocation(
+    recipe: Recipe, run: RunLayout, parallel: Rewards, counts: Content, problems: Problems
+) -> Content:
+    names, seed = recipe.pool.names, recipe.prompts.seed
+    best_P = baselines.oracle(parallel.rewards_PM, tie_breaks(parallel.prompt_ids, names, seed))
+    oracle = np.bincount(best_P[best_P >= 0], minlength=len(names))
+    return {
+        "teachers": list(names),
+        "methods": {m: _shares(assigned) for m, assigned in counts["assigned"].items()},
+        "parallel_set_oracle": _shares(dict(zip(names, map(int, oracle), strict=True))),
+        "by_task": problems.attempt("allocation.by_task", partial(_by_task, recipe, run), {}),
+    }
+
+
+def _shares(counts: dict[str, int]) -> dict[str, float]:
+    total = sum(counts.values())
+    return {name: count / total if total else 0.0 for name, count in counts.items()}
+
+
+def _by_task(recipe: Recipe, run: RunLayout) -> dict[str, dict[str, float]]:
+    counts: dict[str, dict[str, int]] = {}
+    for shard in shards_of(run, "parallel", "routed"):
+        table = run.prompts.read_table(shard, ["prompt_id", "task"]).to_pylist()
+        task_of = {row["prompt_id"]: row["task"] for row in table}
+        for row in run.assignment(PERSYN).read_table(shard).to_pylist():
+            task = task_of[row["prompt_id"]]
+            if task is not None:
+                of_task = counts.setdefault(task, dict.fromkeys(recipe.pool.names, 0))
+                of_task[row["teacher"]] += 1
+    return {task: _shares(count) for task, count in sorted(counts.items())}

@@ -1,0 +1,365 @@
+"""The `teachers` section of a recipe: who writes, with which engine, how, and on what.
+
+What shapes a response (engine, sampling, system prompt, template) is part of its identity; what
+only carries it out (`resources`, `price`, `budget`, `size`, an endpoint's address and key) is not,
+so none of it makes a finished response be written again.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from persyn_ray.credentials import is_variable_name, looks_like_key
+from persyn_ray.errors import ConfigError
+from persyn_ray.recipe.base import ModelConfig, Section
+
+# Arguments of vLLM's engine that have a setting of their own, or shape responses.
+SETTINGS = frozenset(
+    {
+        "model",
+        "tokenizer",
+        "revision",
+        "dtype",
+        "trust_remote_code",
+        "quantization",
+        "max_model_len",
+        "seed",
+        "tensor_parallel_size",
+        "pipeline_parallel_size",
+        "distributed_executor_backend",
+    }
+)
+GPU_USE = 0.9  # share of a GPU that engines may fill, where `gpu_memory_utilization` is not given
+SHAPING = frozenset({"kv_cache_dtype", "hf_overrides", "generation_config", "reasoning_config"})
+
+
+class SamplingConfig(Section):
+    """How a teacher writes."""
+
+    max_tokens: int = Field(default=512, ge=1)
+    """Most tokens of one response, its thinking included."""
+    temperature: float = Field(default=0.0, ge=0)
+    """0 is greedy. The paper's value is not known."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus sampling."""
+    seed: int = 0
+    """Seed of the draws; a response's identity includes it."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Texts that end a response; they are not part of it."""
+    thinking_tokens: int | None = Field(default=None, ge=1)
+    """Most tokens between the think tags; then the answer is asked for (engines vllm, openai)."""
+    retry_tokens: int | None = Field(default=None, ge=1)
+    """A response cut by `max_tokens` is asked for once more with this many tokens."""
+
+    @model_validator(mode="after")
+    def _retries_longer(self) -> "SamplingConfig":
+        if self.retry_tokens is not None and self.retry_tokens <= self.max_tokens:
+            raise ValueError(
+                f"retry_tokens {self.retry_tokens} must be more than max_tokens {self.max_tokens}"
+            )
+        return self
+
+
+class TransformersEngineConfig(Section):
+    """A local model run by transformers."""
+
+    kind: Literal["transformers"]
+    model: ModelConfig
+    batch_size: int = Field(default=64, ge=1)
+    """Prompts decoded together, grouped by length."""
+
+
+class VllmEngineConfig(Section):
+    """A model run by vLLM on the cluster's GPUs (or CPUs)."""
+
+    kind: Literal["vllm"]
+    model: ModelConfig
+    max_model_len: int | None = Field(default=None, ge=1)
+    """Longest prompt + response; the model's own context by default."""
+    quantization: str | None = None
+    """vLLM's name of the method, such as `fp8`; by default what the model's files say."""
+    arguments: dict[str, Any] = Field(default={})
+    """Any further argument of vLLM's engine that shapes responses."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _half_precision(cls, data: Any) -> Any:
+        """Large models are kept in 16 bits; float32 has to be asked for by name."""
+        if isinstance(data, dict) and isinstance(data.get("model"), dict):
+            return data | {"model": {"dtype": "bfloat16"} | data["model"]}
+        return data
+
+    @model_validator(mode="after")
+    def _settings_are_settings(self) -> "VllmEngineConfig":
+        taken = sorted(SETTINGS & self.arguments.keys())
+        if taken:
+            raise ValueError(f"arguments {taken} have settings of their own")
+        return self
+
+
+BELOW_BASE = ("/chat/completions", "/completions", "/responses", "/embeddings", "/models")
+"""Services of an endpoint, which are no base addresses."""
+
+
+class OpenAIEngineConfig(Section):
+    """A model behind an OpenAI-compatible endpoint."""
+
+    kind: Literal["openai"]
+    model: str
+    """The model's name at the endpoint."""
+    base_url: str = "https://api.openai.com/v1"
+    """Address of the endpoint; not part of a response's identity."""
+    api_key_env: str | None = "OPENAI_API_KEY"
+    """Environment variable that holds the key; null for an endpoint without keys."""
+    api_key_file: str | None = None
+    """File that holds the key (a mounted secret), in place of the variable."""
+    timeout_seconds: float = Field(default=600.0, gt=0)
+    """Wall-clock limit of one attempt."""
+    attempts: int = Field(default=8, ge=1)
+    """Attempts at one prompt before it is left for the next run."""
+    max_prompt_tokens: int | None = Field(default=None, ge=1)
+    """Longer prompts (by a bound of four bytes a token) are not sent."""
+    extra_body: dict[str, Any] = Field(default={})
+    """Further fields of every request, such as a reasoning effort."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _no_secrets(cls, base_url: str) -> str:
+        """An address is written into the run folder; a key must not be in it."""
+        parts = urlsplit(base_url)
+        if "@" in parts.netloc or parts.query or parts.fragment or looks_like_key(parts.path):
+            raise ValueError(
+                "an address with a user, a password, a query, a fragment or what looks like a key "
+                "would be stored with the run; use api_key_env or api_key_file"
+            )
+        for path in BELOW_BASE:
+            if parts.path.rstrip("/").endswith(path):
+                whole = base_url.rstrip("/")
+                raise ValueError(
+                    f"{base_url!r} is one service of an endpoint; base_url is the address that all "
+                    f"of them begin with: {whole.removesuffix(path)}"
+                )
+        return base_url
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _names_a_variable(cls, name: str | None) -> str | None:
+        return None if name is None else variable_name(name)
+
+    @field_validator("api_key_file")
+    @classmethod
+    def _names_a_file(cls, path: str | None) -> str | None:
+        return None if path is None else file_name(path)
+
+
+def variable_name(name: str) -> str:
+    """The name of an environment variable, refused without repeating it: it may be the key."""
+    if not is_variable_name(name):
+        raise ValueError(
+            "is no name of an environment variable; it holds the name, such as OPENAI_API_KEY, and "
+            "never the key itself"
+        )
+    return name
+
+
+def file_name(path: str) -> str:
+    """The path of a file, refused without repeating it where it looks like a key."""
+    if "/" not in path and looks_like_key(path):
+        raise ValueError("looks like a key; it holds the path of a file with the key in it")
+    return path
+
+
+class RecordedEngineConfig(Section):
+    """Answers read from a table of parallel responses."""
+
+    kind: Literal["recorded"]
+    path: str
+    """Parquet, jsonl or csv files: a path or a glob."""
+    teacher: str | None = Field(default=None, coerce_numbers_to_str=True)
+    """Value of the teacher column to take, compared as text; the teacher's name by default."""
+    prompt_column: str = "question"
+    teacher_column: str = "teacher"
+    response_column: str = "response"
+    finish_reason_column: str | None = None
+    """Column that says how a response ended: stop, length or a server's word for it. What it does
+    not say, and every response without this setting, counts as complete."""
+
+
+class ScriptedEngineConfig(Section):
+    """A planted world whose truth is known; for tests and simulation only."""
+
+    kind: Literal["scripted"]
+    num_tasks: int = 4
+    seed: int = 0
+    fail_on: str | None = None
+    """Prompts that contain this text make the engine fail (a fault to test with)."""
+
+
+Engine = Annotated[
+    TransformersEngineConfig
+    | VllmEngineConfig
+    | OpenAIEngineConfig
+    | RecordedEngineConfig
+    | ScriptedEngineConfig,
+    Field(discriminator="kind"),
+]
+
+
+class TeacherResourcesConfig(Section):
+    """What one teacher takes of the cluster, in a pool of its own. Execution only.
+
+    An engine has tensor_parallel x pipeline_parallel workers; `gpus` and `cpus` are per worker.
+    """
+
+    gpus: float = Field(default=1.0, ge=0)
+    """GPUs of one engine worker; 0 for an engine on CPUs."""
+    cpus: float = Field(default=1.0, ge=0)
+    """Logical CPUs of one engine worker."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """Workers that share every layer; they stand in one node."""
+    pipeline_parallel: int = Field(default=1, ge=1)
+    """Groups of workers that share out the layers."""
+    across_nodes: bool = False
+    """Whether pipeline stages may stand in different nodes."""
+    executor: Literal["ray", "mp"] = "ray"
+    """How vLLM starts several workers: in a placement group, or as processes of one actor."""
+    replicas: int = Field(default=64, ge=1)
+    """Most engines of this teacher at once."""
+    in_flight: int = Field(default=2, ge=1)
+    """Shards one engine works on at once, so that batches overlap."""
+    max_requests: int = Field(default=256, ge=1)
+    """Most requests at an endpoint at once."""
+    max_deaths: int = Field(default=3, ge=0)
+    """Deaths of engines in one step after which the teacher is given up."""
+    arguments: dict[str, Any] = Field(default={})
+    """Arguments of vLLM's engine for speed and memory alone (gpu_memory_utilization, ...)."""
+    tokens_per_second: float | None = Field(default=None, gt=0)
+    """Speed of one engine, where it is known; otherwise estimated by `plan`."""
+    load_seconds: float | None = Field(default=None, ge=0)
+    """Time to load the weights, where it is known; otherwise estimated by `plan`."""
+
+    @property
+    def workers(self) -> int:
+        """Workers of one engine."""
+        return self.tensor_parallel * self.pipeline_parallel
+
+    @model_validator(mode="after")
+    def _only_for_speed(self) -> "TeacherResourcesConfig":
+        shaping = sorted((SETTINGS | SHAPING) & self.arguments.keys())
+        if shaping:
+            raise ValueError(f"arguments {shaping} belong to the teacher's engine, not here")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> "TeacherResourcesConfig":
+        if self.workers > 1 and self.gpus not in (0, 1):
+            raise ValueError(
+                f"gpus is {self.gpus:g}; an engine of {self.workers} workers takes 1 each, or 0"
+            )
+        return self
+
+
+class PriceConfig(Section):
+    """What an endpoint bills, in dollars per million tokens."""
+
+    prompt: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    response: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+
+
+class BudgetConfig(Section):
+    """Limits of what an endpoint is paid; what may go over them is not asked for.
+
+    They hold over all steps, processes and seeds that share a ledger. A request counts at its upper
+    bound until its cost is known, also where its process was killed meanwhile.
+    """
+
+    tokens: int | None = Field(default=None, ge=1)
+    """Prompt and response tokens together."""
+    dollars: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """By `price`."""
+
+    def require_price(self, price: PriceConfig | None) -> None:
+        """Refuse a limit in dollars that nothing counts towards."""
+        if self.dollars is not None and (price is None or not (price.prompt or price.response)):
+            raise ValueError("budget.dollars needs price: dollars per million tokens, above 0")
+
+
+class ModelSizeConfig(Section):
+    """Facts of a model for `persyn plan`, where its files are not at hand."""
+
+    parameters: float = Field(gt=0)
+    """In billions."""
+    active: float | None = Field(default=None, gt=0)
+    """In billions: parameters that work on one token; all of them unless it has experts."""
+    bits: float | None = Field(default=None, gt=0)
+    """Of one stored weight; by default what `engine.quantization` or the model's `dtype` takes."""
+    layers: int = Field(ge=1)
+    kv_heads: int = Field(ge=1)
+    """1 where a token leaves one latent that every GPU copies."""
+    head_dim: int = Field(ge=1)
+    """Half of the latent's width where there is one."""
+    context: int = Field(ge=1)
+    """Longest prompt + response in tokens."""
+
+
+class TeacherConfig(Section):
+    """One member of the pool."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    engine: Engine
+    sampling: SamplingConfig = SamplingConfig()  # pyright: ignore[reportCallIssue]
+    system_prompt: str | None = None
+    """Put before the conversation."""
+    template_kwargs: dict[str, Any] = Field(default={})
+    """Passed to the chat template."""
+    resources: TeacherResourcesConfig | None = None
+    """A pool of its own for this teacher; without it, it shares `resources.collect` with others."""
+    price: PriceConfig | None = None
+    """For `budget` and `plan`."""
+    budget: BudgetConfig | None = None
+    """Where to stop asking this teacher."""
+    size: ModelSizeConfig | None = None
+    """For `plan`, where the model's files are not at hand."""
+    licence: str | None = None
+    """Named in the data set card."""
+    retired: bool = False
+    """No longer asked and never a candidate. It keeps its place in the pool, its stored responses
+    and its column of the router, so nothing is fitted anew."""
+    num_probe: int | None = Field(default=None, ge=1)
+    """Ask it only so many of the parallel prompts, drawn by hash, the same for all such teachers.
+    Its rewards on the others are unknown. See `router.extend`."""
+
+    @model_validator(mode="after")
+    def _engine_can(self) -> "TeacherConfig":
+        kind, resources = self.engine.kind, self.resources
+        if self.sampling.thinking_tokens is not None and kind not in ("vllm", "openai"):
+            raise ValueError(
+                f"sampling.thinking_tokens works with vllm and openai, not with {kind}"
+            )
+        if resources is not None and resources.workers > 1 and kind not in ("vllm", "scripted"):
+            raise ValueError(f"an engine of kind {kind} has one worker: no tensor_parallel here")
+        return self
+
+    @model_validator(mode="after")
+    def _budget_is_kept(self) -> "TeacherConfig":
+        if self.budget is not None and not isinstance(self.engine, OpenAIEngineConfig):
+            raise ValueError(f"budget is kept by engine openai alone, not by {self.engine.kind}")
+        if self.budget is not None:
+            self.budget.require_price(self.price)
+        return self
+
+
+def active_teachers(teachers: Sequence[TeacherConfig]) -> tuple[str, ...]:
+    """Names of the teachers that are not retired.
+
+    Raises:
+        ConfigError: all of them are.
+    """
+    names = tuple(teacher.name for teacher in teachers if not teacher.retired)
+    if not names:
+        raise ConfigError(
+            "Every teacher is retired: at least one under `teachers` needs `retired: false`."
+        )
+    return names

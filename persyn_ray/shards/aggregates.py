@@ -1,0 +1,93 @@
+"""What each teacher's responses to the parallel set are worth together.
+
+Ways to choose one teacher for a whole data set read these: its mean reward and mean loss (CAR), and
+the mean of every stored measure and quality. They stand in the record of step rewards.
+
+Axes: P prompts, M teachers.
+"""
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.scoring import LearnabilityKind
+from persyn_ray.shards.response_store import existing, scores_of
+from persyn_ray.shards.tables import by_teacher_PM, column_PM, outcomes_PM
+from persyn_ray.storage.layout import parts_of, run_of
+from persyn_ray.storage.schemas import LEARNABILITY, QUALITY, RESPONSES
+
+Floats = NDArray[np.float64]
+MEASURES: tuple[str, ...] = get_args(LearnabilityKind)
+
+
+def teacher_aggregates(recipe: Recipe, shards: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Means over each teacher's complete responses to some shards; None where nothing is known.
+
+    Per teacher: `num_responses` that have a reward, `mean_reward`, `mean_quality` (with several
+    qualities their weighted mean, and each by itself under `qualities`, on its own scale),
+    `mean_loss` (nats per token, averaged over responses), `token_loss` (over tokens), `mean_tokens`
+    (the student's), and the other measures of learnability under their own names.
+    """
+    columns = [_shard_columns(recipe, shard) for shard in shards]
+    joined = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
+    return {
+        name: _means({key: values_PM[:, m] for key, values_PM in joined.items()})
+        for m, name in enumerate(recipe.pool.names)
+    }
+
+
+def _shard_columns(recipe: Recipe, shard: str) -> dict[str, Floats]:
+    """Every stored value of a shard, (P, M) in pool order; NaN for incomplete responses."""
+    run = run_of(recipe)
+    rewards = run.rewards.read_table(shard)
+    ids = rewards["prompt_id"].to_pylist()
+    found = {"reward": column_PM(rewards, "rewards"), "quality": column_PM(rewards, "quality")}
+    said = [existing(run.responses(t), shard, RESPONSES) for t in recipe.teachers]
+    measured = [
+        scores_of(run.learnability(recipe, t), shard, LEARNABILITY, of)
+        for t, of in zip(recipe.teachers, said, strict=True)
+    ]
+    for name in (*MEASURES, "num_tokens"):
+        found[name] = by_teacher_PM(measured, ids, name)
+    for part in parts_of(recipe):
+        tables = [
+            scores_of(run.quality(recipe, t, part), shard, QUALITY, of)
+            for t, of in zip(recipe.teachers, said, strict=True)
+        ]
+        found[f"quality:{part.name}"] = by_teacher_PM(tables, ids, "quality")
+    is_incomplete_PM = outcomes_PM(recipe, shard, ids) != "complete"
+    for values_PM in found.values():
+        values_PM[is_incomplete_PM] = np.nan
+    return found
+
+
+def _means(of: dict[str, Floats]) -> dict[str, Any]:
+    """Aggregates of one teacher from its columns (P,)."""
+    log_likelihood_P, num_tokens_P = of["log_likelihood"], of["num_tokens"]
+    is_scored_P = ~np.isnan(log_likelihood_P)
+    num_tokens = float(num_tokens_P[is_scored_P].sum())
+    loss = -float((log_likelihood_P * num_tokens_P)[is_scored_P].sum())
+    mean = _mean(log_likelihood_P)
+    parts = {name: _mean(of[name]) for name in of if name.startswith("quality:")}
+    return {
+        "num_responses": int((~np.isnan(of["reward"])).sum()),
+        "mean_reward": _mean(of["reward"]),
+        "mean_quality": _mean(of["quality"]),
+        "mean_loss": None if mean is None else -mean,
+        "token_loss": loss / num_tokens if num_tokens else None,
+        "mean_tokens": _mean(np.where(is_scored_P, num_tokens_P, np.nan)),
+        **{name: _mean(of[name]) for name in MEASURES[1:]},
+        **(
+            {"qualities": {name.removeprefix("quality:"): value for name, value in parts.items()}}
+            if len(parts) > 1
+            else {}
+        ),
+    }
+
+
+def _mean(values_P: Floats) -> float | None:
+    known = values_P[~np.isnan(values_P)]
+    return float(known.mean()) if known.size else None
