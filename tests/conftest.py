@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from rich.console import Console
 
 from persyn_ray.method.planted import specialists
@@ -14,6 +15,12 @@ from persyn_ray.pipeline.runner import planned_steps
 from persyn_ray.recipe.recipe import Recipe, parse_recipe, stored
 from persyn_ray.storage.layout import RunLayout, run_of
 from persyn_ray.storage.records import Record, read_record, write_record
+
+# Property tests: the same examples on every run, no clock (machines are shared), no database.
+settings.register_profile(
+    "repeatable", max_examples=25, deadline=None, derandomize=True, database=None
+)
+settings.load_profile("repeatable")
 
 TEACHERS = ("a", "b", "c")
 CHROMIUM = Path("/usr/bin/chromium")

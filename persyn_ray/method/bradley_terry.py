@@ -8,13 +8,17 @@ This is the reference form. The router's loss in torch must give the same number
 """
 
 from collections.abc import Callable
+from math import log, nan
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from persyn_ray.errors import DataError
-from persyn_ray.method.arrays import Floats, as_floats
+from persyn_ray.method.arrays import Floats, Integers, as_floats, require_same_shape
+
+# Router logits are of order 1: a temperature this far off says that there is no best one.
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e3
 
 
 def pair_probabilities(logits_PM: ArrayLike) -> Floats:
@@ -43,6 +47,59 @@ def negative_log_likelihood(logits_PM: ArrayLike, wins_PMM: ArrayLike) -> float:
     return float((weights * np.logaddexp(0.0, -margins)).sum() / weights.sum())
 
 
+def pair_outcomes(logits_PM: ArrayLike, rewards_PM: ArrayLike) -> tuple[Floats, Floats, Integers]:
+    """Margins >= 0 in logits, whether the claim won (1 or 0), and the prompt's row; shapes (N,).
+
+    A pair counts if its logits are known and its rewards known and different. Where the logits are
+    equal nothing is claimed, and won is 0.5. Pairs are in the order of prompts.
+
+    Raises:
+        DataError: shapes differ or a value is infinite.
+    """
+    logits_PM, rewards_PM = as_floats(logits_PM, "Logits"), as_floats(rewards_PM, "Rewards")
+    require_same_shape("Logits and rewards", logits_PM, rewards_PM)
+    first, second = np.triu_indices(logits_PM.shape[1], k=1)
+    margins = logits_PM[:, first] - logits_PM[:, second]
+    # 1 as claimed, -1 the other way round, 0 nothing claimed, NaN unknown
+    signs = np.sign(margins) * np.sign(rewards_PM[:, first] - rewards_PM[:, second])
+    counted = ~np.isnan(signs) & (rewards_PM[:, first] != rewards_PM[:, second])
+    prompt_row_N = np.nonzero(counted)[0]
+    return np.abs(margins[counted]), 0.5 * (1 + signs[counted]), prompt_row_N
+
+
+def fit_temperature(logits_PM: ArrayLike, rewards_PM: ArrayLike) -> float:
+    """The temperature T with the least loss of sigmoid(margin / T) over the pairs.
+
+    Where the claims always hold, any colder one is better, and it is MIN_TEMPERATURE; where bold
+    claims hold no more often than they fail, it is MAX_TEMPERATURE. Where all margins are 0 every
+    one fits, and it is 1. NaN without any pair.
+
+    Raises:
+        DataError: shapes differ or a value is infinite.
+    """
+    # Slow to import, only this function needs it, and it carries no types.
+    from scipy import optimize  # pyright: ignore[reportMissingTypeStubs]
+
+    brentq = cast(Callable[..., Any], optimize.brentq)  # pyright: ignore[reportUnknownMemberType]
+    margins_N, won_N, _ = pair_outcomes(logits_PM, rewards_PM)
+    if not margins_N.size:
+        return nan
+    if not margins_N.any():
+        return 1.0
+
+    def slope(log_temperature: float) -> float:
+        """Of the loss against 1 / T, in which it is convex: so there is one root at most."""
+        claimed_N = sigmoid(margins_N / np.exp(log_temperature))
+        return float((margins_N * (claimed_N - won_N)).mean())
+
+    coldest, hottest = log(MIN_TEMPERATURE), log(MAX_TEMPERATURE)
+    if slope(hottest) >= 0:
+        return MAX_TEMPERATURE
+    if slope(coldest) <= 0:
+        return MIN_TEMPERATURE
+    return float(np.exp(brentq(slope, coldest, hottest, xtol=1e-10)))
+
+
 def ratings(wins_MM: ArrayLike, l2: float = 1e-6) -> Floats:
     """One rating a teacher over a whole set of prompts, shape (M,), mean zero, in logits.
 
@@ -64,6 +121,10 @@ def ratings(wins_MM: ArrayLike, l2: float = 1e-6) -> Floats:
         fitted = _fit(wins_MM[np.ix_(met_M, met_M)], l2)
         ratings_M[met_M] = fitted - fitted.mean()
     return ratings_M
+
+
+def sigmoid(margins_N: Floats) -> Floats:
+    return 1.0 / (1.0 + np.exp(-margins_N))  # margins are never negative, so nothing overflows
 
 
 def _fit(wins_MM: Floats, l2: float) -> Floats:

@@ -28,8 +28,8 @@ from numpy.typing import ArrayLike
 
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.method.arrays import Booleans, Floats, as_floats
+from persyn_ray.method.bradley_terry import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature
 from persyn_ray.method.preferences import Ties, preferences
-from persyn_ray.statistics.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature
 
 L2_GRID = tuple(10.0 ** (half / 2) for half in range(-8, 3))
 BIAS_L2 = 1e-6  # keeps a teacher finite that never lost

@@ -14,22 +14,19 @@ only makes the claims bolder or more timid. Pairs of a prompt depend on one anot
 resample prompts, never pairs.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from math import log, nan
-from typing import Any, cast
+from math import nan
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.method.arrays import Floats, Integers, as_floats, require_same_shape
+from persyn_ray.method.bradley_terry import fit_temperature, pair_outcomes, sigmoid
 from persyn_ray.method.metrics import pairwise_accuracy
 from persyn_ray.statistics.intervals import Interval
 from persyn_ray.statistics.significance import percentile_interval, resampling_weights
 
-# Router logits are of order 1: a temperature this far off says that there is no best one.
-MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e3
 # Weights held at once: with the picks beside them about 24 MB.
 CHUNK = 1_000_000
 
@@ -51,26 +48,6 @@ class Calibration:
     noise: float  # mean ECE on as many prompts if every claim held exactly as often as it says
     nll: float  # nats per pair
     table: Reliability
-
-
-def pair_outcomes(logits_PM: ArrayLike, rewards_PM: ArrayLike) -> tuple[Floats, Floats, Integers]:
-    """Margins >= 0 in logits, whether the claim won (1 or 0), and the prompt's row; shapes (N,).
-
-    A pair counts if its logits are known and its rewards known and different. Where the logits are
-    equal nothing is claimed, and won is 0.5. Pairs are in the order of prompts.
-
-    Raises:
-        DataError: shapes differ or a value is infinite.
-    """
-    logits_PM, rewards_PM = as_floats(logits_PM, "Logits"), as_floats(rewards_PM, "Rewards")
-    require_same_shape("Logits and rewards", logits_PM, rewards_PM)
-    first, second = np.triu_indices(logits_PM.shape[1], k=1)
-    margins = logits_PM[:, first] - logits_PM[:, second]
-    # 1 as claimed, -1 the other way round, 0 nothing claimed, NaN unknown
-    signs = np.sign(margins) * np.sign(rewards_PM[:, first] - rewards_PM[:, second])
-    counted = ~np.isnan(signs) & (rewards_PM[:, first] != rewards_PM[:, second])
-    prompt_row_N = np.nonzero(counted)[0]
-    return np.abs(margins[counted]), 0.5 * (1 + signs[counted]), prompt_row_N
 
 
 def expected_calibration_error(
@@ -103,39 +80,6 @@ def expected_calibration_error(
     return float(count_B @ gaps_B / claimed_N.size), table
 
 
-def fit_temperature(logits_PM: ArrayLike, rewards_PM: ArrayLike) -> float:
-    """The temperature T with the least loss of sigmoid(margin / T) over the pairs.
-
-    Where the claims always hold, any colder one is better, and it is MIN_TEMPERATURE; where bold
-    claims hold no more often than they fail, it is MAX_TEMPERATURE. Where all margins are 0 every
-    one fits, and it is 1. NaN without any pair.
-
-    Raises:
-        DataError: shapes differ or a value is infinite.
-    """
-    # Slow to import, only this function needs it, and it carries no types.
-    from scipy import optimize  # pyright: ignore[reportMissingTypeStubs]
-
-    brentq = cast(Callable[..., Any], optimize.brentq)  # pyright: ignore[reportUnknownMemberType]
-    margins_N, won_N, _ = pair_outcomes(logits_PM, rewards_PM)
-    if not margins_N.size:
-        return nan
-    if not margins_N.any():
-        return 1.0
-
-    def slope(log_temperature: float) -> float:
-        """Of the loss against 1 / T, in which it is convex: so there is one root at most."""
-        claimed_N = _sigmoid(margins_N / np.exp(log_temperature))
-        return float((margins_N * (claimed_N - won_N)).mean())
-
-    coldest, hottest = log(MIN_TEMPERATURE), log(MAX_TEMPERATURE)
-    if slope(hottest) >= 0:
-        return MAX_TEMPERATURE
-    if slope(coldest) <= 0:
-        return MIN_TEMPERATURE
-    return float(np.exp(brentq(slope, coldest, hottest, xtol=1e-10)))
-
-
 def calibration(
     logits_PM: ArrayLike,
     rewards_PM: ArrayLike,
@@ -161,7 +105,7 @@ def calibration(
         raise ConfigError(f"temperature is {temperature}; it must be above 0 (1 changes nothing).")
     scaled_PM = as_floats(logits_PM, "Logits") / temperature
     margins_N, won_N, prompt_row_N = pair_outcomes(scaled_PM, rewards_PM)
-    claimed_N = _sigmoid(margins_N)
+    claimed_N = sigmoid(margins_N)
     value, table = expected_calibration_error(claimed_N, won_N, num_bins)
     if not claimed_N.size:
         return Calibration(Interval(nan, nan, nan, 0), nan, nan, table)
@@ -248,10 +192,6 @@ def accuracy_interval(
     sums_R2 = _resampled_sums(kept_P2, seed, num_resamples)
     mean = float(correct_P.sum() / pairs_P.sum())
     return percentile_interval(mean, sums_R2[:, 0] / sums_R2[:, 1], level, len(kept_P2))
-
-
-def _sigmoid(margins_N: Floats) -> Floats:
-    return 1.0 / (1.0 + np.exp(-margins_N))  # margins are never negative, so nothing overflows
 
 
 def _bins(claimed_N: Floats, num_bins: int) -> Integers:

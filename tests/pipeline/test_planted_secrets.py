@@ -18,7 +18,7 @@ from persyn_ray.pipeline.results.report import write_report
 from persyn_ray.recipe.recipe import load_recipe
 
 from ..conftest import carry_out_here, changed, planted_rows, recipe_data, write_jsonl
-from ..engines.fault_server import Call, FaultServer, Reply, answer, failure
+from ..engines.openai.fault_server import Call, FaultServer, Reply, answer, failure
 
 OF_VARIABLE = "planted+of/the=variable"  # in no known form, and written differently in an address
 OF_FILE = "planted-of-the-file-0001"

@@ -5,7 +5,7 @@ import ray.data
 from persyn_ray.client.http import RouteBatches
 from persyn_ray.runtime.session import Cluster
 
-from ..router_server import KEY, VERSION, Fault, RouterServer, checksum
+from ..client.router_server import KEY, VERSION, Fault, RouterServer, checksum
 
 pytestmark = pytest.mark.ray
 

@@ -29,7 +29,7 @@ from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import BEFORE, PERSYN, RunLayout, parts_of, run_of
 from persyn_ray.storage.schemas import RESPONSES
 
-from ..engines.fault_server import Call, FaultServer, Reply, answer, failure
+from ..engines.openai.fault_server import Call, FaultServer, Reply, answer, failure
 
 Make = Callable[..., Recipe]
 CarryOut = Callable[..., RunLayout]

@@ -16,7 +16,7 @@ from persyn_ray.shards.units import Progress, Unit, Work
 from persyn_ray.storage.layout import RunLayout, parts_of
 
 from ..conftest import leave_record
-from ..engines.fault_server import Call, FaultServer, Reply, answer, failure
+from ..engines.openai.fault_server import Call, FaultServer, Reply, answer, failure
 
 Make = Callable[..., Recipe]
 CarryOut = Callable[..., RunLayout]

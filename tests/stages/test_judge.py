@@ -15,7 +15,7 @@ from persyn_ray.recipe.scoring import JudgeConfig
 from persyn_ray.stages.judge import DETAIL, Judging, fill, grade_of
 from persyn_ray.stages.quality import Quality
 
-from ..engines.fault_server import Call, FaultServer, Reply, answer, failure
+from ..engines.openai.fault_server import Call, FaultServer, Reply, answer, failure
 
 Table = Callable[..., pa.Table]
 TAGS = ("<think>", "</think>")

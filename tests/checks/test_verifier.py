@@ -31,7 +31,7 @@ from persyn_ray.errors import StepError
 
 from .hostile import hostile_strings
 
-DATA = Path(__file__).parents[1] / "../shared/data/gsm8k_parallel.parquet"
+DATA = Path(__file__).parents[2] / "../shared/data/gsm8k_parallel.parquet"
 
 
 @pytest.fixture(scope="module")

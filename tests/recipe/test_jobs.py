@@ -9,7 +9,7 @@ from persyn_ray.pipeline.plan.placement import gpu_teachers, place_teachers
 from persyn_ray.pipeline.plan.plan import on_cluster, plan_run
 from persyn_ray.recipe.recipe import Recipe, load_recipe
 
-JOBS = Path(__file__).parent.parent / "jobs"
+JOBS = Path(__file__).parents[2] / "jobs"
 TEACHERS = {"instruct": 19, "math": 15}
 setting = pytest.mark.parametrize("name", TEACHERS)
 

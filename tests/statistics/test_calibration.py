@@ -10,19 +10,21 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import minimize_scalar
 
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.method.bradley_terry import negative_log_likelihood
+from persyn_ray.method.bradley_terry import (
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    fit_temperature,
+    negative_log_likelihood,
+    pair_outcomes,
+)
 from persyn_ray.method.metrics import pairwise_accuracy
 from persyn_ray.method.preferences import preferences
 from persyn_ray.statistics.calibration import (
-    MAX_TEMPERATURE,
-    MIN_TEMPERATURE,
     accuracy_interval,
     calibration,
     cross_fitted_ece,
     cross_fitted_temperatures,
     expected_calibration_error,
-    fit_temperature,
-    pair_outcomes,
 )
 
 VALUES = st.sampled_from([0.0, 1.0, 2.0, np.nan])
