@@ -1,11 +1,11 @@
-"""README's file map names the files that exist, and no others."""
+"""The file map in docs/architecture.md names the files that exist, and no others."""
 
 import re
 import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-MAP = (ROOT / "README.md").read_text(encoding="utf-8").partition("## File map")[2]
+MAP = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## Files")[2]
 
 
 def shipped(folder: str, *endings: str) -> list[str]:
@@ -20,7 +20,7 @@ def mapped() -> list[str]:
     found: list[str] = []
     folder = ""
     for line in MAP.splitlines():
-        if heading := re.fullmatch(r"(persyn_ray/\S*)", line):
+        if heading := re.fullmatch(r"(persyn_ray/\S*) +# .+", line):
             folder = heading[1]
         elif entry := re.match(r"  (\w+\.py) +\S", line):
             found.append(folder + entry[1])
