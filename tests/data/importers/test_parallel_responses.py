@@ -107,7 +107,7 @@ def test_a_run_reads_an_imported_zoo_and_needs_no_reward_model(tmp_path: Path) -
     names = ["gemma-2-2b-it", "Meta-Llama-3.1-405B-Instruct"]
     asked = [
         Generate(
-            Teacher.model_validate(
+            TeacherConfig.model_validate(
                 {
                     "name": name,
                     "engine": {"kind": "recorded", "path": f"{out}/responses/{name}.parquet"},
@@ -276,7 +276,7 @@ def test_what_is_not_as_published_is_refused_and_leaves_nothing(tmp_path: Path) 
 def test_many_rows_go_through_a_small_buffer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel_writing, "BUFFERED", 3)
+    monkeypatch.setattr(writing, "BUFFERED", 3)
     rows = [LONG[0] | {"problem": f"{n}+1?", "answer": n + 1} for n in range(10)]
     paths = [
         write(tmp_path, rows[:4], "jsonl", "one"),
