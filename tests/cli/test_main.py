@@ -64,7 +64,7 @@ def test_init_writes_a_recipe_that_loads_and_never_overwrites(tmp_path: Path) ->
 def test_the_schema_is_json_and_says_what_settings_mean() -> None:
     schema = json.loads(persyn("schema"))
     assert schema["required"] == ["run", "student", "teachers", "prompts", "scoring", "router"]
-    assert schema["$defs"]["Scoring"]["properties"]["alpha"]["description"]
+    assert schema["$defs"]["ScoringConfig"]["properties"]["alpha"]["description"]
     assert schema["additionalProperties"] is False
 
 

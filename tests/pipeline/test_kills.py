@@ -30,7 +30,7 @@ from dataclasses import replace
 from rich.console import Console
 from persyn_ray.recipe.recipe import Recipe, load_recipe
 from persyn_ray.engines.scripted import ScriptedEngine
-from persyn_ray.pipeline import letters, runner
+from persyn_ray.pipeline import dead_letters, runner
 from persyn_ray.shards.collect import Collect
 from persyn_ray.shards.response_store import Store
 from persyn_ray.shards.tables import shards_of
@@ -51,7 +51,7 @@ def told(self, shard, new):
 def collect(context):
     work = Collect(context.recipe)
     done = [work(unit) for unit in units_of(shards_of(context.run, "parallel"))]
-    letters.write_failures(context.recipe, context.run, "collect")
+    dead_letters.write_failures(context.recipe, context.run, "collect")
     return {"rows": sum(one.rows for one in done)}
 
 ScriptedEngine.generate, Store.add = slowly, told

@@ -7,9 +7,9 @@ import pytest
 
 from persyn_ray.engines.base import Completion, Request
 from persyn_ray.engines.transformers import TransformersEngine
-from persyn_ray.recipe import recipe
 from persyn_ray.recipe.base import StudentConfig
 from persyn_ray.recipe.scoring import ExactMatchConfig
+from persyn_ray.recipe.training import EvaluateConfig
 from persyn_ray.stages.evaluate import Evaluate, student_as_teacher
 from persyn_ray.storage.schemas import EVALUATIONS
 
@@ -17,7 +17,7 @@ Prompts = Callable[..., pa.Table]
 
 
 def test_a_student_is_decoded_greedily_within_its_tokens() -> None:
-    section = recipe.Evaluate.model_validate({"max_tokens": 7, "batch_size": 3})
+    section = EvaluateConfig.model_validate({"max_tokens": 7, "batch_size": 3})
     teacher = student_as_teacher("before", StudentConfig(name="m"), section)
     assert (teacher.sampling.max_tokens, teacher.sampling.temperature) == (7, 0.0)
 
@@ -25,7 +25,7 @@ def test_a_student_is_decoded_greedily_within_its_tokens() -> None:
 def test_every_problem_is_answered_and_checked_the_same_way_each_time(
     random_llama: str, prompts: Prompts
 ) -> None:
-    section = recipe.Evaluate.model_validate({"max_tokens": 3})
+    section = EvaluateConfig.model_validate({"max_tokens": 3})
     check = ExactMatchConfig(kind="exact_match", marker="#")
     evaluate = Evaluate("before", StudentConfig(name=random_llama), section, check)
     problems = prompts(("1+1?", "2"), ("1+2?", "3"))
@@ -47,7 +47,7 @@ def test_a_students_thinking_is_not_judged(
     monkeypatch.setattr(TransformersEngine, "generate", generate)
     responses = recipe.Responses.model_validate({"think_tags": ["[", "]"]})
     check = ExactMatchConfig(kind="exact_match", marker="####")
-    section = recipe.Evaluate.model_validate({})
+    section = EvaluateConfig.model_validate({})
     evaluate = Evaluate("before", StudentConfig(name=random_llama), section, check, responses)
     table = evaluate(prompts(("2+5?", "7"), ("2+3?", "5")))
     assert table["outcome"].to_pylist() == ["correct", "wrong"]

@@ -235,11 +235,11 @@ SPENDER = """
 import random, sys, time
 from persyn_ray.storage.ledger import Account
 from persyn_ray.storage.folder import Folder
-from persyn_ray.recipe.teachers import Budget
+from persyn_ray.recipe.teachers import BudgetConfig
 from persyn_ray.storage.usage import Usage
 
 folder, log, seed, tokens = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-account = Account(Budget(tokens=tokens), None, Folder(folder))
+account = Account(BudgetConfig(tokens=tokens), None, Folder(folder))
 draws, under_way = random.Random(seed), []
 with open(log, "a", buffering=1) as file:
     for number in range(2000):

@@ -26,13 +26,13 @@ from persyn_ray.storage.run_lock import Holder, attempt_at, holder_of
 HOLDING = """
 import sys, time
 from rich.console import Console
-from persyn_ray import attempts
+from persyn_ray.storage import run_lock
 from persyn_ray.cli.main import guarded
 from persyn_ray.storage.folder import Folder
 
 def hold():
-    attempts.WATCH_SECONDS, attempts.END_SECONDS = 0.2, 0.5
-    with attempts.attempt_at(Folder(sys.argv[1]), Console(quiet=True)):
+    run_lock.WATCH_SECONDS, run_lock.END_SECONDS = 0.2, 0.5
+    with run_lock.attempt_at(Folder(sys.argv[1]), Console(quiet=True)):
         print("held", flush=True)
         {work}
 

@@ -61,7 +61,7 @@ def render(content: Mapping[str, Any]) -> str:
     """
     found = displayed(content)
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parents[1]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -69,7 +69,7 @@ def render(content: Mapping[str, Any]) -> str:
     )
     problems = Problems(found["problems"])
     environment.filters |= {"label": label, "ordered": ordered, "number": numbers.number}
-    return environment.get_template("comparison.html").render(
+    return environment.get_template("comparison/page.html").render(
         **found,
         figure=Markup(problems.attempt("figure", partial(draw, found), "")),
         reasons=problems.reasons,

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from persyn_ray.cli.main import app
+from persyn_ray.data.importers import writing
 from persyn_ray.data.importers.parallel_responses import ZOO_SCORES, import_parallel, import_zoo
 from persyn_ray.data.importers.writing import Imported
 from persyn_ray.data.prompts import load_prompts
@@ -19,6 +20,7 @@ from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.recipe.data import PromptsConfig, ResponsesConfig
 from persyn_ray.recipe.pool import TeacherPool
 from persyn_ray.recipe.scoring import RecordedScoresConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.stages.generate import Generate
 from persyn_ray.stages.quality import Quality
 

@@ -155,14 +155,14 @@ from persyn_ray.engines.build import build_engine
 from persyn_ray.engines.base import Request
 from persyn_ray.storage.ledger import Account
 from persyn_ray.storage.folder import Folder
-from persyn_ray.recipe.teachers import Budget, Teacher
+from persyn_ray.recipe.teachers import BudgetConfig, TeacherConfig
 
 address, folder, tokens = sys.argv[1:]
 engine = {"kind": "openai", "model": "tiny", "base_url": address, "api_key_env": None}
-teacher = Teacher.model_validate(
+teacher = TeacherConfig.model_validate(
     {"name": "far", "engine": engine, "sampling": {"max_tokens": 1000}}
 )
-account = Account(Budget(tokens=int(tokens)), None, Folder(folder))
+account = Account(BudgetConfig(tokens=int(tokens)), None, Folder(folder))
 built = build_engine(teacher, spending=account)
 ask = [Request(f"p{n}", ({"role": "user", "content": f"p{n}"},)) for n in range(40)]
 built.generate(ask)
