@@ -14,7 +14,7 @@ from persyn_ray.recipe.scoring import JudgeConfig
 from persyn_ray.recipe.teachers import TeacherConfig
 
 PACKAGE = Path(__file__).parents[1] / "persyn_ray"
-SECTIONS = {"assignment", "config", "scoring", "sections", "serving", "teachers"}
+SECTIONS = {path.stem for path in (PACKAGE / "recipe").glob("*.py")}
 """Files whose docstrings are the settings' own documentation."""
 ROOTS = (Recipe, TeacherConfig, JudgeConfig)  # messages about one teacher leave `teachers.N` out
 HEADS = sorted({name for root in ROOTS for name in root.model_fields})

@@ -8,6 +8,7 @@ import pytest
 from persyn_ray.engines.base import Completion, Request
 from persyn_ray.engines.transformers import TransformersEngine
 from persyn_ray.recipe.base import StudentConfig
+from persyn_ray.recipe.data import ResponsesConfig
 from persyn_ray.recipe.scoring import ExactMatchConfig
 from persyn_ray.recipe.training import EvaluateConfig
 from persyn_ray.stages.evaluate import Evaluate, student_as_teacher
@@ -45,7 +46,7 @@ def test_a_students_thinking_is_not_judged(
         return [Completion("[so #### 5] #### 7", "stop", 1, 1) for _ in requests]
 
     monkeypatch.setattr(TransformersEngine, "generate", generate)
-    responses = recipe.Responses.model_validate({"think_tags": ["[", "]"]})
+    responses = ResponsesConfig.model_validate({"think_tags": ["[", "]"]})
     check = ExactMatchConfig(kind="exact_match", marker="####")
     section = EvaluateConfig.model_validate({})
     evaluate = Evaluate("before", StudentConfig(name=random_llama), section, check, responses)
