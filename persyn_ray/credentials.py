@@ -1,4 +1,4 @@
-"""Keys and passwords by their look: places of a recipe that hold one, and texts with them cut out.
+"""Detects secrets by their form: in recipes (refused) and in texts (redacted).
 
 A recipe is written into its run, so none may stand in it. Messages of servers and libraries may
 repeat one, so every message is cut before it is shown or stored. Nothing here returns a secret.

@@ -1,4 +1,4 @@
-"""The errors a caller may want to tell apart.
+"""Exceptions of the library that a caller may want to tell apart.
 
 PersynError
  ├── ConfigError (ValueError)         the recipe or the command line asks for something impossible

@@ -1,4 +1,4 @@
-"""Foreign text made visible: what would act on a terminal or a page stands there as an escape.
+"""Escapes control characters of foreign text for terminals and pages.
 
 Prompts, responses, labels and messages of servers are data. Control sequences would move the
 cursor, rewrite the title or hide text, marks of writing direction would turn lines round, and

@@ -1,4 +1,4 @@
-"""SIGTERM as Ctrl-C: what schedulers send ends a command in order, a second one ends it at once.
+"""Handles SIGTERM like Ctrl-C: the first ends a command in order, a second at once.
 
 Kubernetes, `ray job stop` and systemd send SIGTERM and, some seconds later, SIGKILL. The first one
 becomes a KeyboardInterrupt of the main thread, so that whatever cleans up after Ctrl-C does so

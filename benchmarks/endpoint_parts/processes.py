@@ -30,7 +30,7 @@ START_SECONDS, STOP_SECONDS = 480.0, 60.0
 TRIES = 3
 KINDS = {
     "replica": re.compile(r"ray::.*router[:#](Router|PlainRouter)\b"),
-    "tally": re.compile(r"ray::.*router[:#]Tally\b"),
+    "tally": re.compile(r"ray::.*router[:#]MetricsActor\b"),
     "proxy": re.compile(r"ray::.*(ProxyActor|HAProxyManager|SERVE_PROXY_ACTOR)"),
     "controller": re.compile(r"ray::.*(ServeController|SERVE_CONTROLLER_ACTOR)"),
     "haproxy": re.compile(r"\S*/haproxy\b"),

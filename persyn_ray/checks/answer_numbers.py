@@ -1,4 +1,4 @@
-r"""What number an answer is, with its unit: canonical text in, an exact value out.
+r"""Parses an answer as a number with unit: normalised text in, an exact value out.
 
 `1,200.50`, `$72`, `50%`, `2 1/4`, `\frac{9}{4}`, `1.5 \times 10^{3}`, `1e-5`, `10^{6}`, `72 km/h`,
 `3 million dollars`, `5:30 pm`. A text that says more than one number, compares, or calculates is

@@ -1,4 +1,4 @@
-"""Phrases that announce an answer, in several languages: text in, what they announce out.
+"""Finds phrases that announce an answer ('the answer is'), in several languages.
 
 `The final answer is 72.`, `Antwort: 72`, `La respuesta es 72`, `答案是72。`, `Ответ: 72`.
 """

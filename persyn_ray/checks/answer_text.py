@@ -1,4 +1,4 @@
-r"""An answer as people and models write it in, one plain writing of it out.
+r"""Normalises an answer: LaTeX, Unicode and Markdown in, one plain spelling out.
 
 Two answers that differ only in dress become equal: fullwidth signs and digits of other scripts, a
 minus sign or a hyphen, `\dfrac` or `\frac`, `\text{}`, spaces of LaTeX, bold, code, quotation marks

@@ -1,4 +1,4 @@
-r"""Where the final answer of a text stands: one function, with a table of the forms it comes in.
+r"""Extracts the final answer of a response: one function with a table of forms.
 
 | form | example | which one counts |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""Does a response do what it was told? IFEval's verifiable instructions, by their own checkers.
+"""Checks IFEval's verifiable instructions on a response, by the package's own checkers.
 
 A reference is a JSON list of instructions, each an object with its `id` and its arguments under
 IFEval's names; arguments that are null do not count:

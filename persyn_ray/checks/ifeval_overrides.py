@@ -1,4 +1,4 @@
-r"""Checks of IFEval's instructions that the package if-verifiable cannot do as they were given.
+r"""IFEval checks that the package if-verifiable does not do as they were specified.
 
 Its checkers put words into regular expressions as they are: `a.b` forbids `acb`, `C++` is never
 found because no word ends behind a plus sign, and neither is a Chinese word within its sentence. It

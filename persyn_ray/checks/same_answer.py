@@ -1,4 +1,4 @@
-r"""Do two answers say the same? Decided here as far as that needs no algebra.
+r"""Compares two answers for equality, as far as that needs no algebra.
 
 An answer equals itself in every writing. Beyond that numbers with their units are compared by
 value, tuples, intervals, sets and lists element by element, letters of a choice as such, and words

@@ -1,4 +1,4 @@
-"""Is a response right? Exact checks that cannot hang or kill the run.
+"""Verifies responses against references in a killable worker process with a time limit.
 
 Two checks give the quality of one response, 1 (right) or 0 (wrong): `exact_match` compares the text
 after a marker, `Verifier` compares mathematical answers with math-verify. Its parser and sympy run

@@ -1,4 +1,4 @@
-"""The process that compares mathematical answers; `verify.Verifier` starts and ends it.
+"""Worker process that compares mathematical answers; `verifier.Verifier` starts and kills it.
 
 It imports math-verify and sympy once (1 s on an idle machine) and forks a child that does the
 comparing. A child is killed when a check takes longer than its wall-clock limit, dies when it asks

@@ -1,4 +1,4 @@
-"""Prompts out of a batch of Ray Data, and columns of routes into it.
+"""Reads prompts from a Ray Data batch and adds columns of routes.
 
 A batch is a dict of numpy arrays, an Arrow table or a data frame of pandas. A cell holds a text or
 a conversation, as these give them: lists, tuples, or object arrays of messages, whose missing

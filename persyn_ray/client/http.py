@@ -1,4 +1,4 @@
-"""Ask the router's endpoint who should answer: plainly, asynchronously, and from Ray Data.
+"""Client of the router's endpoint: synchronous, asynchronous, and for Ray Data.
 
     with RouterClient("http://127.0.0.1:8000") as router:
         routes = router.route(["What is 17 * 3?", [{"role": "user", "content": "Sort 3 1 2"}]])

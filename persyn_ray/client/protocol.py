@@ -1,4 +1,4 @@
-"""What goes over the wire between a client and the router's endpoint, and when to ask again.
+"""Protocol between client and endpoint: request and reply bodies, and the retry rule.
 
 Knows no connections: `client.py` has those, once plain and once asynchronous.
 """

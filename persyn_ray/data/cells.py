@@ -1,4 +1,4 @@
-"""Cells of tables as text: what a number, a date or bytes mean, and which prompts are the same.
+"""Converts table cells to text (numbers, dates, bytes), and the key under which texts are equal.
 
 A number is written out in plain digits and says what was stored, not what its type made of it: 0.1
 of a float32 column is 0.1, 1e-5 is 0.00001, and a whole number has no `.0` (columns of integers

@@ -1,4 +1,4 @@
-"""Conversations as tables hold them: the common forms in, messages with role and text out.
+"""Parses conversations: the common table formats in, messages with role and text out.
 
 Read are OpenAI's form (`role` and `content`, which may be a list of text parts), ShareGPT's (`from`
 and `value`), lists of both as JSON or Python text, as an object under `messages` or

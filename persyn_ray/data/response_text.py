@@ -1,4 +1,4 @@
-"""What the text of a response shows by itself: that it goes round in circles, or where its thinking
+"""Properties of a response's text: repetition loops, invalid Unicode, and where its thinking
 ends.
 
 A text is a loop when it ends in a passage u said `repeats` times or more, the last time perhaps in

@@ -1,4 +1,4 @@
-"""Conversations in, responses out: the seam between the method and whatever writes text.
+"""Interface of engines: conversations in (`Request`), responses out (`Completion`).
 
 An engine answers every request it is given, one completion a request and in their order. A request
 that cannot be answered is a completion with finish reason `error`, never an exception: an engine

@@ -1,4 +1,4 @@
-"""From a teacher of the recipe to its engine; nothing heavy is imported before it is needed."""
+"""Builds the engine of a teacher from its settings; heavy libraries are imported only when used."""
 
 from typing import Any
 

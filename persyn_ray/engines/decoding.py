@@ -1,4 +1,4 @@
-"""Token by token, many rows at once: greedy decoding and seeded sampling with a key-value cache.
+"""Batched autoregressive decoding with a KV cache: greedy, or sampling with a seed per row.
 
 Rows that have ended leave the batch, so that one long response does not hold up a hundred short
 ones. `generate` of transformers keeps every row to the end and works out a full mask each step: on

@@ -1,4 +1,4 @@
-"""From a conversation to the ids of a prompt, for engines that tokenise themselves.
+"""Tokenises conversations into prompt ids, for engines that take token ids.
 
 One place decides what a teacher reads and how much room is left, so that the same teacher under
 another engine sees the same ids.

@@ -1,4 +1,4 @@
-"""Answers read from a table of parallel responses: a teacher that has spoken already.
+"""Engine that reads responses from a recorded table instead of generating them.
 
 A response is found by the text of the prompt (the last user message, see `cells.text_key`), never
 by position. A prompt without one gives finish reason `missing`. Rows that cannot be used are left

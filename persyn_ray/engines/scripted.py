@@ -1,4 +1,4 @@
-"""Answers of a planted world whose truth is known; for tests and simulation only."""
+"""Engine that answers from a planted world with known truth; for tests and simulation only."""
 
 from collections.abc import Sequence
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""A local model run by transformers: the engine of a laptop, of tests and of small teachers.
+"""Engine on transformers, for CPUs, tests and small teachers.
 
 Prompts are grouped by length, so that a batch is hardly padded. A prompt that leaves no room in the
 model's context is refused; one that leaves less than `max_tokens` is answered within what is left.

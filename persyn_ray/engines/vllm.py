@@ -1,4 +1,4 @@
-"""A model run by vLLM: our own thin layer on its AsyncLLM, so that batches overlap.
+"""Engine on vLLM's AsyncLLM; several calls share one engine, so that batches overlap.
 
 `generate` may be called from many threads: their requests meet in one engine, which batches them as
 they come (continuous batching). Prompts are tokenised here, by the same code as every other local

@@ -1,4 +1,4 @@
-"""What vLLM needs to know of the machine it runs on, and what its processes say when they fail.
+"""Host settings for vLLM (threads, memory) and error messages of its worker processes.
 
 vLLM's engine core and workers are processes of their own: what really went wrong stands only in
 their log, and the exception here says "see above". `EngineLog` reads it from where this process

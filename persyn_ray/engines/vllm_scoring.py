@@ -1,4 +1,4 @@
-"""The student's forward pass over responses by vLLM, as another backend of learnability.
+"""Learnability backend on vLLM: log-likelihoods of responses from prompt_logprobs.
 
 vLLM gives the log-probability and rank of every token of a text (`prompt_logprobs`), and no
 entropy; a rank counts the token itself and its equals, so of equals it is the worst. Every response

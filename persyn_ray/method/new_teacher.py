@@ -1,4 +1,4 @@
-"""Columns: a new teacher joins a fitted router, and nobody else's logits move.
+"""Adds a teacher to a fitted router as a new logit column; the other logits stay unchanged.
 
     f(x) = w . x + b                                              the new teacher's logit
     loss = - sum_pm [wins_pm log sigma(f(x_p) - o_pm) + losses_pm log sigma(o_pm - f(x_p))] / pairs

@@ -11,7 +11,7 @@ the empty thinking block of Qwen3, the channel of harmony. Where the generation 
 thinking, the response goes on from there, and tags that the prompt holds are not repeated. All else
 that a template adds, drops or changes is an error that names the tokenizer and shows the place.
 
-Text of users and teachers cannot act as control tokens: `neutralise` breaks such text up first.
+Text of users and teachers cannot act as control tokens: `escape_special_tokens` breaks it up.
 This module does not truncate and does not pad.
 """
 
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypedDict
 from transformers import PreTrainedTokenizerBase
 
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.models.sanitize import controls, encode_text, neutralise, tokenizer_name
+from persyn_ray.models.sanitize import controls, encode_text, escape_special_tokens, tokenizer_name
 
 # What chat templates write, whatever a recipe calls them.
 THINK, END_OF_THINKING = "<think>", "</think>"
@@ -56,7 +56,7 @@ def encode_prompt(
     messages: Sequence[Message],
     add_generation_prompt: bool = True,
     template_kwargs: Mapping[str, Any] | None = None,
-    neutral: bool = True,
+    escape: bool = True,
 ) -> list[int]:
     """Token ids of a conversation, ready for the assistant to answer.
 
@@ -64,8 +64,8 @@ def encode_prompt(
         ConfigError: the tokenizer has no chat template.
         DataError: the template refuses the conversation.
     """
-    if neutral:
-        messages = _neutral_messages(tokenizer, messages)
+    if escape:
+        messages = _escaped_messages(tokenizer, messages)
     return _prompt_ids(
         tokenizer, _render(tokenizer, messages, add_generation_prompt, template_kwargs)
     )
@@ -76,7 +76,7 @@ def encode_example(
     messages: Sequence[Message],
     response: str,
     template_kwargs: Mapping[str, Any] | None = None,
-    neutral: bool = True,
+    escape: bool = True,
 ) -> Example:
     """Token ids of a conversation and its response.
 
@@ -84,9 +84,9 @@ def encode_example(
         ConfigError: the tokenizer has no chat template, or no end-of-turn token.
         DataError: the template rewrites the prompt or the response; the message shows where.
     """
-    if neutral:
-        messages = _neutral_messages(tokenizer, messages)
-        response = neutralise(tokenizer, response)
+    if escape:
+        messages = _escaped_messages(tokenizer, messages)
+        response = escape_special_tokens(tokenizer, response)
     chat = _Chat(tokenizer, messages, template_kwargs)
     prompt_text = chat.prompt()
     turn_text, is_ended = _turn(chat, prompt_text, response)
@@ -97,13 +97,13 @@ def encode_example(
     return Example(prompt_ids + turn_ids, len(prompt_ids))
 
 
-def _neutral_messages(
+def _escaped_messages(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]
 ) -> list[Message]:
     return [
         Message(
-            role=neutralise(tokenizer, message["role"]),
-            content=neutralise(tokenizer, message["content"]),
+            role=escape_special_tokens(tokenizer, message["role"]),
+            content=escape_special_tokens(tokenizer, message["content"]),
         )
         for message in messages
     ]

@@ -1,4 +1,4 @@
-"""One way to name a model, whatever it is made for.
+"""Loads models and tokenizers by name: hub, folder, installed package, GGUF or random weights.
 
     Qwen/Qwen2.5-1.5B                   a name on the model hub
     models/student                      a folder in the usual layout, or a .gguf file

@@ -1,4 +1,4 @@
-"""The pure part of how a model is named: what can be told without torch; see models/load.py."""
+"""Parses model names without torch; models/load.py loads them."""
 
 import importlib.util
 import re

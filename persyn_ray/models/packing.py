@@ -1,4 +1,4 @@
-"""Responses packed behind their prompts: one sequence without padding, each prompt read once.
+"""Packs responses behind their prompts: one sequence without padding, each prompt read once.
 
 All responses to a prompt stand behind it in one sequence of N tokens:
 

@@ -15,7 +15,7 @@ from persyn_ray.errors import DataError
 from persyn_ray.models.chat import Message, encode_prompt
 from persyn_ray.models.collate import batches_by_tokens, pad_right
 from persyn_ray.models.load import context_length
-from persyn_ray.models.sanitize import neutralise
+from persyn_ray.models.sanitize import escape_special_tokens
 
 Conversation = tuple[Sequence[Message], str]
 Row = dict[str, list[int]]
@@ -99,8 +99,8 @@ def encode_conversation(
     prompt = "\n\n".join(message["content"] for message in messages)
     # The ids of the pair are cut inside the texts: an encoder wants its marks at both ends.
     encoded = tokenizer(
-        neutralise(tokenizer, prompt),
-        neutralise(tokenizer, response),
+        escape_special_tokens(tokenizer, prompt),
+        escape_special_tokens(tokenizer, response),
         truncation="longest_first",
         max_length=min(max_length or tokenizer.model_max_length, tokenizer.model_max_length),
     )

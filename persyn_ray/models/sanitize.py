@@ -1,4 +1,4 @@
-"""Text of users and teachers made harmless: it cannot act as a template's control tokens.
+"""Escapes special tokens in text of users and teachers, so that it cannot act as template control.
 
 What it tokenises to is checked, so that no spelling gets through. This module knows no templates.
 """
@@ -18,7 +18,7 @@ ZERO_WIDTH_JOINER = "\u200d"
 REPLACEMENT = "\ufffd"
 
 
-def neutralise(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+def escape_special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     """Text that holds no control token of the tokenizer, is valid Unicode and has no NUL.
 
     Harmless text comes back unchanged. A control token is broken up by a zero-width joiner; where

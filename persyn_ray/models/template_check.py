@@ -1,4 +1,4 @@
-"""Which conversations a model can read, told apart from templates that no conversation fits.
+"""Tells conversations a chat template refuses from templates that refuse every conversation.
 
 A chat template may refuse a conversation (roles that do not alternate) or rewrite it once it is
 answered. Whether that is the template's fault, the prompt's or the response's is told by trying the

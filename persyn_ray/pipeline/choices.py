@@ -1,4 +1,4 @@
-"""What follows from a recipe: methods, splits, students, and which teachers stand apart."""
+"""Facts derived from a recipe: its methods, splits, students, and teachers with own pools."""
 
 from persyn_ray.recipe.comparison import SELECTING
 from persyn_ray.recipe.recipe import Recipe

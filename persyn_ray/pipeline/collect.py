@@ -1,4 +1,4 @@
-"""Ask the teachers: steps collect and synthesize as crews, each teacher within what it may take.
+"""Steps collect and synthesize: runs each teacher's actor group within its resources and budget.
 
 Teachers with resources of their own, vLLM and endpoints get a pool each and are scheduled over the
 cluster; all others share one pool of actors, in which small models stand side by side. Before the
@@ -70,18 +70,18 @@ def ask(
 
     Raises:
         ConfigError: a teacher cannot work, or fits no node.
-        StepError: a crew failed, or an endpoint gave no answer at all.
+        StepError: a group failed, or an endpoint gave no answer at all.
     """
-    from persyn_ray.runtime.teacher_scheduler import CrewCounts, cluster_nodes, run_crews
+    from persyn_ray.runtime.teacher_scheduler import GroupProgress, cluster_nodes, run_actor_groups
 
     units = _open_units(recipe, run, shards, methods)
     asked = [teacher for teacher in recipe.teachers if units[teacher.name]]
     if any(has_own_pool(t) or isinstance(t.engine, RecordedEngineConfig) for t in asked):
         check_teachers(asked, recipe)
-    crews = _crews(recipe, run, step, units, methods)
-    counts: dict[str, CrewCounts] = {}
-    done = run_crews(crews, cluster_nodes(), step, run.records / "engines" / step, counts)
-    total = follow(done, step, sum(len(crew.units) for crew in crews), console)
+    groups = _actor_groups(recipe, run, step, units, methods)
+    counts: dict[str, GroupProgress] = {}
+    done = run_actor_groups(groups, cluster_nodes(), step, run.records / "engines" / step, counts)
+    total = follow(done, step, sum(len(group.units) for group in groups), console)
     for name, count in counts.items():
         nothing_came = count.done.rows and count.done.unavailable == count.done.rows
         if nothing_came and not run.responses(recipe.teachers[recipe.pool.index(name)]).names():
@@ -136,17 +136,17 @@ def _wanted(
     return {name: selection.where(table, "teacher", name) for name in recipe.pool.names}
 
 
-def _crews(
+def _actor_groups(
     recipe: Recipe,
     run: RunLayout,
     step: str,
     units: dict[str, tuple[Unit, ...]],
     methods: tuple[str, ...] | None,
 ) -> list[Any]:
-    """One crew for each teacher with a pool of its own, and one for all others together."""
-    from persyn_ray.runtime.placement import Crew
+    """One group for each teacher with a pool of its own, and one for all others together."""
+    from persyn_ray.runtime.placement import ActorGroup
 
-    crews: list[Crew] = []
+    groups: list[ActorGroup] = []
     forecast = read_forecast(run, step).get("teachers", {})
     shared = [teacher for teacher in recipe.teachers if not has_own_pool(teacher)]
     together = sorted({unit["shard"] for teacher in shared for unit in units[teacher.name]})
@@ -154,13 +154,13 @@ def _crews(
         names = tuple(teacher.name for teacher in shared)
         build = partial(_shared_work, recipe, methods, names)
         resources = getattr(recipe.resources, step)
-        crews.append(Crew(SHARED, build, tuple(units_of(together)), resources))
+        groups.append(ActorGroup(SHARED, build, tuple(units_of(together)), resources))
     for teacher in recipe.teachers:
         if has_own_pool(teacher) and units[teacher.name]:
             known = forecast.get(teacher.name, {})
             load, work = _seconds(teacher, known, len(units[teacher.name]))
-            crews.append(
-                Crew(
+            groups.append(
+                ActorGroup(
                     teacher.name,
                     partial(Collect, recipe, methods, (teacher.name,)),
                     units[teacher.name],
@@ -171,7 +171,7 @@ def _crews(
                     _prefetch(teacher),
                 )
             )
-    return crews
+    return groups
 
 
 def _shared_work(

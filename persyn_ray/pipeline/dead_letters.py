@@ -1,4 +1,4 @@
-"""Dead letters: what of a run could not be carried, step by step.
+"""Dead letters: failed rows of each step with their reasons, derived from stored tables.
 
 Failures of teachers are read off the stored responses to what this run has asked, so no way to stop
 or go on can lose or double one. Only what is not stored, a teacher that could not be reached, is

@@ -1,4 +1,4 @@
-"""`persyn doctor scoring`: do the ways to run this student agree, on this run's own responses?
+"""`persyn doctor scoring`: compares learnability backends on a run's own responses.
 
 The reference is the student in float32, one conversation at a time, through its makers' own
 attention. Beside it: packed scoring in float32, in the recipe's precision and in bfloat16, and vLLM
@@ -37,7 +37,7 @@ LogProbs = list[NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class BackendVerdict:
     """One way to score beside the reference."""
 
     backend: str
@@ -46,7 +46,7 @@ class Verdict:
     note: str = ""
 
 
-def examine(recipe: Recipe, num_prompts: int) -> Iterator[Verdict]:
+def examine(recipe: Recipe, num_prompts: int) -> Iterator[BackendVerdict]:
     """Each way to score, as soon as it is measured; the reference comes first.
 
     Raises:
@@ -61,24 +61,24 @@ def examine(recipe: Recipe, num_prompts: int) -> Iterator[Verdict]:
         if not reference:
             started = time.monotonic()
             reference = [plain_log_probs(model, example) for example in examples]
-            yield Verdict("reference, float32", None, time.monotonic() - started)
+            yield BackendVerdict("reference, float32", None, time.monotonic() - started)
         started = time.monotonic()
         found, note = _packed(model, recipe.scoring.tokens_per_batch, examples)
         seconds = time.monotonic() - started
-        yield Verdict(f"packed, {dtype}", compare(reference, found, prompts), seconds, note)
+        yield BackendVerdict(f"packed, {dtype}", compare(reference, found, prompts), seconds, note)
         del model
         _free()
     if find_spec("vllm") is None:
-        yield Verdict(f"vllm, {student.dtype}", None, 0.0, "not installed")
+        yield BackendVerdict(f"vllm, {student.dtype}", None, 0.0, "not installed")
         return
     started = time.monotonic()
     try:
         found = _vllm(recipe, examples)
     except EngineDead as error:
-        yield Verdict(f"vllm, {student.dtype}", None, 0.0, str(error))
+        yield BackendVerdict(f"vllm, {student.dtype}", None, 0.0, str(error))
         return
     seconds = time.monotonic() - started
-    yield Verdict(f"vllm, {student.dtype}", compare(reference, found, prompts), seconds)
+    yield BackendVerdict(f"vllm, {student.dtype}", compare(reference, found, prompts), seconds)
 
 
 def _sample(recipe: Recipe, num_prompts: int) -> tuple[list[str], list[Example]]:
@@ -131,7 +131,7 @@ COLUMNS = ("backend", "mean gap", "largest gap", "pairs flipped", "seconds", "")
 """Gaps are in nats per token."""
 
 
-def cells(verdict: Verdict) -> tuple[str, ...]:
+def cells(verdict: BackendVerdict) -> tuple[str, ...]:
     """A verdict under `COLUMNS`."""
     parity, seconds = verdict.parity, f"{verdict.seconds:.1f}" if verdict.seconds else ""
     if parity is None:

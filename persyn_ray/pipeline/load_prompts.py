@@ -1,4 +1,4 @@
-"""Step prompts: read, de-duplicate, split, and lay the prompts down in shards of one split each.
+"""Step prompts: reads, de-duplicates and splits prompts, and writes them in shards of one split.
 
 Every reference that a check compares with is read once here; prompts whose reference it cannot read
 become dead letters, rather than nulls in every teacher's scores. So do prompts that the student,
@@ -156,7 +156,7 @@ def _letter(prompt: dict[str, Any], reason: str, why: str) -> dict[str, str | No
 def write_prompts(recipe: Recipe, run: RunLayout) -> dict[str, Any]:
     """Write PROMPTS in shards; returns counts and the names of every split's shards.
 
-    `arrangement` names how prompts were put into shards: the same prompts in the same shards have
+    `sharding` names how prompts were put into shards: the same prompts in the same shards have
     the same name, whatever else the recipe says.
     """
     for part in parts_of(recipe):
@@ -172,12 +172,12 @@ def write_prompts(recipe: Recipe, run: RunLayout) -> dict[str, Any]:
         "errors": loaded.dead.num_rows,
         "duplicates": loaded.num_duplicates,
         "splits": count_splits(loaded.table),
-        "arrangement": _arrangement(loaded.table, recipe.prompts.shard_rows),
+        "sharding": _sharding(loaded.table, recipe.prompts.shard_rows),
         "shards": _write_shards(run, loaded.table, recipe.prompts.shard_rows),
     }
 
 
-def _arrangement(table: pa.Table, shard_rows: int) -> str:
+def _sharding(table: pa.Table, shard_rows: int) -> str:
     columns = (table["prompt_id"].to_pylist(), table["split"].to_pylist())
     digest = hashlib.sha256(str(shard_rows).encode())
     for prompt_id, split in zip(*columns, strict=True):

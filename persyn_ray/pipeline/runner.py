@@ -1,4 +1,4 @@
-"""Carry out a recipe's steps in order: skip what is done, refuse what drifted, resume the rest."""
+"""Runs a recipe's steps in order: skips finished ones, refuses drift, resumes the rest."""
 
 import platform
 import time

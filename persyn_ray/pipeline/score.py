@@ -1,4 +1,4 @@
-"""Step score: which signals are open, in which actors they are found, and what their settings are.
+"""Step score: computes missing quality and learnability in actor pools.
 
 A check needs no GPU and goes along with the student; reward models and judges have actors of their
 own (`resources.quality`), which hold all of them. Only shards with something open are units, so

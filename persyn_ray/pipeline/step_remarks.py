@@ -1,4 +1,4 @@
-"""What a step's line says besides: that most of what it made cannot be used, and what helps."""
+"""Remarks on a step's line in the terminal: most of its rows unusable, and what helps."""
 
 from functools import partial
 from typing import Any

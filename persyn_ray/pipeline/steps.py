@@ -1,4 +1,4 @@
-"""The method as a list of steps, top to bottom: what each reads of the recipe, and what it does.
+"""The method as a list of steps: what each depends on in the recipe, and its function.
 
 prompts -> collect -> score -> rewards -> router -> route -> synthesize -> finetune -> evaluate
 
@@ -131,7 +131,7 @@ def _score(context: Context) -> dict[str, Any]:
             style="yellow",
             markup=False,
         )
-    return counts | unreadable_responses.bury_unreadable(recipe, run, shards, console)
+    return counts | unreadable_responses.file_unreadable(recipe, run, shards, console)
 
 
 def _rewards(context: Context) -> dict[str, Any]:

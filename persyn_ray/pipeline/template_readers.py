@@ -1,4 +1,4 @@
-"""The models that read a recipe's prompts through a chat template, and the prompts they refuse.
+"""Checks prompts against the chat templates of all models that read them.
 
 Student, router and reward models are tried on every prompt in step prompts, before a teacher is
 paid for it: what one of them cannot read would be worth nothing later.

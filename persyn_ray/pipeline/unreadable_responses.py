@@ -1,4 +1,4 @@
-"""Responses that a model's chat template cannot carry: dead letters of step score, each with why.
+"""Dead letters for responses that a chat template cannot carry, with reasons.
 
 They are derived from the stored signals, so that they are there whoever scored the rows, and when.
 """
@@ -22,15 +22,15 @@ from persyn_ray.storage.layout import RunLayout, parts_of
 from persyn_ray.storage.schemas import DEAD_LETTERS, LEARNABILITY, QUALITY, RESPONSES
 
 
-def bury_unreadable(
+def file_unreadable(
     recipe: Recipe, run: RunLayout, shards: Sequence[str], console: Console
 ) -> dict[str, int]:
-    """Bury what some shards hold of them, and say how many there are; returns their count.
+    """Write dead letters for those in some shards, and say how many there are; returns their count.
 
     Raises:
         DataError: a model can read not a single response: then its template is at fault.
     """
-    num_buried = 0
+    num_filed = 0
     outcomes: dict[str, Counter[str]] = {}
     first: dict[str, str] = {}
     for shard in shards:
@@ -41,7 +41,7 @@ def bury_unreadable(
                 first.setdefault(model, row["detail"])
                 letters.append(_letter(model, row))
         _replace(run.dead_letters("score"), shard, letters)
-        num_buried += len(letters)
+        num_filed += len(letters)
     for model, why in first.items():
         counted = outcomes[model]
         if not counted["scored"]:
@@ -54,7 +54,7 @@ def bury_unreadable(
             style="yellow",
             markup=False,
         )
-    return {"unreadable": num_buried} if num_buried else {}
+    return {"unreadable": num_filed} if num_filed else {}
 
 
 def _verdicts(recipe: Recipe, run: RunLayout, shard: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""Write EXAMPLES per method, and the routed data set that people take away."""
+"""Writes training examples per method, and the routed data set as files with a card."""
 
 from collections.abc import Iterator
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""How little a run may have to learn from: cut, looping, failed or unscored responses,
+"""Warnings of a report: cut, looping, failed or unscored responses,
 and prompts on which no teacher is better than another; each with the setting that helps.
 
 A sentence appears where the share reaches `NOTABLE`; it says "most" from `MOST` on. Of prompts,

@@ -185,7 +185,7 @@ class ReliabilityBin(TypedDict):
     num: float | None
 
 
-class Calibration(TypedDict):
+class CalibrationSummary(TypedDict):
     ece: Estimate | None
     noise: float | None
     temperature: float | None
@@ -212,7 +212,7 @@ class HedgingPoint(TypedDict):
     random: float | None
 
 
-class Novelty(TypedDict):
+class NoveltySummary(TypedDict):
     by_split: dict[str, float | None]
     by_task: dict[str, float | None]
 
@@ -232,26 +232,26 @@ class RouterSummary(TypedDict):
     references: dict[str, Reference]
     differences: dict[str, Estimate]
     learning_curve: list[LearningPoint]
-    calibration: Calibration | None
+    calibration: CalibrationSummary | None
     transfer: Transfer | None
     hedging: list[HedgingPoint]
-    novelty: Novelty | None
+    novelty: NoveltySummary | None
 
 
-class FrontPoint(TypedDict):
+class FrontPointSummary(TypedDict):
     cost: float
     reward: float
     unit: str | None
 
 
-class Constraints(TypedDict):
+class LimitsSummary(TypedDict):
     limits: dict[str, float | None]
     used: dict[str, float | None]
     value: float | None
     bound: float | None
     gap: float | None
     unconstrained_value: float | None
-    pareto: list[FrontPoint]
+    pareto: list[FrontPointSummary]
 
 
 class AlphaPoint(TypedDict):
@@ -262,7 +262,7 @@ class AlphaPoint(TypedDict):
     mean_learnability: float | None
 
 
-class AlphaSweep(TypedDict):
+class AlphaSweepSummary(TypedDict):
     reference_alpha: float | None
     points: list[AlphaPoint]
 
@@ -285,7 +285,7 @@ class Student(TypedDict):
     by_task: dict[str, dict[str, float | None]]
 
 
-class ExampleCounts(TypedDict):
+class ExampleSummary(TypedDict):
     kept: int | None
     without_response: int | None
     truncated: int | None
@@ -296,7 +296,7 @@ class ExampleCounts(TypedDict):
 
 
 class Examples(TypedDict):
-    methods: dict[str, ExampleCounts]
+    methods: dict[str, ExampleSummary]
 
 
 class Responses(TypedDict):
@@ -342,30 +342,30 @@ class Timing(TypedDict):
     total_seconds: float | None
 
 
-class Compared(TypedDict):
+class ComparedAccuracy(TypedDict):
     forecast: float | None
     actual: float | None
 
 
-class TeacherForecast(TypedDict):
-    prompts: Compared | None
-    tokens: Compared | None
-    seconds: Compared | None
-    dollars: Compared | None
+class TeacherForecastSummary(TypedDict):
+    prompts: ComparedAccuracy | None
+    tokens: ComparedAccuracy | None
+    seconds: ComparedAccuracy | None
+    dollars: ComparedAccuracy | None
     at_most: bool | None
     source: str | None
 
 
 class StepForecast(TypedDict):
-    prompts: Compared | None
-    tokens: Compared | None
-    seconds: Compared | None
-    dollars: Compared | None
+    prompts: ComparedAccuracy | None
+    tokens: ComparedAccuracy | None
+    seconds: ComparedAccuracy | None
+    dollars: ComparedAccuracy | None
     at_most: bool | None
-    teachers: dict[str, TeacherForecast]
+    teachers: dict[str, TeacherForecastSummary]
 
 
-class Forecast(TypedDict):
+class ForecastSummary(TypedDict):
     steps: dict[str, StepForecast]
 
 
@@ -390,14 +390,14 @@ class Report(TypedDict):
     allocation: Allocation | None
     reward: Reward | None
     router: RouterSummary | None
-    constraints: Constraints | None
-    alpha_sweep: AlphaSweep | None
+    constraints: LimitsSummary | None
+    alpha_sweep: AlphaSweepSummary | None
     student: Student | None
     examples: Examples | None
     tokens: Tokens | None
     spending: Spending | None
     timing: Timing | None
-    forecast: Forecast | None
+    forecast: ForecastSummary | None
     dead_letters: DeadLetters | None
     problems: dict[str, str]
 

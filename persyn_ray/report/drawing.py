@@ -1,4 +1,4 @@
-"""The look of every figure: a blank canvas, colours, marks, and the way to inline SVG.
+"""Style of every figure: canvas, colours, marks, and inline SVG.
 
 Figures are made with the object interface and the SVG backend only; pyplot and its global state
 stay out. Text stays text (selectable, in the page's own font). Ink, grid and surface are written as

@@ -208,7 +208,7 @@ def _environment() -> Environment:
         limits.lost_share,
         limits.quantity,
         limits.share,
-        router_sentences.boldness,
+        router_sentences.miscalibration,
         router_sentences.is_off,
         router_sentences.novelty_sentence,
         transfer.fit_label,

@@ -7,7 +7,7 @@ one another.
 
 from dataclasses import dataclass
 
-from persyn_ray.report.content import Constraints, Report
+from persyn_ray.report.content import LimitsSummary, Report
 from persyn_ray.report.numbers import compact, number, percent
 
 NEAR = 0.01
@@ -40,7 +40,7 @@ class LimitRow:
         return abs(self.used - self.limit) <= NEAR * abs(self.limit)
 
 
-def limit_rows(constraints: Constraints) -> list[LimitRow]:
+def limit_rows(constraints: LimitsSummary) -> list[LimitRow]:
     """Every limit with its use, in the order of the recipe."""
     names = dict.fromkeys([*constraints["limits"], *constraints["used"]])
     return [
@@ -62,24 +62,24 @@ def quantity(value: float | None) -> str:
     return number(value, 0 if value == round(value) else 3 if abs(value) < 1 else 2)
 
 
-def lost_share(constraints: Constraints) -> float | None:
+def lost_share(constraints: LimitsSummary) -> float | None:
     """What the limits cost, in parts of the value without any; 0 where none binds."""
     value, most = constraints["value"], constraints["unconstrained_value"]
     return None if value is None or not most else max(0.0, most - value) / abs(most)
 
 
-def gap_share(constraints: Constraints) -> float | None:
+def gap_share(constraints: LimitsSummary) -> float | None:
     """The most that any assignment within the limits could gain, in parts of its bound."""
     gap, bound = constraints["gap"], constraints["bound"]
     return None if gap is None or not bound else gap / abs(bound)
 
 
-def binds(constraints: Constraints) -> bool:
+def binds(constraints: LimitsSummary) -> bool:
     """Whether the limits changed what PerSyn would have chosen."""
     return (lost_share(constraints) or 0.0) > SAME
 
 
-def chosen_cost(constraints: Constraints, unit: str | None) -> float | None:
+def chosen_cost(constraints: LimitsSummary, unit: str | None) -> float | None:
     """What the assignment uses in the unit of a front; None where no limit is in that unit."""
     used = {_bare(limit_label(name)): value for name, value in constraints["used"].items()}
     return used.get(_bare(unit or ""))

@@ -1,4 +1,4 @@
-"""What of a report could not be made, and why: one part fails by itself and stops no other.
+"""Records parts of a report that could not be made, and why; one failure stops no other part.
 
 A part is named as its key in report.json (`reward`, `router.hedging`), a step's record as
 `records.STEP`, a figure as `figures.NAME`, a part of the page alone as `page.NAME`.

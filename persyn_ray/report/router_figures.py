@@ -1,4 +1,4 @@
-"""Figures of how far the router can be believed, and of what its logits are used for: calibration,
+"""Figures of the router: calibration,
 transfer between tasks, hedging, and the front of an assignment within limits.
 """
 
@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
 from persyn_ray.report import drawing
-from persyn_ray.report.content import Calibration, Constraints, FrontPoint, Report
+from persyn_ray.report.content import CalibrationSummary, FrontPointSummary, LimitsSummary, Report
 from persyn_ray.report.drawing import ACCENT, INK, MUTED, ORACLE, REFERENCE, WARM, WIDTH
 from persyn_ray.report.limits import chosen_cost
 from persyn_ray.report.numbers import fine, interval, number
@@ -40,7 +40,7 @@ def reliability(content: Report) -> Figure | None:
     return figure
 
 
-def _diagram(axes: Axes, calibration: Calibration) -> None:
+def _diagram(axes: Axes, calibration: CalibrationSummary) -> None:
     claimed = [one["confidence"] for one in calibration["table"]]
     true = [one["accuracy"] for one in calibration["table"]]
     axes.plot([0.5, 1], [0.5, 1], color=MUTED, linewidth=1, linestyle=DASHED)
@@ -53,7 +53,7 @@ def _diagram(axes: Axes, calibration: Calibration) -> None:
         drawing.value_grid(axes, axis, bins=5)
 
 
-def _errors(axes: Axes, calibration: Calibration) -> None:
+def _errors(axes: Axes, calibration: CalibrationSummary) -> None:
     rows = (
         ("as they are", calibration["ece"], calibration["noise"], ACCENT),
         ("scaled", calibration["scaled_ece"], calibration["scaled_noise"], ORACLE),
@@ -178,7 +178,7 @@ def front(content: Report) -> Figure | None:
 
 
 def _front(
-    axes: Axes, points: Sequence[FrontPoint], constraints: Constraints, num_ticks: int
+    axes: Axes, points: Sequence[FrontPointSummary], constraints: LimitsSummary, num_ticks: int
 ) -> None:
     costs, rewards = [point["cost"] for point in points], [point["reward"] for point in points]
     axes.plot(costs, rewards, "-o", color=ACCENT, linewidth=1.8, markersize=3.5)

@@ -1,6 +1,6 @@
-"""What a user should know of the router beyond its ranking: calibration and novelty in words."""
+"""Sentences on the router's calibration and on novel prompts."""
 
-from persyn_ray.report.content import Calibration, Novelty, Report
+from persyn_ray.report.content import CalibrationSummary, NoveltySummary, Report
 from persyn_ray.report.numbers import estimate, number, percent
 
 MUCH_NOVELTY = 0.05
@@ -20,7 +20,7 @@ def router_sentences(report: Report) -> list[str]:
     return [*_calibration(router["calibration"]), *_novelty(router["novelty"])]
 
 
-def is_off(calibration: Calibration) -> bool:
+def is_off(calibration: CalibrationSummary) -> bool:
     """Whether the claims miss by more than chance gives: the interval is then above zero."""
     ece, noise = calibration["ece"], calibration["noise"]
     if ece is None or ece["value"] is None or noise is None:
@@ -28,15 +28,15 @@ def is_off(calibration: Calibration) -> bool:
     return bool(ece["low"]) and ece["value"] > noise
 
 
-def boldness(calibration: Calibration) -> str:
+def miscalibration(calibration: CalibrationSummary) -> str:
     """What the temperature says of claims that miss."""
     temperature = calibration["temperature"]
     if temperature is None or temperature == 1:
         return "off"
-    return "too bold" if temperature > 1 else "too timid"
+    return "overconfident" if temperature > 1 else "underconfident"
 
 
-def novelty_sentence(novelty: Novelty) -> str:
+def novelty_sentence(novelty: NoveltySummary) -> str:
     """The share of novel prompts in each split that was looked at."""
     known = [
         (percent(novelty["by_split"][split]), name)
@@ -50,7 +50,7 @@ def novelty_sentence(novelty: Novelty) -> str:
     return f"{first} {name} are unlike the parallel set{rest}."
 
 
-def _calibration(calibration: Calibration | None) -> list[str]:
+def _calibration(calibration: CalibrationSummary | None) -> list[str]:
     if calibration is None or not is_off(calibration):
         return []
     scaled = calibration["scaled_ece"]
@@ -58,13 +58,13 @@ def _calibration(calibration: Calibration | None) -> list[str]:
     if scaled and scaled["value"] is not None:
         after = f"; scaled by a temperature, they miss by {estimate(scaled)}"
     return [
-        f"The router's claims that one teacher beats another are {boldness(calibration)}: they "
-        f"miss by {estimate(calibration['ece'])} on average, where chance alone gives "
-        f"{number(calibration['noise'])}{after}."
+        f"The router's claims that one teacher beats another are "
+        f"{miscalibration(calibration)}: they miss by {estimate(calibration['ece'])} on average, "
+        f"where chance alone gives {number(calibration['noise'])}{after}."
     ]
 
 
-def _novelty(novelty: Novelty | None) -> list[str]:
+def _novelty(novelty: NoveltySummary | None) -> list[str]:
     share = novelty["by_split"].get("routed") if novelty else None
     if share is None or share <= MUCH_NOVELTY:
         return []

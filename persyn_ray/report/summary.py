@@ -1,4 +1,4 @@
-"""What the numbers allow one to say: the headline rows and the summary in plain sentences.
+"""Headline rows and summary sentences of a report, from its content.
 
 A difference counts as higher or lower only when its 95 % interval excludes zero; otherwise the
 sentence says "no clear difference". Where no paired difference of students was measured, it is

@@ -13,7 +13,7 @@ from persyn_ray.storage.folder import Folder
 
 
 @dataclass
-class Breaker:
+class CircuitBreaker:
     """Counts the starts of one pool's actors.
 
     Args:

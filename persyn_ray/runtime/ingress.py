@@ -1,4 +1,4 @@
-"""What stands before Ray Serve's own handling of a request.
+"""ASGI middleware in front of Ray Serve's proxy.
 
 Serve decodes some headers before any application sees them, and answers 500 where that fails; and
 with two of them a client could change how Serve treats it.

@@ -1,4 +1,4 @@
-"""What pools count, through Ray's metrics: they appear on the cluster's Prometheus endpoint."""
+"""Prometheus counters of actor pools, through Ray's metrics."""
 
 from ray.util.metrics import Counter
 

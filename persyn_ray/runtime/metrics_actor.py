@@ -1,4 +1,4 @@
-"""The sum of what the endpoint's replicas count, in an actor of its own."""
+"""Actor that sums the counters of the endpoint's replicas."""
 
 import time
 
@@ -8,7 +8,7 @@ SILENT_SECONDS = 5.0  # after which a replica no longer counts as there
 GONE_SECONDS = 600.0  # after which its counters are added to those of all that went before
 
 
-class Tally:
+class MetricsActor:
     """Sums the replicas' counters, and tells each how many there are. Its methods are coroutines,
     so that Serve runs them one after the other and not in threads.
     """

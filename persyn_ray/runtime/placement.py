@@ -1,7 +1,7 @@
-"""Which pool of actors stands where, and what it has to wait for: crews and nodes to tasks.
+"""Places actor groups on nodes and orders them: groups and nodes in, tasks with dependencies out.
 
-Crews with GPUs are scheduled over the nodes' GPUs (method/waves.py), the others over the CPUs that
-are left; crews that only talk to an endpoint take nothing and start at once. Pure: no Ray here.
+Groups with GPUs are scheduled over the nodes' GPUs (scheduling/), the others over the CPUs that
+are left; groups that only talk to an endpoint take nothing and start at once. Pure: no Ray here.
 """
 
 import math
@@ -43,7 +43,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Crew:
+class ActorGroup:
     """Units for one kind of actor: one teacher's, or those of all teachers that share a pool."""
 
     name: str
@@ -62,27 +62,27 @@ class Crew:
 
 @dataclass(frozen=True)
 class Task:
-    """One pool of one crew: its units, its place, and the tasks that must end before."""
+    """One pool of one group: its units, its place, and the tasks that must end before."""
 
-    crew: Crew
+    group: ActorGroup
     units: tuple[Unit, ...]
     place: Place
     after: tuple[int, ...] = ()
 
 
-def place_crews(crews: Sequence[Crew], nodes: Sequence[Node]) -> list[Task]:
+def place_actor_groups(groups: Sequence[ActorGroup], nodes: Sequence[Node]) -> list[Task]:
     """Tasks in the order of their planned start; `after` are positions in this list.
 
     Raises:
-        ConfigError: a crew fits no node, with its need and what there is.
+        ConfigError: a group fits no node, with its need and what there is.
     """
-    busy = [crew for crew in crews if crew.units]
-    remote = [crew for crew in busy if crew.is_remote]
-    on_gpus = [crew for crew in busy if not crew.is_remote and crew.resources.gpus]
-    on_cpus = [crew for crew in busy if not crew.is_remote and not crew.resources.gpus]
-    tasks = [Task(crew, crew.units, _everywhere(crew)) for crew in remote]
+    busy = [group for group in groups if group.units]
+    remote = [group for group in busy if group.is_remote]
+    on_gpus = [group for group in busy if not group.is_remote and group.resources.gpus]
+    on_cpus = [group for group in busy if not group.is_remote and not group.resources.gpus]
+    tasks = [Task(group, group.units, _everywhere(group)) for group in remote]
     cpus_per_gpu = max(
-        (crew.resources.cpus * _engines_per_slot(crew) for crew in on_gpus), default=0.0
+        (group.resources.cpus * _engines_per_slot(group) for group in on_gpus), default=0.0
     )
     _require_cpus(on_gpus, nodes)
     gpus = [math.floor(node.gpus) for node in nodes]
@@ -91,74 +91,76 @@ def place_crews(crews: Sequence[Crew], nodes: Sequence[Node]) -> list[Task]:
     cpus = [math.floor(node.cpus - cpus_per_gpu * node.gpus + 1e-9) for node in nodes]
     if len(on_cpus) == 1:
         return [*tasks, Task(on_cpus[0], on_cpus[0].units, _everywhere(on_cpus[0]))]
-    for crew in on_cpus:
-        if _slots(crew) > max(cpus, default=0):
+    for group in on_cpus:
+        if _slots(group) > max(cpus, default=0):
             raise ConfigError(
-                f"{crew.name!r} takes {_slots(crew)} CPUs in one node; beside the GPUs' own, the "
+                f"{group.name!r} takes {_slots(group)} CPUs in one node; beside the GPUs' own, the "
                 f"largest node has {max(cpus, default=0)}. Lower its `resources.cpus`."
             )
     return tasks + _scheduled(on_cpus, nodes, cpus, len(tasks))
 
 
-def _workers(crew: Crew) -> int:
-    return crew.resources.workers if isinstance(crew.resources, TeacherResourcesConfig) else 1
+def _workers(group: ActorGroup) -> int:
+    return group.resources.workers if isinstance(group.resources, TeacherResourcesConfig) else 1
 
 
-def _slots(crew: Crew) -> int:
+def _slots(group: ActorGroup) -> int:
     """GPUs of one engine, or CPUs where it has no GPU."""
-    each = crew.resources.gpus or crew.resources.cpus
-    return max(1, math.ceil(each * _workers(crew) - 1e-9))
+    each = group.resources.gpus or group.resources.cpus
+    return max(1, math.ceil(each * _workers(group) - 1e-9))
 
 
-def _job(crew: Crew) -> Job:
-    resources, slots = crew.resources, _slots(crew)
+def _job(group: ActorGroup) -> Job:
+    resources, slots = group.resources, _slots(group)
     if isinstance(resources, StepResourcesConfig):
-        return Job(crew.name, slots, slots, crew.load_seconds, crew.work_seconds, resources.actors)
-    apart = resources.across_nodes and _in_group(crew)
+        return Job(
+            group.name, slots, slots, group.load_seconds, group.work_seconds, resources.actors
+        )
+    apart = resources.across_nodes and _in_placement_group(group)
     return Job(
-        crew.name,
+        group.name,
         slots,
         slots // resources.pipeline_parallel if apart else slots,
-        crew.load_seconds,
-        crew.work_seconds,
-        math.ceil(resources.replicas / _engines_per_slot(crew)),
+        group.load_seconds,
+        group.work_seconds,
+        math.ceil(resources.replicas / _engines_per_slot(group)),
     )
 
 
 def _scheduled(
-    crews: Sequence[Crew], nodes: Sequence[Node], slots: Sequence[int], first: int
+    groups: Sequence[ActorGroup], nodes: Sequence[Node], slots: Sequence[int], first: int
 ) -> list[Task]:
     """Tasks of a schedule; a part whose replicas stand in different nodes becomes several."""
-    if not crews:
+    if not groups:
         return []
-    parts = schedule([_job(crew) for crew in crews], slots).parts
-    of = {crew.name: crew for crew in crews}
+    parts = schedule([_job(group) for group in groups], slots).parts
+    of = {group.name: group for group in groups}
     units = _share_units(parts, of)
     tasks: list[Task] = []
     tasks_of_part: list[list[int]] = []
     for part, mine in zip(parts, units, strict=True):
         after = tuple(number for before in part.after for number in tasks_of_part[before])
-        crew, numbers = of[part.job], []
-        for place, portion in _pools(crew, part, mine, nodes):
+        group, numbers = of[part.job], []
+        for place, portion in _pools(group, part, mine, nodes):
             numbers.append(first + len(tasks))
-            tasks.append(Task(crew, portion, place, after))
+            tasks.append(Task(group, portion, place, after))
         tasks_of_part.append(numbers or list(after))
     return tasks
 
 
-def _share_units(parts: Sequence[JobPart], crews: dict[str, Crew]) -> list[tuple[Unit, ...]]:
+def _share_units(parts: Sequence[JobPart], groups: dict[str, ActorGroup]) -> list[tuple[Unit, ...]]:
     """Each part's units: consecutive ones, in proportion to its share of the work."""
-    done = dict.fromkeys(crews, 0.0)
+    done = dict.fromkeys(groups, 0.0)
     found: list[tuple[Unit, ...]] = []
     for part in parts:
-        units, start = crews[part.job].units, done[part.job]
+        units, start = groups[part.job].units, done[part.job]
         done[part.job] = end = min(1.0, start + part.share)
         found.append(units[round(start * len(units)) : round(end * len(units))])
     return found
 
 
 def _pools(
-    crew: Crew, part: JobPart, units: tuple[Unit, ...], nodes: Sequence[Node]
+    group: ActorGroup, part: JobPart, units: tuple[Unit, ...], nodes: Sequence[Node]
 ) -> list[tuple[Place, tuple[Unit, ...]]]:
     """One pool for the replicas of a part that stand in the same node, with its units.
 
@@ -168,7 +170,7 @@ def _pools(
     replicas = [part.gpus[r * width : (r + 1) * width] for r in range(part.replicas)]
     places = sorted(tuple(nodes[node].id for node, _ in replica) for replica in replicas)
     sizes = [1] * len(places)
-    if not _in_group(crew):
+    if not _in_placement_group(group):
         sizes = [places.count(place) for place in sorted(set(places))]
         places = sorted(set(places))
     pools: list[tuple[Place, tuple[Unit, ...]]] = []
@@ -180,26 +182,26 @@ def _pools(
         ]
         start = end
         if portion:
-            size = min(size * _engines_per_slot(crew), _most(crew), len(portion))
-            pools.append((replace(_standing(crew, place), size=size), portion))
+            size = min(size * _engines_per_slot(group), _most(group), len(portion))
+            pools.append((replace(_standing(group, place), size=size), portion))
     return pools
 
 
-def _engines_per_slot(crew: Crew) -> int:
+def _engines_per_slot(group: ActorGroup) -> int:
     """Engines that share the one GPU which the schedule reckons with."""
-    gpus = crew.resources.gpus
-    return int(1 / gpus + 1e-9) if 0 < gpus < 1 and _workers(crew) == 1 else 1
+    gpus = group.resources.gpus
+    return int(1 / gpus + 1e-9) if 0 < gpus < 1 and _workers(group) == 1 else 1
 
 
-def _most(crew: Crew) -> int:
-    """Most engines of a crew at once."""
-    resources = crew.resources
+def _most(group: ActorGroup) -> int:
+    """Most engines of a group at once."""
+    resources = group.resources
     return resources.actors if isinstance(resources, StepResourcesConfig) else resources.replicas
 
 
-def _in_group(crew: Crew) -> bool:
+def _in_placement_group(group: ActorGroup) -> bool:
     """Whether an engine's workers stand in a placement group of their own."""
-    resources = crew.resources
+    resources = group.resources
     return (
         isinstance(resources, TeacherResourcesConfig)
         and resources.workers > 1
@@ -214,15 +216,15 @@ def place_of(resources: StepResourcesConfig, size: int) -> Place:
     return Place(size, resources.cpus, resources.gpus, threads)
 
 
-def _standing(crew: Crew, nodes: tuple[str, ...]) -> Place:
+def _standing(group: ActorGroup, nodes: tuple[str, ...]) -> Place:
     """What one actor takes, in given nodes (one id per worker) or anywhere."""
-    resources = crew.resources
+    resources = group.resources
     if isinstance(resources, StepResourcesConfig):
         return replace(place_of(resources, 1), nodes=nodes[:1])
-    if crew.is_remote:
+    if group.is_remote:
         return Place(1, 0.0, 0.0, 1, resources.in_flight, max_deaths=resources.max_deaths)
     workers, deaths = resources.workers, resources.max_deaths
-    if _in_group(crew):
+    if _in_placement_group(group):
         bundle = {"GPU": 1.0, "CPU": resources.cpus} if resources.cpus else {"GPU": 1.0}
         bundles = tuple(bundle for _ in range(workers))
         return Place(1, 0.0, 0.0, 1, resources.in_flight, nodes, bundles, deaths)
@@ -231,21 +233,21 @@ def _standing(crew: Crew, nodes: tuple[str, ...]) -> Place:
     return Place(1, cpus, gpus, threads, resources.in_flight, nodes[:1], max_deaths=deaths)
 
 
-def _everywhere(crew: Crew) -> Place:
+def _everywhere(group: ActorGroup) -> Place:
     """A pool that is not pinned to any node."""
-    size = 1 if crew.is_remote else min(_most(crew), len(crew.units))
-    return replace(_standing(crew, ()), size=size)
+    size = 1 if group.is_remote else min(_most(group), len(group.units))
+    return replace(_standing(group, ()), size=size)
 
 
-def _require_cpus(crews: Sequence[Crew], nodes: Sequence[Node]) -> None:
+def _require_cpus(groups: Sequence[ActorGroup], nodes: Sequence[Node]) -> None:
     """Each GPU needs its CPUs in the same node, or placement groups wait for ever."""
-    for crew in crews:
-        need = crew.resources.cpus * _engines_per_slot(crew)
+    for group in groups:
+        need = group.resources.cpus * _engines_per_slot(group)
         for node in nodes:
             have = node.cpus / node.gpus if node.gpus >= 1 else math.inf
             if need > have + 1e-9:
                 raise ConfigError(
-                    f"Teacher {crew.name!r} takes {need:g} CPUs with each GPU; node "
+                    f"Teacher {group.name!r} takes {need:g} CPUs with each GPU; node "
                     f"{node.id[:8]} has {node.cpus:g} CPUs for {node.gpus:g} GPUs. Lower "
                     "its `resources.cpus`."
                 )

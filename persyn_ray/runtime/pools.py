@@ -24,7 +24,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from persyn_ray.errors import EngineDead, PersynError, StepError
 from persyn_ray.escaping import visible_logs
 from persyn_ray.recipe.resources import StepResourcesConfig
-from persyn_ray.runtime.circuit_breaker import Breaker
+from persyn_ray.runtime.circuit_breaker import CircuitBreaker
 from persyn_ray.runtime.metrics import UnitMetrics
 from persyn_ray.runtime.placement import Place, place_of
 from persyn_ray.shards.units import Progress, Unit, Work
@@ -47,7 +47,7 @@ class _Worker:
         build: Callable[[Any], Work],
         place: Place,
         folder: str,
-        breaker: Breaker | None,
+        breaker: CircuitBreaker | None,
         name: str,
         group: PlacementGroup | None,
     ) -> None:
@@ -152,7 +152,7 @@ def run_pool(
     units: Sequence[Unit],
     place: Place,
     step: str,
-    breaker: Breaker | None = None,
+    breaker: CircuitBreaker | None = None,
 ) -> Iterator[Progress]:
     """Carry out all units, in any order; yields what each did as soon as it is done.
 
@@ -182,7 +182,7 @@ def _mapped(
     units: Sequence[Unit],
     place: Place,
     step: str,
-    breaker: Breaker | None,
+    breaker: CircuitBreaker | None,
     group: PlacementGroup | None,
 ) -> ray.data.Dataset:
     """One row per unit, in blocks of one row, through a pool of actors of fixed size."""

@@ -1,4 +1,4 @@
-"""The endpoint on Ray Serve: replicas that hold the router, and a tally of what they count.
+"""Ray Serve deployment of the endpoint: replicas with the router, and a metrics actor.
 
 A replica does it all: HTTP, tokens, one pass of the router for the prompts of many requests. So an
 answer crosses no process but Serve's ingress. What may change while it serves (`POLICY`) comes
@@ -25,7 +25,7 @@ from persyn_ray.credentials import cut_secrets
 from persyn_ray.errors import PersynError
 from persyn_ray.models.chat import Message
 from persyn_ray.recipe.serving import ServingConfig
-from persyn_ray.runtime.metrics_actor import Tally
+from persyn_ray.runtime.metrics_actor import MetricsActor
 from persyn_ray.runtime.session import worker_environment
 from persyn_ray.serving.app import build_app
 from persyn_ray.serving.batching import Batcher
@@ -73,13 +73,13 @@ its own words."""
 class RouterReplica:
     """One replica: the `Service` of the endpoint's application."""
 
-    def __init__(self, settings: dict[str, Any], tally: DeploymentHandle) -> None:
+    def __init__(self, settings: dict[str, Any], metrics: DeploymentHandle) -> None:
         self.settings = parse_serving(settings, "the endpoint")
         self.rates = Rates(self.settings.requests_per_second, self.settings.burst)
         self.counts = Counts()
         self.state: State | None = None
         self.waiting_tokens = 0
-        self._tally = tally
+        self._metrics = metrics
         self._source: tuple[str, str | None] = ("", None)
         self._name = serve.get_replica_context().replica_id.unique_id
         self._reader = ThreadPoolExecutor(1, "reader")  # a tokenizer serves one thread at a time
@@ -185,15 +185,15 @@ class RouterReplica:
         """Counters of all replicas, those of this one as they stand now.
 
         Raises:
-            Refusal: 503 while the tally is out of reach: less than the sum would look like a
-                restart to Prometheus.
+            Refusal: 503 while the metrics actor is out of reach: less than the sum would look like
+                a restart to Prometheus.
         """
         try:
             async with asyncio.timeout(2.0):
-                await self._tally.push.remote(self._name, self.counts.snapshot())
-                return await self._tally.everywhere.remote()
-        except Exception as error:  # whatever Serve raises while the tally restarts
-            logger.warning("The tally is out of reach: %s", error)
+                await self._metrics.push.remote(self._name, self.counts.snapshot())
+                return await self._metrics.everywhere.remote()
+        except Exception as error:  # whatever Serve raises while the actor restarts
+            logger.warning("The metrics actor is out of reach: %s", error)
             raise Refusal(503, "The replicas' counts are out of reach.", RETRY) from error
 
     async def check_health(self) -> None:
@@ -206,8 +206,9 @@ class RouterReplica:
 
     async def _push(self) -> None:
         while True:
-            with contextlib.suppress(Exception):  # the tally restarts: the next push says the same
-                num = await self._tally.push.remote(self._name, self.counts.snapshot())
+            # Whatever happens while the actor restarts: the next push says the same.
+            with contextlib.suppress(Exception):
+                num = await self._metrics.push.remote(self._name, self.counts.snapshot())
                 self.rates.share(num)
             await asyncio.sleep(PUSH_SECONDS)
 
@@ -249,7 +250,7 @@ def bound(address: str, settings: ServingConfig) -> Application:
     fixed = settings.model_dump(mode="json", exclude=POLICY | SCALING)
     policy = settings.model_dump(mode="json", include=POLICY)
     policy |= {"router": address, "content": content_of(address)}
-    tally = serve.deployment(Tally).options(
+    metrics = serve.deployment(MetricsActor).options(
         version=__version__,  # as below
         _internal=True,
         num_replicas=1,
@@ -277,7 +278,7 @@ def bound(address: str, settings: ServingConfig) -> Application:
         },
         **_replicas(settings),
     )
-    return router.bind(fixed, tally.bind())
+    return router.bind(fixed, metrics.bind())
 
 
 def _replicas(settings: ServingConfig) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Carry out crews: every teacher in a pool of its own, one after the other where GPUs are fewer.
+"""Runs one Ray Data actor pool per teacher, in the order of a precomputed GPU schedule.
 
 A pool of Ray Data cannot shrink to nothing, so each task of the schedule is an execution of its
 own: it takes its GPUs when those before it have given theirs back, and gives them back when its
-units are done. While a task runs, the weights of the next on its nodes are brought there. A crew
+units are done. While a task runs, the weights of the next on its nodes are brought there. A group
 that fails stops alone; the others go on, and the step fails at its end.
 """
 
@@ -17,16 +17,16 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from persyn_ray.credentials import cut_secrets
 from persyn_ray.errors import PersynError, StepError
-from persyn_ray.runtime.circuit_breaker import Breaker
-from persyn_ray.runtime.placement import Crew, Node, Task, place_crews
+from persyn_ray.runtime.circuit_breaker import CircuitBreaker
+from persyn_ray.runtime.placement import ActorGroup, Node, Task, place_actor_groups
 from persyn_ray.runtime.pools import describe, run_pool
 from persyn_ray.shards.units import Progress
 from persyn_ray.storage.folder import Folder
 
 
 @dataclass
-class CrewCounts:
-    """What a crew has done, and in how many seconds from its first start to its last end."""
+class GroupProgress:
+    """What a group has done, and in how many seconds from its first start to its last end."""
 
     done: Progress = field(default_factory=Progress)
     started: float | None = None
@@ -39,34 +39,34 @@ class CrewCounts:
         return 0.0 if self.started is None else self.ended - self.started
 
 
-def run_crews(
-    crews: Sequence[Crew],
+def run_actor_groups(
+    groups: Sequence[ActorGroup],
     nodes: Sequence[Node],
     step: str,
     marks: Folder,
-    counts: dict[str, CrewCounts],
+    counts: dict[str, GroupProgress],
 ) -> Iterator[Progress]:
-    """Carry out all crews; yields what each unit did, and fills `counts` by crew.
+    """Carry out all groups; yields what each unit did, and fills `counts` by group.
 
     Args:
         marks: folder for the marks of engine starts.
 
     Raises:
-        StepError: one or more crews failed; all others are done by then.
-        ConfigError: a crew fits no node.
+        StepError: one or more groups failed; all others are done by then.
+        ConfigError: a group fits no node.
     """
-    tasks = place_crews(crews, nodes)
+    tasks = place_actor_groups(groups, nodes)
     marks.remove()
-    counts.update({crew.name: CrewCounts() for crew in crews})
+    counts.update({group.name: GroupProgress() for group in groups})
     run = _Run(tasks, step, marks, counts)
     run.start()
     yield from run.results()
     failures = [f"{name}: {count.failure}" for name, count in counts.items() if count.failure]
-    if failures and len(crews) == 1:
-        raise StepError(f"Step {step} failed. {counts[crews[0].name].failure}")
+    if failures and len(groups) == 1:
+        raise StepError(f"Step {step} failed. {counts[groups[0].name].failure}")
     if failures:
         raise StepError(
-            f"Step {step} failed for {len(failures)} of {len(crews)} teachers or pools; the "
+            f"Step {step} failed for {len(failures)} of {len(groups)} teachers or pools; the "
             "others are done. The same command asks again.\n  " + "\n  ".join(failures)
         )
 
@@ -75,7 +75,7 @@ class _Run:
     """One thread per task; each waits for the tasks whose GPUs it takes over."""
 
     def __init__(
-        self, tasks: Sequence[Task], step: str, marks: Folder, counts: dict[str, CrewCounts]
+        self, tasks: Sequence[Task], step: str, marks: Folder, counts: dict[str, GroupProgress]
     ) -> None:
         self.tasks, self.step, self.marks, self.counts = tasks, step, marks, counts
         self.ended = [threading.Event() for _ in tasks]
@@ -109,7 +109,7 @@ class _Run:
         try:
             for before in task.after:
                 self.ended[before].wait()
-            count = self.counts[task.crew.name]
+            count = self.counts[task.group.name]
             if not count.failure and not self.is_stopped.is_set():
                 self._prefetch_after(number)
                 self._carry_out(number, task, count)
@@ -119,14 +119,14 @@ class _Run:
             self.ended[number].set()
             self.queue.put(None)
 
-    def _carry_out(self, number: int, task: Task, count: CrewCounts) -> None:
-        folder = self.marks / f"{number}-{task.crew.name}"
-        breaker = Breaker(folder, task.place.size, task.place.max_deaths)
+    def _carry_out(self, number: int, task: Task, count: GroupProgress) -> None:
+        folder = self.marks / f"{number}-{task.group.name}"
+        breaker = CircuitBreaker(folder, task.place.size, task.place.max_deaths)
         with self.lock:
             count.started = count.started or time.monotonic()
-        name = f"{self.step} {task.crew.name}"
+        name = f"{self.step} {task.group.name}"
         try:
-            for done in run_pool(task.crew.build, task.units, task.place, name, breaker):
+            for done in run_pool(task.group.build, task.units, task.place, name, breaker):
                 with self.lock:
                     count.done += done
                 self.queue.put(done)
@@ -143,13 +143,13 @@ class _Run:
     def _prefetch_after(self, number: int) -> None:
         """Bring the weights of the tasks that wait for this one to their nodes."""
         for task in self.tasks:
-            prefetch = task.crew.prefetch
+            prefetch = task.group.prefetch
             if number not in task.after or prefetch is None:
                 continue
             for node in sorted(set(task.place.nodes)):
                 with self.lock:
-                    is_new = (task.crew.name, node) not in self.fetched
-                    self.fetched.add((task.crew.name, node))
+                    is_new = (task.group.name, node) not in self.fetched
+                    self.fetched.add((task.group.name, node))
                 if is_new:
                     _fetch(prefetch, node)
 

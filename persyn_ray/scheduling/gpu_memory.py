@@ -1,4 +1,4 @@
-"""Sizing: does a model fit some GPUs, and how fast does it write there? Plain arithmetic.
+"""GPU memory and decoding speed of a model on given GPUs, by arithmetic.
 
 For TP tensor-parallel times PP pipeline-parallel workers, each GPU must hold
 

@@ -1,4 +1,4 @@
-"""Jobs for the wave scheduler, and a time below which no schedule of them can end.
+"""Jobs of the GPU scheduler, and a lower bound on the makespan of any schedule of them.
 
 J jobs, N nodes; G_S is the most GPUs that jobs of the set S can hold at once. A job j has workers
 w_j, load l_j, work a_j and s_j starts of an engine. A start works for at most T - l_j before T:

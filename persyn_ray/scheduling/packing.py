@@ -1,4 +1,4 @@
-"""Packing: jobs cut into runs of engines on GPUs, so that everything ends by a given time T.
+"""Packs jobs as engine runs onto GPUs so that everything ends by a given time T.
 
 A run is one engine from its start to its end: load, then work. Each GPU is a column of height T,
 filled from the bottom without gaps but those that groups of uneven GPUs leave:

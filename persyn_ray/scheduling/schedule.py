@@ -1,4 +1,4 @@
-"""Waves: when each teacher runs on which GPUs, so that few GPUs serve many teachers.
+"""Schedules teachers on GPUs over time, so that few GPUs serve many teachers.
 
     minimise the makespan, where every start of an engine costs a load and every share of a job's
     work lies in some run of its engines (`waves_bound` has the conditions and a lower bound)

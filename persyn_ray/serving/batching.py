@@ -1,4 +1,4 @@
-"""Work of many requests in one pass: what has come while a pass ran makes up the next one.
+"""Continuous batching of requests: what arrives during a forward pass makes up the next one.
 
 A batch is closed when the worker is free to take it and not before. (One that is closed by a clock
 stays small however much is waiting: at 110 requests a second and 20 ms a pass, batches of 1.2

@@ -1,4 +1,4 @@
-"""What the endpoint says no with, in the form that OpenAI's clients read."""
+"""Error responses of the endpoint, in the form that OpenAI's clients read."""
 
 from collections.abc import Mapping
 from typing import Any

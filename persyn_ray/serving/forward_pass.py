@@ -1,4 +1,4 @@
-"""One pass of the router over the prompts of many requests."""
+"""One forward pass of the router over the prompts of many requests."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""What the endpoint reads and writes, as its OpenAPI document shows it."""
+"""Request and response bodies of the endpoint (pydantic), as its OpenAPI document shows them."""
 
 from typing import Annotated, Any, Literal, Self
 

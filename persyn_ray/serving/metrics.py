@@ -1,4 +1,4 @@
-"""What a replica counts, and the sum over replicas in Prometheus' text format."""
+"""Counters of a replica, and their sum over replicas in Prometheus' text format."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""From a request's prompts to routes: read, wait for the router or not, choose, count."""
+"""Answers /v1/route: a request's prompts in, routes out; decides on fallbacks, counts."""
 
 import asyncio
 import json
@@ -106,7 +106,7 @@ def require_teachers(settings: ServingConfig, teachers: Sequence[str]) -> None:
     if set(settings.masked) == set(teachers):
         raise ConfigError("serving.masked leaves no teacher.")
     for name, upstream in settings.upstreams.items():
-        account.Account(name, upstream)  # raises where an address is none
+        account.EndpointAccount(name, upstream)  # raises where an address is none
         require_limits(name, upstream)
 
 

@@ -1,4 +1,4 @@
-"""The router behind the endpoint: what it was fitted on, how it reads a prompt, one pass over many.
+"""The fitted router for serving: loads it, tokenises prompts, computes logits of a batch.
 
 Axes: P prompts, M teachers.
 """

@@ -1,4 +1,4 @@
-"""Where a router lies and what goes with it: a run knows its teachers' prices and endpoints."""
+"""Resolves what to serve: a run folder or router folder in, its settings and paths out."""
 
 import os
 from collections.abc import Mapping

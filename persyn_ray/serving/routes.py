@@ -1,4 +1,4 @@
-"""From logits to routes.
+"""Chooses routes: router logits in, ranked teachers with probabilities out.
 
     score(m)  = o_m - price_weight * price_m
     teacher   = the candidate with the highest score

@@ -1,4 +1,4 @@
-"""What each teacher's responses to the parallel set are worth together.
+"""Mean quality, learnability and reward of each teacher on the parallel set.
 
 Ways to choose one teacher for a whole data set read these: its mean reward and mean loss (CAR), and
 the mean of every stored measure and quality. They stand in the record of step rewards.

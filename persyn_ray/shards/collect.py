@@ -1,4 +1,4 @@
-"""Collect: the teachers' responses to a shard, asked for once and filed."""
+"""Collects a teacher's responses to a shard, each generated once and written to the run folder."""
 
 import threading
 from collections.abc import Sequence

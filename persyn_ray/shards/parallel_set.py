@@ -1,4 +1,4 @@
-"""The parallel set as routers are fitted on it: prompts with everybody's rewards, some held out.
+"""Training data of routers: parallel-set prompts with all rewards, split into train and held out.
 
 Axes: P prompts, M teachers.
 """

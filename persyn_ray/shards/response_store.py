@@ -1,4 +1,4 @@
-"""The response store: no finished response is written twice, whatever changes around it.
+"""Response store: finished responses by teacher and prompt, reused across runs and re-sharding.
 
 A response is determined by its prompt (whose id is a hash of its content) and by its teacher's
 identity: model, revision, engine, template, sampling and seed. Below a teacher's key lie folders
@@ -106,12 +106,12 @@ class Store:
         self.folder.write_table(f"{stem}.{number:04d}-{writer}.parquet", new)
 
     def _elsewhere(self, prompt_ids: pa.ChunkedArray) -> pa.Table:
-        """Responses in other arrangements, one for each prompt that has one."""
+        """Responses in other shardings, one for each prompt that has one."""
         places = selection.among(self._index, "prompt_id", prompt_ids)
         found = RESPONSES.empty_table()
         for place in sorted(set(places["place"].to_pylist())):
-            arrangement, shard = place.split("/")
-            folder = self.run.stored_responses(self.teacher) / arrangement
+            sharding, shard = place.split("/")
+            folder = self.run.stored_responses(self.teacher) / sharding
             table = selection.among(existing(folder, shard, RESPONSES), "prompt_id", prompt_ids)
             found = pa.concat_tables(
                 [found, selection.without(table, "prompt_id", found["prompt_id"])]
@@ -120,17 +120,17 @@ class Store:
 
     @cached_property
     def _index(self) -> pa.Table:
-        """Where each prompt of other arrangements is answered: read once, ids only."""
+        """Where each prompt of other shardings is answered: read once, ids only."""
         root = self.run.stored_responses(self.teacher)
         parts = [
             pa.table({"prompt_id": pa.array([], pa.string()), "place": pa.array([], pa.string())})
         ]
-        for arrangement in root.names():
-            if arrangement == self.run.arrangement:
+        for sharding in root.names():
+            if sharding == self.run.sharding:
                 continue
-            for shard in sorted(shards_in(root / arrangement)):
-                ids = existing(root / arrangement, shard, RESPONSES, ["prompt_id"])["prompt_id"]
-                place = pa.array([f"{arrangement}/{shard}"] * len(ids), pa.string())
+            for shard in sorted(shards_in(root / sharding)):
+                ids = existing(root / sharding, shard, RESPONSES, ["prompt_id"])["prompt_id"]
+                place = pa.array([f"{sharding}/{shard}"] * len(ids), pa.string())
                 parts.append(pa.table({"prompt_id": ids, "place": place}))
         return pa.concat_tables(parts)
 

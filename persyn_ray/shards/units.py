@@ -1,4 +1,4 @@
-"""A unit of work and what came of it: what stages hand out and executors carry around."""
+"""Unit of work (a shard for an engine) and its progress, as executors pass them around."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -227,12 +227,12 @@ class RouteShard:
 
     def __init__(self, recipe: Recipe) -> None:
         from persyn_ray.stages.embed import Embed
-        from persyn_ray.stages.route import Route
+        from persyn_ray.stages.route import RoutePrompts
 
         self.recipe, self.run = recipe, run_of(recipe)
         with TemporaryDirectory() as scratch:
             folder = self.run.router.download(Path(scratch))
-            self.stage = Route(folder, recipe.teachers, recipe.router.max_length)
+            self.stage = RoutePrompts(folder, recipe.teachers, recipe.router.max_length)
         is_embedded = bool(set(EMBEDDED) & set(recipe.compare.methods))
         self.embed = Embed(recipe.router, recipe.pool.names) if is_embedded else None
 

@@ -1,4 +1,4 @@
-"""Embed: prompts in, what the router's backbone makes of them before it is fitted out.
+"""Embeds prompts with the router's pretrained (not fine-tuned) backbone.
 
 Baselines that look at neighbours or fit a plain linear map learn from these.
 """

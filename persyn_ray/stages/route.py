@@ -25,7 +25,7 @@ TOKENS_PER_BATCH = 16384
 NOVELTY_FILE = "novelty.npz"  # beside a router
 
 
-class Route:
+class RoutePrompts:
     """The router's logits for each prompt, in pool order (Eq. 3)."""
 
     reads = PROMPTS

@@ -1,4 +1,4 @@
-"""Calibration: does the router's claim that one teacher beats another hold as often as it says.
+"""Calibration of the router's pairwise probabilities: ECE with noise floor, reliability table.
 
     claim   margin = |o_i - o_j|, probability = sigmoid(margin / T) >= 1/2          (Eq. 3 at T = 1)
     loss    - mean of won * log sigmoid(margin / T) + (1 - won) * log sigmoid(-margin / T)
@@ -10,7 +10,7 @@ about equally many pairs, because most claims of a router lie close to 1/2.
 
 ECE is never below its noise: a perfectly calibrated router has one above 0 on any finite set. So it
 comes with the value that noise alone would give. A temperature leaves every choice as it is; it
-only makes the claims bolder or more timid. Pairs of a prompt depend on one another, so intervals
+only makes claims more or less confident. Pairs of a prompt depend on one another, so intervals
 resample prompts, never pairs.
 """
 
@@ -33,7 +33,7 @@ CHUNK = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """What was claimed beside what came true, bin by bin from timid to bold; no bin is empty."""
+    """What was claimed beside what came true, bin by bin by rising confidence; no bin is empty."""
 
     confidence_B: Floats
     accuracy_B: Floats

@@ -1,4 +1,4 @@
-"""Route, then hedge: a second teacher where the router is unsure, and the better response kept.
+"""Hedging curve: reward when the router's unsure prompts go to two teachers and the better stays.
 
 P prompts, M teachers, R ranks of teachers by logit (rank 0 is the router's choice), S shares.
 

@@ -1,4 +1,4 @@
-"""How far one way to score lies from another, and whether it would change any choice.
+"""Compares two scoring backends: differences of scores and of the choices they lead to.
 
 Half precision, fused kernels and other engines move log-probabilities a little. What matters to
 routing is the order of responses to the same prompt: a flip is a pair of them that changes places.

@@ -1,4 +1,4 @@
-"""Files on a disk of this machine that are whole or not there, also after a power loss.
+"""Atomic, fsynced writes of local files: whole or absent, also after a power loss.
 
 A file is written under a temporary name beside its place, brought to the disk, renamed, and its
 folder brought to the disk. A temporary name says who writes: `.tmp-PROCESSES-PID-RANDOM`, so that

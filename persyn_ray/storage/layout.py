@@ -1,4 +1,4 @@
-"""Where everything of a run lies. The only place that spells folder names.
+"""Paths of a run folder. The only module that spells folder names.
 
 RUN/persyn-run.json (made first: this is a run)  recipe.json  records/STEP.json
 attempts/NUMBER.json  tables/…  router/  students/METHOD/  checkpoints/  dataset/
@@ -211,16 +211,16 @@ class RunLayout:
 
     def responses(self, teacher: TeacherConfig) -> Folder:
         """A teacher's responses to this run's shards; step prompts comes first."""
-        return self.stored_responses(teacher) / self.arrangement
+        return self.stored_responses(teacher) / self.sharding
 
     @property
-    def arrangement(self) -> str:
+    def sharding(self) -> str:
         """Names how this run's prompts were put into shards."""
-        if "arrangement" not in self.__dict__:
+        if "sharding" not in self.__dict__:
             record = read_record(self.records, "prompts")
             assert record is not None, "step prompts comes first"
-            self.__dict__["arrangement"] = record.counts["arrangement"]
-        return self.__dict__["arrangement"]
+            self.__dict__["sharding"] = record.counts["sharding"]
+        return self.__dict__["sharding"]
 
     def learnability(self, recipe: Recipe, teacher: TeacherConfig) -> Folder:
         identity = student_identity(recipe) | {"columns": filed(LEARNABILITY).names}

@@ -1,4 +1,4 @@
-"""The ledger: what is spent against budgets, in files that survive the death of whoever spends.
+"""Ledger of spending against budgets: reservations and costs in files that survive kill -9.
 
 An account is a folder. Every process that spends has a file of its own there, with the tokens it
 has settled and those it has reserved (settled ones, requests in flight at their upper bounds, and

@@ -1,4 +1,4 @@
-"""Which processes this one can see: those of its machine, since its start, and of its container.
+"""Identity of the process namespace (boot, container): tells which pids are comparable.
 
 A host name is not enough: two containers may share it and see none of each other's processes.
 """

@@ -1,4 +1,4 @@
-"""Who may write into a run: the process that took it last.
+"""Lock of a run folder with fencing: the process that took it last may write.
 
 Whoever is about to write makes RUN/attempts/NUMBER.json, with the number after the highest, by a
 write that succeeds for one process alone and shows all of the file at once. A run is free when its

@@ -1,4 +1,4 @@
-"""Tokens of requests to an endpoint, and what an endpoint says of them."""
+"""Token usage of requests to endpoints: bounds before, reported counts after."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -145,7 +145,7 @@ def planted(
 
 
 def refit(features_PD: Floats, rewards_PM: Floats, steps: int = 2000) -> tuple[Floats, Floats]:
-    """All columns by Bradley-Terry; few steps leave them as timid as an early stop does."""
+    """All columns by Bradley-Terry; few steps leave them underconfident, as an early stop does."""
     wins_PMM = preferences(rewards_PM)
     num_teachers, num_features = rewards_PM.shape[1], features_PD.shape[1]
 
@@ -202,7 +202,7 @@ def test_a_column_from_200_prompts_is_nearly_as_good_as_a_full_refit(steps: int)
     assert regret(rewards_PM[out], routed(extended_PM)).mean() < 0.8 * without
 
 
-def test_a_timid_router_gets_a_timid_column():
+def test_an_underconfident_router_gets_an_underconfident_column():
     features_PD, rewards_PM = planted(800)
     old = refit(features_PD, rewards_PM[:, :-1])
     column = joined(features_PD, rewards_PM, old, 300)

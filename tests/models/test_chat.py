@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.models.chat import Example, Message, encode_example, encode_prompt
 from persyn_ray.models.random_init import CHATML, byte_tokenizer, encoder_tokenizer
-from persyn_ray.models.sanitize import neutralise
+from persyn_ray.models.sanitize import escape_special_tokens
 
 LLAMA3 = (
     "{{ '<|begin_of_text|>' }}{% for m in messages %}"
@@ -112,7 +112,7 @@ def test_control_tokens_of_users_and_teachers_are_text(family: str) -> None:
     messages = [Message(role="user", content=f"a{attack}b")]
     example = encode_example(tokenizer, messages, f"x{attack}y")
     assert len(_controls(tokenizer, example.ids)) == count
-    forged = encode_prompt(tokenizer, messages, neutral=False)
+    forged = encode_prompt(tokenizer, messages, escape=False)
     assert len(_controls(tokenizer, forged)) > len(
         _controls(tokenizer, encode_prompt(tokenizer, messages))
     )
@@ -175,13 +175,13 @@ def test_template_kwargs_reach_the_template() -> None:
 
 def test_harmless_text_is_left_alone() -> None:
     text = "a < b | c > d\n<think> \U0001f642 数学 [INST] \u200d"
-    assert neutralise(_family("chatml"), text) == text
+    assert escape_special_tokens(_family("chatml"), text) == text
 
 
 def test_nul_and_lone_surrogates_are_replaced_and_pairs_joined() -> None:
     tokenizer = _family("chatml")
-    assert neutralise(tokenizer, "a\0b\ud800c") == "a\ufffdb\ufffdc"
-    assert neutralise(tokenizer, "\ud83d\ude42") == "\U0001f642"
+    assert escape_special_tokens(tokenizer, "a\0b\ud800c") == "a\ufffdb\ufffdc"
+    assert escape_special_tokens(tokenizer, "\ud83d\ude42") == "\U0001f642"
 
 
 def test_no_mixture_of_control_text_survives() -> None:
@@ -191,7 +191,9 @@ def test_no_mixture_of_control_text_survives() -> None:
     pieces = ["<", "a", ">", "b", "|", "x", "<a>", "<|x|>", "\u2581", " "]
     for _ in range(200):
         text = "".join(draw.choices(pieces, k=draw.randint(1, 20)))
-        ids = tokenizer(neutralise(tokenizer, text), add_special_tokens=False)["input_ids"]
+        ids = tokenizer(escape_special_tokens(tokenizer, text), add_special_tokens=False)[
+            "input_ids"
+        ]
         assert not _controls(tokenizer, ids), text
 
 
@@ -203,11 +205,13 @@ def test_tokenizers_that_normalise_first_are_held_off_too() -> None:
     loose.add_special_tokens([AddedToken("<stop>", special=True, normalized=True)])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=loose, eos_token="<e>")
     for text in ("<stop>", "x<STOP>", "\uff1cstop\uff1e", "<\u200dstop>"):
-        ids = tokenizer(neutralise(tokenizer, text), add_special_tokens=False)["input_ids"]
+        ids = tokenizer(escape_special_tokens(tokenizer, text), add_special_tokens=False)[
+            "input_ids"
+        ]
         assert not _controls(tokenizer, ids), text
 
 
 def test_an_encoders_marks_are_control_tokens() -> None:
     tokenizer = encoder_tokenizer()
-    ids = tokenizer(neutralise(tokenizer, "a [SEP] b"))["input_ids"]
+    ids = tokenizer(escape_special_tokens(tokenizer, "a [SEP] b"))["input_ids"]
     assert [token for token in ids if token < 3] == [1, 2]

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from persyn_ray.errors import DataError
 from persyn_ray.models.chat import Example, Message, encode_example, encode_prompt
 from persyn_ray.models.collate import IGNORED, sft_collator
-from persyn_ray.models.sanitize import neutralise
+from persyn_ray.models.sanitize import escape_special_tokens
 
 from .templates import (
     FAMILIES,
@@ -131,7 +131,7 @@ def test_control_tokens_in_texts_stay_text(family: Family) -> None:
     harmless = encode_example(tokenizer, ASK, family.thought + "Hi")
     controls = [_controls(family, tokenizer, each.ids) for each in (example, harmless)]
     assert controls[0] == controls[1]
-    shown = family.written(family.thought + neutralise(tokenizer, attack))
+    shown = family.written(family.thought + escape_special_tokens(tokenizer, attack))
     assert _response(tokenizer, example) == shown + family.end
 
 
@@ -174,7 +174,7 @@ def test_every_word_is_response_or_an_error(name: str, texts: list[list[str]]) -
     # Thinking may have been opened by the prompt; only empty thinking may have been added.
     opened = "<think>" if str(tokenizer.decode(prompt_ids)).endswith("<think>\n") else ""
     whole = opened + _squeezed(str(tokenizer.decode(ids)))
-    kept = _squeezed(neutralise(tokenizer, response))
+    kept = _squeezed(escape_special_tokens(tokenizer, response))
     assert whole.endswith(kept)
     assert whole.removesuffix(kept) in ("", "<think>", "".join(THINK_TAGS))
 

@@ -195,11 +195,15 @@ def test_open_prompts_are_told_with_their_reason_and_how_to_ask_again(
     run = carry_out(recipe, until="collect")
     done = Progress(12, 0, 3, 3)
 
-    def run_crews(crews: Any, nodes: Any, step: str, marks: Any, counts: dict[str, Any]) -> Any:
+    def run_actor_groups(
+        groups: Any, nodes: Any, step: str, marks: Any, counts: dict[str, Any]
+    ) -> Any:
         counts["a"] = SimpleNamespace(done=done, seconds=1.0)
         return iter(())
 
-    fake = SimpleNamespace(run_crews=run_crews, cluster_nodes=list, CrewCounts=None)
+    fake = SimpleNamespace(
+        run_actor_groups=run_actor_groups, cluster_nodes=list, GroupProgress=None
+    )
     monkeypatch.setitem(sys.modules, "persyn_ray.runtime.teacher_scheduler", fake)
     console = Console(record=True, width=200)
     ask(recipe, run, "collect", shards_of(run, "parallel"), None, console)

@@ -243,24 +243,24 @@ def test_one_bad_row_goes_through_all_steps_and_the_responses_of_others_stay(
     examples = [row for _, t in run.examples("persyn").tables() for row in t.to_pylist()]
     assert len(examples) == 5
     # Another student that reads them all: no response of a prompt that stays is asked for again.
-    asked = run.arrangement
+    asked = run.sharding
     changes = changes | {"student.chat_template": None}
     again = carry_out(
         recipe_over(make_recipe, tmp_path, [*GOOD, TWO_IN_A_ROW], changes), until="prompts"
     )
     assert run_of(recipe).prompts.names() == again.prompts.names()
-    assert again.arrangement != asked
+    assert again.sharding != asked
 
 
 def test_prompts_in_the_same_shards_find_their_responses_whatever_else_changes(
     make_recipe: Make, tmp_path: Path, carry_out: Callable[..., RunLayout], random_llama: str
 ) -> None:
-    first = carry_out(recipe_over(make_recipe, tmp_path, GOOD, {}), until="prompts").arrangement
+    first = carry_out(recipe_over(make_recipe, tmp_path, GOOD, {}), until="prompts").sharding
     changes = {"student.name": random_llama}
     assert (
-        carry_out(recipe_over(make_recipe, tmp_path, GOOD, changes), until="prompts").arrangement
+        carry_out(recipe_over(make_recipe, tmp_path, GOOD, changes), until="prompts").sharding
         == first
     )
     changes = {"prompts.num_parallel": 3}
     other = carry_out(recipe_over(make_recipe, tmp_path, GOOD, changes), until="prompts")
-    assert other.arrangement != first
+    assert other.sharding != first

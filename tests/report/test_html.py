@@ -94,7 +94,7 @@ def test_what_selects_among_all_responses_is_told_apart(rendered: str) -> None:
 
 def test_router_figures_have_their_numbers_beside_them(rendered: str) -> None:
     spaced = rendered.replace("\N{NO-BREAK SPACE}", " ")
-    assert "The claims are too bold." in spaced
+    assert "The claims are overconfident." in spaced
     assert "The temperature that fits best is 1.64" in spaced
     assert "7.3 % of the routed prompts are unlike the parallel set" in spaced
     assert "<td>reverse</td><td>27 %</td>" in spaced

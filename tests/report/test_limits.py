@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.report.content import Constraints, complete
+from persyn_ray.report.content import LimitsSummary, complete
 from persyn_ray.report.limits import (
     binds,
     chosen_cost,
@@ -18,7 +18,7 @@ from persyn_ray.report.limits import (
 PLAIN = str.maketrans({"\N{EN DASH}": "-", "\N{MINUS SIGN}": "-", "\N{NO-BREAK SPACE}": " "})
 
 
-def section(values: dict[str, Any]) -> Constraints:
+def section(values: dict[str, Any]) -> LimitsSummary:
     constraints = complete({"constraints": values})["constraints"]
     assert constraints is not None
     return constraints

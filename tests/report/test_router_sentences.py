@@ -2,10 +2,10 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.report.content import Calibration, Novelty, complete
+from persyn_ray.report.content import CalibrationSummary, NoveltySummary, complete
 from persyn_ray.report.router_sentences import (
-    boldness,
     is_off,
+    miscalibration,
     novelty_sentence,
     router_sentences,
 )
@@ -17,14 +17,14 @@ def sentences(content: dict[str, Any]) -> str:
     return " ".join(router_sentences(complete({"router": content["router"]}))).translate(PLAIN)
 
 
-def calibration(values: dict[str, Any]) -> Calibration:
+def calibration(values: dict[str, Any]) -> CalibrationSummary:
     router = complete({"router": {"calibration": values}})["router"]
     assert router is not None
     assert router["calibration"] is not None
     return router["calibration"]
 
 
-def novelty(values: dict[str, Any]) -> Novelty:
+def novelty(values: dict[str, Any]) -> NoveltySummary:
     router = complete({"router": {"novelty": values}})["router"]
     assert router is not None
     assert router["novelty"] is not None
@@ -33,12 +33,12 @@ def novelty(values: dict[str, Any]) -> Novelty:
 
 def test_claims_that_miss_by_more_than_chance_are_told(content: dict[str, Any]) -> None:
     assert (
-        "claims that one teacher beats another are too bold: they miss by 0.06 (0.04-0.08) on "
+        "claims that one teacher beats another are overconfident: they miss by 0.06 (0.04-0.08) on "
         "average, where chance alone gives 0.02; scaled by a temperature, they miss by 0.02 "
         "(0.00-0.04)." in sentences(content)
     )
     content["router"]["calibration"].update(scaled_ece=None, temperature=0.5)
-    assert "are too timid: they miss by" in sentences(content)
+    assert "are underconfident: they miss by" in sentences(content)
     assert "scaled" not in sentences(content)
 
 
@@ -68,8 +68,10 @@ def test_off_needs_an_interval_above_zero_and_more_than_chance(
 
 
 def test_the_temperature_says_which_way() -> None:
-    shown = [boldness(calibration({"noise": 0.1, "temperature": t})) for t in (2.0, 0.5, 1.0, None)]
-    assert shown == ["too bold", "too timid", "off", "off"]
+    shown = [
+        miscalibration(calibration({"noise": 0.1, "temperature": t})) for t in (2.0, 0.5, 1.0, None)
+    ]
+    assert shown == ["overconfident", "underconfident", "off", "off"]
 
 
 @pytest.mark.parametrize(("share", "told"), [(0.05, False), (0.0501, True), (None, False)])

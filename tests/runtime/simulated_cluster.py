@@ -1,6 +1,6 @@
 """Nineteen teachers of 1.5B to 405B on a cluster of fake GPUs: real raylets, real placement groups,
-scripted engines. Prints what it saw as one JSON line; run by test_crews.py in a process of its own,
-with RAY_AUTH_MODE=disabled: its raylets have no token.
+scripted engines. Prints what it saw as one JSON line; run by test_teacher_scheduler.py in a process
+of its own, with RAY_AUTH_MODE=disabled: its raylets have no token.
 """
 
 import json

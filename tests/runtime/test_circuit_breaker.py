@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from persyn_ray.errors import EngineDead
-from persyn_ray.runtime.circuit_breaker import Breaker
+from persyn_ray.runtime.circuit_breaker import CircuitBreaker
 from persyn_ray.storage.folder import Folder
 
 
-def pool(folder: Path, size: int = 1, max_deaths: int = 2) -> Callable[[], Breaker]:
+def pool(folder: Path, size: int = 1, max_deaths: int = 2) -> Callable[[], CircuitBreaker]:
     """Makes the copies that the actors of one pool get of the driver's breaker."""
-    breaker = Breaker(Folder(str(folder)), size, max_deaths)
+    breaker = CircuitBreaker(Folder(str(folder)), size, max_deaths)
     return lambda: pickle.loads(pickle.dumps(breaker))
 
 

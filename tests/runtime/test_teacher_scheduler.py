@@ -1,4 +1,4 @@
-"""Crews on a real Ray: one that fails stops alone, engines that die are given up, and nineteen
+"""Actor groups on a real Ray: one that fails stops alone, dying engines are given up, and nineteen
 teachers share sixteen fake GPUs of a simulated cluster.
 """
 
@@ -17,9 +17,9 @@ import ray.cloudpickle
 from persyn_ray.errors import EngineDead, StepError
 from persyn_ray.recipe.resources import StepResourcesConfig
 from persyn_ray.recipe.teachers import TeacherResourcesConfig
-from persyn_ray.runtime.placement import Crew
+from persyn_ray.runtime.placement import ActorGroup
 from persyn_ray.runtime.session import Cluster
-from persyn_ray.runtime.teacher_scheduler import CrewCounts, cluster_nodes, run_crews
+from persyn_ray.runtime.teacher_scheduler import GroupProgress, cluster_nodes, run_actor_groups
 from persyn_ray.shards.units import Progress, Unit, units_of
 from persyn_ray.storage.folder import Folder
 
@@ -62,24 +62,24 @@ def build(kind: type[Touch], folder: Path, placement: Any) -> Touch:
     return kind(folder)
 
 
-def crew(name: str, kind: type[Touch], folder: Path, num_units: int, **changes: Any) -> Crew:
+def group(name: str, kind: type[Touch], folder: Path, num_units: int, **changes: Any) -> ActorGroup:
     resources = TeacherResourcesConfig(**({"gpus": 0, "cpus": 1, "replicas": 1} | changes))
     units = tuple(units_of([f"{name}-{number}" for number in range(num_units)]))
-    return Crew(name, partial(build, kind, folder), units, resources)
+    return ActorGroup(name, partial(build, kind, folder), units, resources)
 
 
-def test_crews_share_the_cores_and_a_failing_one_stops_alone(
+def test_actor_groups_share_the_cores_and_a_failing_one_stops_alone(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    crews = [
-        crew("good", Touch, tmp_path, 3),
-        crew("dying", Dying, tmp_path, 2, max_deaths=1),
-        crew("together", Together, tmp_path, 2, in_flight=2),
+    groups = [
+        group("good", Touch, tmp_path, 3),
+        group("dying", Dying, tmp_path, 2, max_deaths=1),
+        group("together", Together, tmp_path, 2, in_flight=2),
     ]
-    counts: dict[str, CrewCounts] = {}
+    counts: dict[str, GroupProgress] = {}
     marks = Folder(str(tmp_path / "marks"))
     with pytest.raises(StepError) as failed:
-        for _ in run_crews(crews, cluster_nodes(), "collect", marks, counts):
+        for _ in run_actor_groups(groups, cluster_nodes(), "collect", marks, counts):
             pass
     message = str(failed.value)
     assert "1 of 3" in message
@@ -94,14 +94,14 @@ def test_crews_share_the_cores_and_a_failing_one_stops_alone(
     assert len([name for name in done if name.startswith("died-")]) == 2
 
 
-def test_a_shared_pool_is_a_crew_too(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_shared_pool_is_an_actor_group_too(cluster: Cluster, tmp_path: Path) -> None:
     units = tuple(units_of(["a", "b", "c"]))
-    shared = Crew(
+    shared = ActorGroup(
         "shared", partial(build, Touch, tmp_path), units, StepResourcesConfig(actors=2, cpus=1)
     )
-    counts: dict[str, CrewCounts] = {}
+    counts: dict[str, GroupProgress] = {}
     marks = Folder(str(tmp_path / "marks"))
-    done = list(run_crews([shared], cluster_nodes(), "collect", marks, counts))
+    done = list(run_actor_groups([shared], cluster_nodes(), "collect", marks, counts))
     assert len(done) == 3
     assert {"a", "b", "c"} <= {path.name for path in tmp_path.iterdir()}
 

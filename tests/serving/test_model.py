@@ -10,7 +10,7 @@ from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.serving.error_response import Refusal
 from persyn_ray.serving.route_requests import spans
 from persyn_ray.serving.router_model import RouterModel
-from persyn_ray.stages.route import Route
+from persyn_ray.stages.route import RoutePrompts
 
 from .asking import TEACHERS
 
@@ -24,7 +24,7 @@ def test_scores_are_those_of_the_offline_stage(model: RouterModel, router_folder
     rows = model.read(conversations(*texts), 10_000)
     scores = model.score(rows, 16384)
     teachers = tuple(TeacherConfig(name=n, engine={"kind": "scripted"}) for n in TEACHERS)  # type: ignore
-    stage = Route(router_folder, teachers, model.max_length)
+    stage = RoutePrompts(router_folder, teachers, model.max_length)
     import pyarrow as pa
 
     prompts = pa.table(

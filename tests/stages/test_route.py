@@ -16,7 +16,7 @@ from persyn_ray.models.router.model import build_router, load_router, router_log
 from persyn_ray.recipe.router import RouterConfig as RouterSettings
 from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.stages.embed import Embed
-from persyn_ray.stages.route import NOVELTY_FILE, Route
+from persyn_ray.stages.route import NOVELTY_FILE, RoutePrompts
 
 Prompts = Callable[..., pa.Table]
 
@@ -38,7 +38,7 @@ def teachers(*names: str, **engines: dict[str, Any]) -> tuple[TeacherConfig, ...
 
 def test_every_prompt_has_a_logit_for_each_teacher(router: Path, prompts: Prompts) -> None:
     asked = prompts(("Add 1 and 2.", None), ("Sort this.", None), ("Go", None))
-    route = Route(router, teachers("a", "b"), 128)
+    route = RoutePrompts(router, teachers("a", "b"), 128)
     table, novelty = route(asked)
     assert novelty is None
     assert table.schema.metadata == {b"teachers": b"a\x1fb"}
@@ -54,7 +54,7 @@ def test_a_teacher_whose_context_is_too_short_is_no_candidate(
     router: Path, tiny_context: str, prompts: Prompts
 ) -> None:
     tiny = {"kind": "transformers", "model": {"name": tiny_context}}
-    route = Route(router, teachers("a", "b", b=tiny), 128)
+    route = RoutePrompts(router, teachers("a", "b", b=tiny), 128)
     table, _ = route(prompts(("Hi", None), ("x" * 200, None)))
     assert table["candidates"].to_pylist() == [[True, True], [True, False]]
 
@@ -66,7 +66,7 @@ def test_a_retired_teacher_keeps_its_logit_and_takes_nothing(
     gone = {"kind": "transformers", "model": {"name": "a-folder-that-is-gone"}}
     all_work, one_left = teachers("a", "b"), teachers("a", "b", b=gone)
     retired = (one_left[0], one_left[1].model_copy(update={"retired": True}))
-    before, after = (Route(router, pool, 128)(asked)[0] for pool in (all_work, retired))
+    before, after = (RoutePrompts(router, pool, 128)(asked)[0] for pool in (all_work, retired))
     assert after["logits"] == before["logits"]
     assert after["candidates"].to_pylist() == [[True, False]] * 2
     assert before["candidates"].to_pylist() == [[True, True]] * 2
@@ -75,7 +75,7 @@ def test_a_retired_teacher_keeps_its_logit_and_takes_nothing(
 def test_somebody_has_to_be_left(router: Path) -> None:
     retired = [t.model_copy(update={"retired": True}) for t in teachers("a", "b")]
     with pytest.raises(ConfigError, match="Every teacher is retired"):
-        Route(router, tuple(retired), 128)
+        RoutePrompts(router, tuple(retired), 128)
 
 
 @pytest.mark.parametrize("names", [("b", "a"), ("a", "b", "c"), ("a",)])
@@ -83,12 +83,12 @@ def test_a_router_made_for_another_pool_or_order_is_refused(
     router: Path, names: tuple[str, ...]
 ) -> None:
     with pytest.raises(PoolMismatchError, match="was made for the teachers"):
-        Route(router, teachers(*names), 128)
+        RoutePrompts(router, teachers(*names), 128)
 
 
 def test_a_folder_without_a_router_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no router"):
-        Route(tmp_path, teachers("a"), 128)
+        RoutePrompts(tmp_path, teachers("a"), 128)
 
 
 def test_a_router_with_its_parallel_set_tells_prompts_that_are_unlike_it(
@@ -101,7 +101,7 @@ def test_a_router_with_its_parallel_set_tells_prompts_that_are_unlike_it(
     fitted = Novelty.fit(features_PD)
     fitted.save(router / NOVELTY_FILE)
     asked = prompts((alike[3], None), ("?!" * 30, None))
-    logits, novelty = Route(router, teachers("a", "b"), 128)(asked)
+    logits, novelty = RoutePrompts(router, teachers("a", "b"), 128)(asked)
     assert novelty is not None
     assert novelty["prompt_id"].to_pylist() == logits["prompt_id"].to_pylist()
     assert novelty["is_novel"].to_pylist() == [False, True]

@@ -15,7 +15,7 @@ from persyn_ray.errors import ConfigError, DataError, StepError
 from persyn_ray.models.load import load_tokenizer, save_random
 from persyn_ray.models.template_check import require_sound_template
 from persyn_ray.pipeline.load_prompts import write_prompts
-from persyn_ray.pipeline.unreadable_responses import bury_unreadable
+from persyn_ray.pipeline.unreadable_responses import file_unreadable
 from persyn_ray.recipe.base import ModelConfig, StudentConfig
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.scoring import RewardModelConfig
@@ -178,7 +178,7 @@ def test_unreadable_responses_are_buried_and_told_with_the_first_reason(
     done = Score(recipe)(*units_of([shard]))
     assert (done.rows, done.errors) == (36, 12)
     told = io.StringIO()
-    counts = bury_unreadable(recipe, run, [shard], Console(file=told, width=2000))
+    counts = file_unreadable(recipe, run, [shard], Console(file=told, width=2000))
     assert counts == {"unreadable": 12}
     assert f"student {random_llama!r} cannot read 12 of 36 responses" in told.getvalue()
     assert "rewrites the response" in told.getvalue()
@@ -187,7 +187,7 @@ def test_unreadable_responses_are_buried_and_told_with_the_first_reason(
     assert len(buried) == 12
     # Once more, by another process: nothing is scored again, and the letters are the same.
     assert Score(recipe)(*units_of([shard])).rows == 0
-    bury_unreadable(recipe, run, [shard], Console(quiet=True))
+    file_unreadable(recipe, run, [shard], Console(quiet=True))
     assert run.dead_letters("score").read_table(shard).to_pylist() == buried
 
 
@@ -203,7 +203,7 @@ def test_a_template_that_carries_no_response_at_all_ends_the_step_with_its_reaso
     recipe, run, shard = answered(make_recipe, changes, dict.fromkeys("abc", THOUGHT))
     Score(recipe)(*units_of([shard]))
     with pytest.raises(DataError, match=r"can read none of 36 responses.*`responses.thinking` to"):
-        bury_unreadable(recipe, run, [shard], Console(quiet=True))
+        file_unreadable(recipe, run, [shard], Console(quiet=True))
 
 
 def examples_in(run: RunLayout, *responses: str) -> None:

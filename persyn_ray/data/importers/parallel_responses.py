@@ -1,4 +1,4 @@
-"""Bring public tables of parallel responses into the form that recipes read.
+"""Converts public tables of parallel responses into the form that recipes read.
 
     OUT/prompts.parquet             question, and answer where one is known
     OUT/responses/TEACHER.parquet   question, teacher, response, and a column for each score

@@ -1,4 +1,4 @@
-"""Writing an imported table of parallel responses: the files that recipes read.
+"""Writes an imported table of parallel responses as the files that recipes read.
 
     FOLDER/prompts.parquet             question, and answer where one is known
     FOLDER/responses/TEACHER.parquet   question, teacher, response, and a column for each score

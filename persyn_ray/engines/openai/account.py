@@ -1,4 +1,4 @@
-"""Where an endpoint is and who we are to it: address, key, and what its refusals mean.
+"""Address and API key of an endpoint, and what its refusals mean for the teacher.
 
 The key is read from its environment variable or file each time a request is signed, so that a
 changed one counts, and is never an attribute, part of a message or of an exception's cause.
@@ -30,7 +30,7 @@ NUM_NAMED = 5  # models of the endpoint that an error lists
 WITHOUT_LIST = frozenset({404, 405, 501})  # endpoints need not list their models
 
 
-class Account:
+class EndpointAccount:
     """Address and key of one teacher."""
 
     def __init__(self, teacher: str, endpoint: Endpoint) -> None:

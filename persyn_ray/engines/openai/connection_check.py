@@ -1,4 +1,4 @@
-"""Check an endpoint before a run: whether it is there, takes the key, and has its whole address.
+"""Checks an endpoint before a run: reachable, key accepted, address complete.
 
 Only lists are asked for, so that nothing is spent. What an endpoint lists does not decide about a
 model: many answer to names that they do not list, and the first prompt tells.
@@ -7,7 +7,7 @@ model: many answer to names that they do not list, and the first prompt tells.
 import asyncio
 
 from persyn_ray.engines.openai import wire
-from persyn_ray.engines.openai.account import Account
+from persyn_ray.engines.openai.account import EndpointAccount
 from persyn_ray.engines.openai.pacing import backoff
 from persyn_ray.engines.openai.session import Raw, Session
 from persyn_ray.errors import ConfigError
@@ -15,7 +15,9 @@ from persyn_ray.errors import ConfigError
 CHECK_SECONDS, CHECK_ATTEMPTS = 30.0, 3
 
 
-async def check_endpoint(session: Session, account: Account, seconds: float, delay: float) -> None:
+async def check_endpoint(
+    session: Session, account: EndpointAccount, seconds: float, delay: float
+) -> None:
     """Ask an endpoint for its models, as often as a short trouble needs.
 
     Args:
@@ -35,7 +37,7 @@ async def check_endpoint(session: Session, account: Account, seconds: float, del
 
 
 async def _models(
-    session: Session, account: Account, seconds: float, delay: float
+    session: Session, account: EndpointAccount, seconds: float, delay: float
 ) -> Raw | wire.Fault:
     for failures in range(1, CHECK_ATTEMPTS + 1):
         reply = await session.send("GET", account.url("models"), None, account.sign, seconds)
@@ -47,7 +49,7 @@ async def _models(
 
 
 async def _better_address(
-    session: Session, account: Account, seconds: float, reply: Raw
+    session: Session, account: EndpointAccount, seconds: float, reply: Raw
 ) -> str | None:
     """An address near the given one where there is an endpoint, and at the given one none."""
     if reply.status == 404:  # an endpoint need not list its models

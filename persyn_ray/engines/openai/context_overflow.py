@@ -1,4 +1,4 @@
-"""Requests that are too long for an endpoint: how many tokens of response would fit, by its words.
+"""Parses context-length errors of endpoints: how many response tokens would fit.
 
 Servers count the prompt's tokens exactly and say so in a refusal, which costs nothing:
 

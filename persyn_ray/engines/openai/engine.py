@@ -1,11 +1,11 @@
-"""A teacher behind an OpenAI-compatible endpoint: many requests at once, none of them lost.
+"""Engine for OpenAI-compatible endpoints: concurrent requests with retries, limits and budget.
 
-All calls of one engine share one session: a loop in a thread, its connections, one gate (pace and
-budget). The pace adapts to the endpoint (see `pacing`). A fault is tried again after a while; what
-still has no answer then is `unavailable`, for the next run, while a prompt that the endpoint
-refuses as such is an `error`. What is wrong for every prompt (key, money, model, a parameter, or
-the same refusal for all) stops the teacher without burying one. Where a response of the length
-asked for does not fit, it is asked for with what does.
+All calls of one engine share one session: a loop in a thread, its connections, one request limiter
+(rate and budget). The rate adapts to the endpoint (see `pacing`). A fault is tried again after a
+while; what still has no answer then is `unavailable`, for the next run, while a prompt that the
+endpoint refuses as such is an `error`. What is wrong for every prompt (key, money, model, a
+parameter, or the same refusal for all) stops the teacher and leaves its prompts open. Where a
+response of the length asked for does not fit, it is asked for with what does.
 
 The key is read from its variable or file whenever it is needed and kept nowhere. Not done here:
 streaming, tools, images, more than one choice.
@@ -22,12 +22,12 @@ from typing import Any, ClassVar
 
 from persyn_ray.engines.base import Completion, Message, Request, with_system_prompt
 from persyn_ray.engines.openai import wire
-from persyn_ray.engines.openai.account import Account
+from persyn_ray.engines.openai.account import EndpointAccount
 from persyn_ray.engines.openai.connection_check import check_endpoint
 from persyn_ray.engines.openai.context_overflow import Overflow
 from persyn_ray.engines.openai.extra_body import largest_limit
 from persyn_ray.engines.openai.pacing import Pace, backoff
-from persyn_ray.engines.openai.request_limiter import Gate, Ticket, Unavailable
+from persyn_ray.engines.openai.request_limiter import RequestLimiter, Ticket, Unavailable
 from persyn_ray.engines.openai.response_limit import Fit, Fitting
 from persyn_ray.engines.openai.session import Session
 from persyn_ray.errors import ConfigError
@@ -65,7 +65,7 @@ class OpenAIEngine:
         context: int | None = None,
     ) -> None:
         self._name, self._endpoint, self._sampling = name, endpoint, sampling
-        self._account = Account(name, endpoint)
+        self._account = EndpointAccount(name, endpoint)
         self._system_prompt, self._template_kwargs = system_prompt, dict(template_kwargs or {})
         self._max_requests, self._think_tags = max_requests, think_tags
         self._first_delay, self._spending = first_delay, spending or Spending()
@@ -186,13 +186,13 @@ class OpenAIEngine:
                     logger.info("%s, attempt %d at %s: %s", self._name, failures, who, reason)
                     if reply.pause is None and failures < self._endpoint.attempts:
                         await asyncio.sleep(backoff(failures, self._first_delay, who))
-                case wire.Answer(overflow=Overflow() as overflow):
+                case wire.EndpointAnswer(overflow=Overflow() as overflow):
                     self._fitting.learn(overflow)
                     if not fit.shrink(overflow):
                         return reply.completion
-                case wire.Answer(refusal=wire.Refusal() as refusal):
+                case wire.EndpointAnswer(refusal=wire.EndpointRefusal() as refusal):
                     return await self._judged(session, who, reply.completion, refusal)
-                case wire.Answer():
+                case wire.EndpointAnswer():
                     if reply.completion.finish_reason == "length":
                         self._fitting.was_cut(request.prompt_id, fit)
                     return reply.completion
@@ -216,19 +216,19 @@ class OpenAIEngine:
 
     async def _attempt(
         self, session: Session, who: str, body: Mapping[str, Any]
-    ) -> wire.Answer | wire.Fault:
+    ) -> wire.EndpointAnswer | wire.Fault:
         content = json.dumps(body, ensure_ascii=False).encode()
         bound = wire.upper_bound(body, len(content), self._sampling.max_tokens)
         try:
-            ticket = await session.gate.enter(who, bound)
+            ticket = await session.limiter.acquire(who, bound)
         except Unavailable as error:
-            return wire.Answer(Completion.unavailable(str(error)), FREE)
+            return wire.EndpointAnswer(Completion.unavailable(str(error)), FREE)
         session.verdicts.sent(ticket)
         try:
             reply = await self._exchange(session, content, body)
             return self._settle(session, ticket, reply)
         except BaseException:  # cancelled while under way
-            session.gate.ended(ticket, None)
+            session.limiter.ended(ticket, None)
             raise
         finally:
             session.verdicts.back(ticket)
@@ -247,33 +247,33 @@ class OpenAIEngine:
 
     def _settle(
         self, session: Session, ticket: Ticket, reply: wire.Reply
-    ) -> wire.Answer | wire.Fault:
-        """Tell the gate how the attempt ended."""
-        gate = session.gate
+    ) -> wire.EndpointAnswer | wire.Fault:
+        """Tell the limiter how the attempt ended."""
+        limiter = session.limiter
         match reply:
-            case wire.Answer(completion, cost):
+            case wire.EndpointAnswer(completion, cost):
                 if cost != FREE:
                     session.verdicts.answered(ticket.sent_at)
                     self._note(completion)
-                leave = gate.ended if cost == FREE else gate.answered
+                leave = limiter.ended if cost == FREE else limiter.answered
                 leave(ticket, cost)
                 return reply
             case wire.Fault() if reply.is_overload:
-                gate.overloaded(ticket, reply.cost, reply.reason, reply.pause)
+                limiter.overloaded(ticket, reply.cost, reply.reason, reply.pause)
                 return reply
             case wire.Fault():
-                gate.ended(ticket, reply.cost)
+                limiter.ended(ticket, reply.cost)
                 return reply
             case wire.Stop():
                 reason = self._account.explain(reply.status, reply.reason, reply.cause)
                 refusal = reply.refusal if session.verdicts.has_answered else None
                 if refusal is None:  # before the place is given to another
-                    self._stop(gate, reason)
-                gate.ended(ticket, FREE)
-                return wire.Answer(Completion.unavailable(reason), FREE, refusal)
+                    self._stop(limiter, reason)
+                limiter.ended(ticket, FREE)
+                return wire.EndpointAnswer(Completion.unavailable(reason), FREE, refusal)
 
     async def _judged(
-        self, session: Session, who: str, refused: Completion, refusal: wire.Refusal
+        self, session: Session, who: str, refused: Completion, refusal: wire.EndpointRefusal
     ) -> Completion:
         """What a refusal comes to: the prompt's own, or everybody's, which stops the teacher."""
         verdict = await session.verdicts.of(who, refusal.key, session.now)
@@ -283,12 +283,12 @@ class OpenAIEngine:
         if verdict == "stop" and refused.finish_reason == "error":
             reason = self._account.explain_alike(reason)
         if verdict == "stop":
-            self._stop(session.gate, reason)
+            self._stop(session.limiter, reason)
         return Completion.unavailable(reason)
 
-    def _stop(self, gate: Gate, reason: str) -> None:
+    def _stop(self, limiter: RequestLimiter, reason: str) -> None:
         reason = self._account.clean(reason)
-        if gate.stop(reason):
+        if limiter.stop(reason):
             logger.warning("No more is asked of %s: %s", self._name, reason)
 
     def _note(self, completion: Completion) -> None:

@@ -1,4 +1,4 @@
-"""What a refusal of an endpoint complains of: the key, the money, the model, a parameter, a prompt.
+"""Classifies error responses of endpoints: key, quota, model, parameter or prompt.
 
 Servers say so in codes and in words, under many statuses: a wrong key is 401 at one and 400 at
 another. Codes decide before words. What none of this fits is unclear, and whether it is the

@@ -1,4 +1,4 @@
-"""The body of an answer as JSON, whatever its type is said to be; also one that comes as a stream.
+"""Reads a response body as JSON, also where a server sends an event stream unasked.
 
 Some servers and proxies send good JSON as `text/plain`, with a byte order mark, with a broken
 character in it, or as server-sent events though nobody asked for a stream. Pure.

@@ -1,4 +1,4 @@
-"""The limit of a response in an endpoint's request, under the names that endpoints give it.
+"""Finds the response limit in `extra_body`, under the names that endpoints give it.
 
 A limit is known by its path: `("max_tokens",)`, or `("options", "num_predict")` where it stands
 inside another field. Pure; knows neither recipes nor engines.

@@ -1,4 +1,4 @@
-"""How a response ended, from the words that servers have for it.
+"""Maps finish reasons of servers to this library's.
 
 The words of one server mean nothing to another: TGI says `eos_token`, Anthropic `end_turn`, Gemini
 `MAX_TOKENS`, LM Studio `eosFound`. They are compared without case, signs and the name of an enum.

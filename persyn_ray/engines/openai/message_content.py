@@ -1,4 +1,4 @@
-"""What a message of an endpoint says: its text and its thinking, in the shapes that servers use.
+"""Parses message content of endpoints: text and reasoning out of the shapes that servers use.
 
 Content is a string, a list of parts (`text`, `thinking`, `refusal`, …), or one part. Thinking is
 such a part, or stands beside the content under one of several names, or in both places.

@@ -1,4 +1,4 @@
-"""How fast one endpoint is asked: pure logic with the time passed in.
+"""Adaptive concurrency limit for one endpoint (additive increase, decrease on overload); pure.
 
 The number of requests in flight grows while that helps and halves when the endpoint is overloaded
 (additive increase, multiplicative decrease). What a number n in flight is worth is measured over

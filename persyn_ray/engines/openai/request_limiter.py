@@ -1,4 +1,4 @@
-"""The one door to an endpoint: who sends next, by pace and budget, in the order of asking.
+"""FIFO admission control for one endpoint: limits concurrent requests, reserves budget.
 
 Used from one event loop. Whoever cannot be let in within reason is told so (`Unavailable`): the
 budget is used up, the endpoint is down or asks for a longer wait than a run should stand still.
@@ -35,7 +35,7 @@ class _Waiter:
     place: asyncio.Future[Ticket]
 
 
-class Gate:
+class RequestLimiter:
     """Waits for free places and keeps the books; each `enter` is followed by one way out."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, pace: Pace, account: Account) -> None:
@@ -48,7 +48,7 @@ class Gate:
         self._without_room: _Waiter | None = None  # until something that is in flight has ended
         self._num_settled = 0
 
-    async def enter(self, who: str, bound: Usage) -> Ticket:
+    async def acquire(self, who: str, bound: Usage) -> Ticket:
         """Wait for a place.
 
         Raises:

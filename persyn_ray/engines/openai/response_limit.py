@@ -1,4 +1,4 @@
-"""How many tokens a response may have, where an endpoint's limits leave less than is asked for.
+"""Computes max_tokens of a request where an endpoint's context or rate limits leave less.
 
 The endpoint counts and refuses for free, so a request that was too long is sent once more with
 what fits. What was learned holds for later prompts: the most tokens of any response, and the

@@ -1,4 +1,4 @@
-"""One event loop in a thread of its own, with connections and one gate, for all callers.
+"""Event loop in a thread, with the HTTP connections and the request limiter of one endpoint.
 
 A session holds no key: whoever sends gives a function that signs the request. It knows status
 codes and bytes, not what they mean.
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import httpx
 
 from persyn_ray.engines.openai.pacing import Pace
-from persyn_ray.engines.openai.request_limiter import Gate
+from persyn_ray.engines.openai.request_limiter import RequestLimiter
 from persyn_ray.engines.openai.shared_refusals import Verdicts
 from persyn_ray.engines.openai.wire import Fault
 from persyn_ray.storage.ledger import Account
@@ -42,7 +42,7 @@ class Session:
 
     def __init__(self, name: str, pace: Pace, account: Account) -> None:
         self._loop = asyncio.new_event_loop()
-        self.gate = Gate(self._loop, pace, account)
+        self.limiter = RequestLimiter(self._loop, pace, account)
         self.verdicts = Verdicts()
         self._clients: list[httpx.AsyncClient] = []
         self._idle: list[httpx.AsyncClient] = []

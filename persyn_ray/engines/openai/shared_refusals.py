@@ -1,4 +1,4 @@
-"""Whether refusals of an unclear kind are their prompts' own or have one cause for all.
+"""Decides whether ambiguous refusals are the prompts' own or have one cause for all requests.
 
 A refusal waits for its verdict, which costs no place in flight. It is its prompt's own once a
 request sent after it has been answered. It has one cause, and the teacher is to be stopped, when

@@ -1,4 +1,4 @@
-"""What goes to an OpenAI-compatible endpoint and what comes back; pure, sends nothing.
+"""Builds requests to OpenAI-compatible endpoints and parses the replies; pure, sends nothing.
 
 A reply is one of three things: an answer to the prompt (also: that there will never be one), a
 fault that another attempt may not meet, or a stop, after which no prompt will be answered.
@@ -34,7 +34,7 @@ PROMPT_FIELDS = frozenset({"model", "messages"})  # of a body; all others are pa
 
 
 @dataclass(frozen=True)
-class Refusal:
+class EndpointRefusal:
     """A refusal that may be the prompt's own, or everybody's; see `openai_verdicts`."""
 
     key: str  # what it has in common with others that have the same cause
@@ -42,12 +42,12 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Answer:
+class EndpointAnswer:
     """The end of a request; a cost of None is unknown."""
 
     completion: Completion
     cost: Usage | None
-    refusal: Refusal | None = None
+    refusal: EndpointRefusal | None = None
     """Set where it is not clear that the prompt is to blame."""
     overflow: Overflow | None = None
     """Set where the request was too long."""
@@ -70,11 +70,11 @@ class Stop:
     status: int  # 0 where nothing could be sent
     reason: str
     cause: Cause | None = None
-    refusal: Refusal | None = None
+    refusal: EndpointRefusal | None = None
     """What it is instead for an endpoint that has answered others."""
 
 
-Reply = Answer | Fault | Stop
+Reply = EndpointAnswer | Fault | Stop
 
 
 def request_body(
@@ -142,10 +142,10 @@ def _read_refusal(
     status: int, headers: Mapping[str, str], complaint: Complaint, sent: Collection[str]
 ) -> Reply:
     reason, cause = f"status {status}: {complaint.message}", complaint.cause(status, sent)
-    own = Refusal(complaint.key, is_lasting=status not in NEVER and cause not in STOPPING)
+    own = EndpointRefusal(complaint.key, is_lasting=status not in NEVER and cause not in STOPPING)
     overflow = None if status in NEVER | RETRIED else read_overflow(complaint, reason)
     if overflow is not None and cause not in ("key", "money"):
-        return Answer(Completion.failed(reason), FREE, overflow=overflow)
+        return EndpointAnswer(Completion.failed(reason), FREE, overflow=overflow)
     if cause in STOPPING and not _names_limit(cause, complaint):
         is_for_all = cause in ("key", "money") or status in NEVER
         return Stop(status, reason, cause, None if is_for_all else own)
@@ -155,7 +155,7 @@ def _read_refusal(
         return Fault(reason, FREE, is_overload, pause)
     if cause != "prompt" and (status < 400 or status in NEVER):
         return Stop(status, reason, cause, own if status == 403 else None)
-    return Answer(Completion.failed(reason), FREE, None if cause == "prompt" else own)
+    return EndpointAnswer(Completion.failed(reason), FREE, None if cause == "prompt" else own)
 
 
 def _names_limit(cause: Cause | None, complaint: Complaint) -> bool:
@@ -219,7 +219,7 @@ def _read_answer(
     if ending.kind == "interrupted":
         return Fault(f"the response was interrupted ({ending.word})", None, is_overload=True)
     counted, cost = _usage(parsed.get("usage")), billed(parsed.get("usage"))
-    return Answer(_completion(said, ending, counted, tags, limit), cost)
+    return EndpointAnswer(_completion(said, ending, counted, tags, limit), cost)
 
 
 def _completion(

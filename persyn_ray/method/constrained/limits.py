@@ -1,4 +1,4 @@
-"""Limits: what an assignment must keep, and a plain word when it cannot.
+"""Limits of an assignment (tokens, cost, time, shares), and infeasibility messages.
 
 P prompts, M teachers, C summed limits. Checks look at one limit at a time: its cheapest assignment,
 the sum of floors, the sum of capacities. Limits that are possible alone and not together show only

@@ -1,4 +1,4 @@
-"""The order of draws: a problem as `pricing` holds it, blind to the order its rows came in.
+"""Canonical row order of an assignment problem, so that results do not depend on input order.
 
 P prompts, M teachers. Solvers break ties by position, and sums of floats depend on their order. So
 prompts are put in the order of their greatest draw, teachers in the order of the first prompt's
@@ -13,7 +13,7 @@ import numpy as np
 from persyn_ray.method.allocation import NOBODY
 from persyn_ray.method.arrays import Booleans, Floats, Integers
 from persyn_ray.method.constrained.limits import Constraints
-from persyn_ray.method.constrained.pricing import Costs, Problem, least_and_range
+from persyn_ray.method.constrained.pricing import AssignmentProblem, Costs, least_and_range
 
 NUDGE = 1e-8  # of the range of rewards
 
@@ -26,18 +26,18 @@ class Ordered:
     prompts: Integers
     teacher_M: Integers
     nudges_MP: Floats  # from 0 to `NUDGE`
-    plain: Problem
+    plain: AssignmentProblem
 
-    def nudged(self) -> Problem:
+    def nudged(self) -> AssignmentProblem:
         """The problem in which equal rewards differ."""
         return self._nudged(self.plain)
 
-    def cheapest(self, side: int) -> Problem:
+    def cheapest(self, side: int) -> AssignmentProblem:
         """The problem of least cost, of one limit's kind, within floors and capacities alone."""
         able_MP, num_limits = np.isfinite(self.plain.rewards_MP), len(self.plain.costs_C)
         costs = self.plain.costs_C[side].astype(np.float64)
         return self._nudged(
-            Problem(
+            AssignmentProblem(
                 rewards_MP=np.where(able_MP, -costs, -np.inf),
                 costs_C=(),
                 low_K=self.plain.low_K[num_limits:],
@@ -45,7 +45,7 @@ class Ordered:
             )
         )
 
-    def _nudged(self, problem: Problem) -> Problem:
+    def _nudged(self, problem: AssignmentProblem) -> AssignmentProblem:
         spread = least_and_range(problem)[1]
         return replace(problem, rewards_MP=problem.rewards_MP + spread * self.nudges_MP)
 
@@ -71,7 +71,7 @@ def in_order_of_draws(
     rewards_MP = np.where(able_PM, rewards_PM, -np.inf)[np.ix_(prompts, teacher_M)].T.copy()
     least_M, most_M = constraints.counts_between()
     limits_C = [limit.most for limit in constraints.limits]
-    plain = Problem(
+    plain = AssignmentProblem(
         rewards_MP=rewards_MP,
         costs_C=tuple(
             _ordered_costs(limit.costs_PM, prompts, teacher_M) for limit in constraints.limits

@@ -1,4 +1,4 @@
-"""Prices: what one more unit of each limit is worth in reward, and what they prove.
+"""Dual prices of the limits and the upper bound on reward that they prove (Lagrangian).
 
 P prompts, M teachers, B prompts of a chunk, K = C + M sides: the C summed costs, then the number of
 prompts of each teacher. Side k holds low_k <= sum of a_kmp x_mp <= high_k, where x_mp is 1 if
@@ -28,7 +28,7 @@ Costs = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class AssignmentProblem:
     """Rewards (M, P), costs that broadcast to (M, P), and the limits of all sides."""
 
     rewards_MP: Floats
@@ -81,10 +81,10 @@ class Problem:
                 reduced_MB -= price * _columns(costs, prompts).astype(np.float64)
         return reduced_MB
 
-    def prefix(self, num_prompts: int) -> "Problem":
+    def prefix(self, num_prompts: int) -> "AssignmentProblem":
         """The first prompts with their part of the limits."""
         part = num_prompts / self.num_prompts
-        return Problem(
+        return AssignmentProblem(
             rewards_MP=self.rewards_MP[:, :num_prompts],
             costs_C=tuple(_columns(costs, slice(num_prompts)) for costs in self.costs_C),
             low_K=self.low_K * part,
@@ -104,7 +104,7 @@ class View:
     used_K: Floats
 
 
-def look(problem: Problem, prices_K: Floats) -> View:
+def look(problem: AssignmentProblem, prices_K: Floats) -> View:
     """What every prompt chooses at these prices."""
     best_P, lead_P = np.empty(problem.num_prompts), np.empty(problem.num_prompts)
     teacher_P = np.empty(problem.num_prompts, dtype=np.int64)
@@ -128,7 +128,7 @@ def look(problem: Problem, prices_K: Floats) -> View:
     )
 
 
-def shortfall(problem: Problem, prices_K: Floats, teacher_P: Integers) -> float:
+def shortfall(problem: AssignmentProblem, prices_K: Floats, teacher_P: Integers) -> float:
     """L less the reward of an assignment within the limits, term by term, so never below 0."""
     lost_P = np.empty(problem.num_prompts)
     for start in range(0, problem.num_prompts, CHUNK):
@@ -141,7 +141,7 @@ def shortfall(problem: Problem, prices_K: Floats, teacher_P: Integers) -> float:
     return fsum([*lost_P, *unused_K])
 
 
-def usual_sizes(problem: Problem) -> Floats:
+def usual_sizes(problem: AssignmentProblem) -> Floats:
     """What one prompt changes on each side between its dearest and cheapest candidate, (K,)."""
     some = problem.prefix(min(problem.num_prompts, CHUNK))
     able_MP = np.isfinite(some.rewards_MP)
@@ -154,7 +154,7 @@ def usual_sizes(problem: Problem) -> Floats:
     return np.append(sizes_C, np.ones(len(some.rewards_MP)))
 
 
-def least_and_range(problem: Problem) -> tuple[float, float]:
+def least_and_range(problem: AssignmentProblem) -> tuple[float, float]:
     """The least reward any assignment can have, and the range of single rewards (1 if none)."""
     highest = float(problem.rewards_MP.max())
     known_MP = np.isfinite(problem.rewards_MP)

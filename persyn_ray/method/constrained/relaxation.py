@@ -23,7 +23,13 @@ import numpy as np
 
 from persyn_ray.errors import StepError
 from persyn_ray.method.arrays import Floats, Integers
-from persyn_ray.method.constrained.pricing import Problem, View, least_and_range, look, usual_sizes
+from persyn_ray.method.constrained.pricing import (
+    AssignmentProblem,
+    View,
+    least_and_range,
+    look,
+    usual_sizes,
+)
 
 SMALL = 20_000  # pairs that are solved at once, and size of the first sample
 OPEN, MOST_OPEN = 8192, 65_536  # prompts that one program decides: a tenth of a second and up
@@ -77,7 +83,7 @@ class _Step:
     is_at_edge: bool
 
 
-def relax(problem: Problem, prices_K: Floats | None = None) -> Relaxed:
+def relax(problem: AssignmentProblem, prices_K: Floats | None = None) -> Relaxed:
     """The best fractional assignment; `prices_K` that are nearly right save the samples.
 
     `is_within` is false if none was found within the limits. Where L is then below the least reward
@@ -96,7 +102,11 @@ def relax(problem: Problem, prices_K: Floats | None = None) -> Relaxed:
 
 
 def moves_of(
-    problem: Problem, prices_K: Floats, teacher_P: Integers, prompts: Integers, width: float
+    problem: AssignmentProblem,
+    prices_K: Floats,
+    teacher_P: Integers,
+    prompts: Integers,
+    width: float,
 ) -> Moves:
     """Every move of these prompts that loses at most `width` of reduced reward."""
     reduced_MB, now_B = problem.reduced(prices_K, prompts), teacher_P[prompts]
@@ -112,7 +122,9 @@ def moves_of(
     )
 
 
-def _changes(problem: Problem, prompt_Q: Integers, from_Q: Integers, to_Q: Integers) -> Any:
+def _changes(
+    problem: AssignmentProblem, prompt_Q: Integers, from_Q: Integers, to_Q: Integers
+) -> Any:
     from scipy import sparse  # pyright: ignore[reportMissingTypeStubs]
 
     num_costs, num_moves = len(problem.costs_C), len(prompt_Q)
@@ -127,7 +139,7 @@ def _changes(problem: Problem, prompt_Q: Integers, from_Q: Integers, to_Q: Integ
     return cast(Any, sparse).csr_array((values, places), shape=(len(problem.low_K), num_moves))
 
 
-def _descend(problem: Problem, prices_K: Floats, most_steps: int) -> Relaxed:
+def _descend(problem: AssignmentProblem, prices_K: Floats, most_steps: int) -> Relaxed:
     least, spread = least_and_range(problem)
     sizes_K, centre = usual_sizes(problem), look(problem, prices_K)
     num_open = OPEN
@@ -151,7 +163,9 @@ def _descend(problem: Problem, prices_K: Floats, most_steps: int) -> Relaxed:
         moves, width = _open(problem, centre, spread, num_open)
 
 
-def _open(problem: Problem, view: View, spread: float, num_open: int) -> tuple[Moves, float]:
+def _open(
+    problem: AssignmentProblem, view: View, spread: float, num_open: int
+) -> tuple[Moves, float]:
     """Moves of the prompts nearest to level, and the greatest loss among them."""
     if problem.rewards_MP.size <= SMALL:
         everyone = np.arange(problem.num_prompts)
@@ -165,7 +179,12 @@ def _open(problem: Problem, view: View, spread: float, num_open: int) -> tuple[M
 
 
 def _solve(
-    problem: Problem, view: View, moves: Moves, width: float, radius: float, sizes_K: Floats
+    problem: AssignmentProblem,
+    view: View,
+    moves: Moves,
+    width: float,
+    radius: float,
+    sizes_K: Floats,
 ) -> _Step:
     """The moves' exact program, in units of `width` and of the sides' usual sizes.
 

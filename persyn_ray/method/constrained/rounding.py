@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from persyn_ray.method.arrays import Floats, Integers
-from persyn_ray.method.constrained.pricing import Problem, usual_sizes
+from persyn_ray.method.constrained.pricing import AssignmentProblem, usual_sizes
 from persyn_ray.method.constrained.relaxation import Relaxed, moves_of
 
 NEAREST = (32, 256, 2048)  # the next one only when no assignment was found among the former
@@ -23,7 +23,7 @@ MOST_TRIES = 8
 WHOLE = 1e-6  # a part this near to 0 or 1 is not split
 
 
-def make_whole(problem: Problem, relaxed: Relaxed) -> Integers | None:
+def make_whole(problem: AssignmentProblem, relaxed: Relaxed) -> Integers | None:
     """One teacher a prompt, (P,), within all limits exactly; None if none was found."""
     start_P, split = _start(relaxed)
     if not split.size and (problem.excess(start_P) <= 0).all():
@@ -51,7 +51,7 @@ def _start(relaxed: Relaxed) -> tuple[Integers, Integers]:
     return teacher_P, np.unique(moves.prompt_Q[is_split_Q])
 
 
-def _decide(problem: Problem, start_P: Integers, prompts: Integers) -> Integers | None:
+def _decide(problem: AssignmentProblem, start_P: Integers, prompts: Integers) -> Integers | None:
     """The best whole assignment that differs from the start on these prompts only."""
     sizes_K, drawn_in = usual_sizes(problem), problem
     for _ in range(MOST_TRIES):
@@ -66,7 +66,7 @@ def _decide(problem: Problem, start_P: Integers, prompts: Integers) -> Integers 
 
 
 def _program(
-    problem: Problem, start_P: Integers, prompts: Integers, sizes_K: Floats
+    problem: AssignmentProblem, start_P: Integers, prompts: Integers, sizes_K: Floats
 ) -> Integers | None:
     from scipy import optimize  # pyright: ignore[reportMissingTypeStubs]
 

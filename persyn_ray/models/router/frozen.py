@@ -24,7 +24,7 @@ from persyn_ray.models.router.head import apply_head, head_logits
 from persyn_ray.models.router.losses import Loss
 from persyn_ray.models.router.model import (
     Router,
-    RouterConfig,
+    RouterModelConfig,
     encode_router_prompts,
     finite_logits,
     over_batches,
@@ -111,7 +111,7 @@ def add_columns(
             f"{pool.names}: each teacher of `teachers` needs one of either, none may be left out."
         )
     given = router.config
-    config = RouterConfig(given.backbone_config, given.pooling, pool.names, given.loss)
+    config = RouterModelConfig(given.backbone_config, given.pooling, pool.names, given.loss)
     config.dtype = given.dtype
     with torch.device("meta"):
         larger = Router(config)

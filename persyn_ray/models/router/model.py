@@ -39,7 +39,7 @@ from persyn_ray.models.collate import batches_by_tokens, pad_right
 from persyn_ray.models.load import load_backbone
 from persyn_ray.models.router.head import apply_head, fresh_head, pool_states
 from persyn_ray.models.router.losses import Loss
-from persyn_ray.models.sanitize import neutralise
+from persyn_ray.models.sanitize import escape_special_tokens
 from persyn_ray.recipe.pool import TeacherPool
 
 Pooling = Literal["auto", "last", "mean"]
@@ -48,7 +48,7 @@ TOKENS_PER_CPU_PASS = 512
 prompts of 49 tokens on average take 3.5 times as long in passes of 16,384."""
 
 
-class RouterConfig(PreTrainedConfig):
+class RouterModelConfig(PreTrainedConfig):
     """What a router is built from: the backbone's configuration, the pooling and the pool."""
 
     model_type = "persyn_router"
@@ -76,12 +76,12 @@ class RouterConfig(PreTrainedConfig):
 class Router(PreTrainedModel):
     """Backbone, pooling and one linear head."""
 
-    config_class = RouterConfig
+    config_class = RouterModelConfig
     base_model_prefix = "backbone"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
 
-    def __init__(self, config: RouterConfig) -> None:
+    def __init__(self, config: RouterModelConfig) -> None:
         super().__init__(config)
         settings = dict(config.backbone_config)
         backbone_config = AutoConfig.for_model(settings.pop("model_type"), **settings)
@@ -131,7 +131,7 @@ def build_router(
     backbone = load_backbone(backbone_name, dtype, revision)
     if pooling == "auto":
         pooling = "last" if is_decoder(backbone.config) else "mean"
-    config = RouterConfig(_portable(backbone.config), pooling, pool.names, dtype=dtype)
+    config = RouterModelConfig(_portable(backbone.config), pooling, pool.names, dtype=dtype)
     with torch.device("meta"):
         router = Router(config)
     router.backbone = backbone
@@ -288,13 +288,13 @@ def load_router_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(str(folder), config=_router_config(folder))
 
 
-def _router_config(folder: str | Path) -> RouterConfig:
+def _router_config(folder: str | Path) -> RouterModelConfig:
     path = Path(folder) / "config.json"
-    if not path.is_file() or f'"{RouterConfig.model_type}"' not in path.read_text("utf-8"):
+    if not path.is_file() or f'"{RouterModelConfig.model_type}"' not in path.read_text("utf-8"):
         raise ConfigError(
             f"{folder} holds no router: name a folder that the router step has written."
         )
-    return RouterConfig.from_pretrained(str(folder))
+    return RouterModelConfig.from_pretrained(str(folder))
 
 
 def without_pooler(router: Router) -> Router:
@@ -311,6 +311,6 @@ def _encode_plain(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], max_length: int
 ) -> list[int]:
     text = "\n\n".join(message["content"] for message in messages if message["role"] == "user")
-    return tokenizer(neutralise(tokenizer, text), truncation=True, max_length=max_length)[
-        "input_ids"
-    ]
+    return tokenizer(
+        escape_special_tokens(tokenizer, text), truncation=True, max_length=max_length
+    )["input_ids"]

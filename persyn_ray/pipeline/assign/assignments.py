@@ -1,4 +1,4 @@
-"""Fill ASSIGNMENT: one table a method, each by its own rule (see methods.py).
+"""Writes the ASSIGNMENT table of each method (rules in methods.py).
 
 With `responses.incomplete: next_best`, a teacher whose response to a prompt is not complete is no
 candidate for it any more, and every method chooses again by its own rule among the rest. What comes
@@ -236,7 +236,7 @@ def _bury_unanswered(
                 "detail": ", ".join(f"{name}: {outcome}" for name, outcome, able in found if able),
             }
         )
-    # Failures of teachers are buried in files of the same shard's name.
+    # Dead letters of teachers lie in files of the same shard's name.
     folder, name = run.dead_letters("synthesize"), f"no_complete_response-{shard}"
     if rows:
         folder.write_table(name, pa.Table.from_pylist(rows, schema=DEAD_LETTERS))

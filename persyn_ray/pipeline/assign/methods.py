@@ -1,4 +1,4 @@
-"""What each method makes of the same tables: PerSyn by the router's logits, baselines in their own
+"""Assignment rules per method: PerSyn by the router's logits, baselines in their own
 way.
 
 Every method sees the same candidates: teachers that can take the prompt. Among equals a seeded draw

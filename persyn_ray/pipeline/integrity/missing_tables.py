@@ -1,4 +1,4 @@
-"""Tables that a run should hold, by its finished steps, and does not."""
+"""Finds tables that a run should hold by its finished steps, and does not."""
 
 from collections.abc import Iterator
 

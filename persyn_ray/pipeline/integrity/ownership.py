@@ -1,4 +1,4 @@
-"""Whose is this folder? A run writes into a new or empty folder or one of its own, and removes only
+"""Ownership of folders: a run writes into a new, empty or own folder, and removes only
 what it has made.
 
 A run's folder is marked before anything else is written there. A step's folders are the run's own

@@ -1,4 +1,4 @@
-"""What a crash or a full disk has left in a run, found and mended before the run goes on.
+"""Finds and repairs what a crash or a full disk left in a run, before it resumes.
 
 A table that cannot be read counts as absent: it is set aside (NAME.damaged), and the step that made
 it is open again, which makes anew what is missing and keeps the rest. Temporary files of writers

@@ -1,4 +1,4 @@
-"""The plan on a terminal: tables for people, every figure with its unit and where it comes from."""
+"""Shows the plan on a terminal: every figure with its unit and source."""
 
 from collections.abc import Iterable, Iterator, Sequence
 

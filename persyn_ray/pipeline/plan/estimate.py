@@ -1,4 +1,4 @@
-"""Reckon what it takes when each teacher answers so many prompts: tokens, seconds, dollars.
+"""Estimates tokens, seconds and dollars for given prompts per teacher.
 
 Time on GPUs comes from the schedule (method/waves.py) over speeds that are estimated
 (method/sizing.py) or, after step collect, measured; of endpoints and pools on CPUs from what

@@ -1,4 +1,4 @@
-"""What every teacher still has to write: prompts, and tokens of a response, from what is stored.
+"""Expected prompts and response tokens left per teacher, from stored responses.
 
 Lengths are means of the stored responses to the parallel set; before there are any, the token limit
 stands in and the figure is "at most". Shares of the routed prompts come from the assignment, before

@@ -1,4 +1,4 @@
-"""The forecast of a step, and what the step then took.
+"""Forecast of a step, stored before it runs and compared with the actual figures after.
 
 `persyn plan` shows it; `persyn run` leaves it as records/forecast-STEP.json when the step begins,
 where the scheduler finds it; the report sets it beside the step's record. Like the record, it

@@ -1,4 +1,4 @@
-"""Facts of a teacher's model, without loading it: parameters, bytes of weights and of the cache.
+"""Sizes of a model without loading it: parameters, bytes of weights and KV cache.
 
 From `size` of the teacher where it is given, otherwise from what lies on this machine: config.json
 and the safetensors index or headers in a folder, in a package, or in the hub's cache. Nothing is

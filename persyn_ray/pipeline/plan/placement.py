@@ -1,4 +1,4 @@
-"""Which teachers stand on GPUs, how, and whether they fit: need and have, before anything starts.
+"""Checks whether teachers fit the cluster's GPUs, before anything starts.
 
 A teacher stands on GPUs when it runs here (engines vllm and transformers) in a pool of its own that
 takes some. Teachers that share the actors of `resources.collect` are not sized.

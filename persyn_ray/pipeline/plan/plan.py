@@ -1,4 +1,4 @@
-"""What a run will do, before it does anything: steps, teachers, waves, tokens, time and money.
+"""Plans a run: steps, placement, schedule, tokens, time and cost, before anything starts.
 
 Refuses teachers that cannot fit the recipe's hardware. Touches neither Ray nor the network nor a
 model's weights; reads the prompts unless the run holds them already.

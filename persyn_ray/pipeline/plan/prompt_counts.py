@@ -1,4 +1,4 @@
-"""How many prompts a recipe has, and how long they are, without asking the network.
+"""Counts a recipe's prompts and their lengths, without the network.
 
 Prompts from the hub are read only if they are in its cache; otherwise the recipe's own numbers say
 how many there will be.

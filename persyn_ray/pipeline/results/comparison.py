@@ -1,4 +1,4 @@
-"""Gather what the seeds of a comparison measured into the content of comparison.json.
+"""Collects what the seeds of a comparison measured into the content of comparison.json.
 
 Axes: S seeds, P problems. A problem that a seed was not judged on is NaN there.
 

@@ -1,4 +1,4 @@
-"""What the run cost in teacher tokens, against generate-then-select, and what was lost."""
+"""Cost of the run in teacher tokens against generate-then-select, and rows lost."""
 
 from typing import Any
 

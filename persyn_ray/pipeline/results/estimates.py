@@ -1,4 +1,4 @@
-"""Figures in the form of the report's content."""
+"""Converts intervals and means into the report's content types."""
 
 from typing import Any
 

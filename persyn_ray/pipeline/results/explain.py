@@ -1,4 +1,4 @@
-"""Why did this prompt go to this teacher? And what is the state of a run?"""
+"""Explains one prompt's assignment, and the state of a run."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""One prompt on a terminal: what it is, then a block for each teacher, readable at any width."""
+"""Shows one prompt's explanation on a terminal: a block per teacher, readable at any width."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any

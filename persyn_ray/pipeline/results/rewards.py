@@ -1,4 +1,4 @@
-"""Gather rewards on the parallel set: what each teacher's responses are worth, and how many count.
+"""Collects rewards on the parallel set per teacher, and how many rows count.
 
 Axes: P prompts, M teachers.
 """

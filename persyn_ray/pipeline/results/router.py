@@ -1,4 +1,4 @@
-"""Gather what is known of the router: rankings, calibration, transfer, hedging, references.
+"""Collects measures of the router: rankings, calibration, transfer, hedging, baselines.
 
 Figures come from prompts that it was never fitted on: the held-out prompts when all teachers
 answered them, otherwise the router's hold-out part of the parallel set (which early stopping has

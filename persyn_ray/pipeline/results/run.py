@@ -1,4 +1,4 @@
-"""Gather what a run measured into the content of report.json (persyn_ray/report/content.py).
+"""Collects what a run measured into the content of report.json (report/content.py).
 
 Each section is gathered by itself: one that cannot be made is null, and its reason stands under
 `problems`.

@@ -1,4 +1,4 @@
-"""Gather what the evaluation of students gave: accuracy before and after, on the same problems."""
+"""Collects the students' evaluation: accuracy before and after, on the same problems."""
 
 from functools import partial
 from typing import Any

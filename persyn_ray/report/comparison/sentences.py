@@ -1,4 +1,4 @@
-"""What a comparison allows one to say, and what its figures cover, in plain sentences."""
+"""Sentences on a comparison's results and on what its intervals cover."""
 
 from collections.abc import Mapping
 from typing import Any

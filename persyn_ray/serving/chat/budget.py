@@ -1,4 +1,4 @@
-"""What forwarded chats may cost: `serving.chat_budget`, one account for each teacher.
+"""Budget of forwarded chats (`serving.chat_budget`): one account for each teacher.
 
 A chat is reserved at its upper bound before it is forwarded and settled at what the teacher says it
 used. The accounts lie in a ledger that all replicas share and that outlives them (see ledger.py).

@@ -1,4 +1,4 @@
-"""Chats on their way to the assigned teacher's own endpoint, and its answer on the way back.
+"""Proxy for chat completions: forwards a chat to its teacher's endpoint, and the answer back.
 
 An answer is passed on as it comes, streams included. What a client could take for ours is not: a
 key that the teacher refuses is our mistake (502), and its breakdown is not ours (502). Only text
@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from persyn_ray.engines.openai import wire
-from persyn_ray.engines.openai.account import Account
+from persyn_ray.engines.openai.account import EndpointAccount
 from persyn_ray.errors import ConfigError
 from persyn_ray.recipe.serving import UpstreamConfig
 from persyn_ray.serving.chat.budget import Reservation, reserve
@@ -101,7 +101,7 @@ class Forwarder:
         hides_usage = account is not None and _ask_for_usage(content, upstream)
         request = httpx.Request(
             "POST",
-            Account(teacher, upstream).url("chat/completions"),
+            EndpointAccount(teacher, upstream).url("chat/completions"),
             content=json.dumps(content),  # ASCII: halves of characters pass as they came
             headers={"Content-Type": "application/json"},
             extensions=_limits(upstream),
@@ -110,15 +110,19 @@ class Forwarder:
         # A token is at least one byte.
         bound = Usage(len(request.content) + wire.TEMPLATE_TOKENS, most)
         reservation = await reserve(teacher, account, bound, self._keeper)
-        reply = await self._reply(Account(teacher, upstream), request, teacher, reservation)
+        reply = await self._reply(EndpointAccount(teacher, upstream), request, teacher, reservation)
         passed = {name: reply.headers[name] for name in PASSED if name in reply.headers}
         if reply.is_success:
             return Relay(reply, passed | dict(headers), reservation, hides_usage)
         reservation.settle(None if reply.status_code in GAVE_UP else FREE)
-        raise await _refusal(reply, teacher, Account(teacher, upstream), dict(headers))
+        raise await _refusal(reply, teacher, EndpointAccount(teacher, upstream), dict(headers))
 
     async def _reply(
-        self, account: Account, request: httpx.Request, teacher: str, reservation: Reservation
+        self,
+        account: EndpointAccount,
+        request: httpx.Request,
+        teacher: str,
+        reservation: Reservation,
     ) -> httpx.Response:
         """The beginning of a reply; without one the reservation is settled."""
         cost = None  # unknown: the teacher may have begun to write
@@ -155,7 +159,7 @@ class Forwarder:
 
 
 async def _refusal(
-    reply: httpx.Response, teacher: str, account: Account, headers: dict[str, str]
+    reply: httpx.Response, teacher: str, account: EndpointAccount, headers: dict[str, str]
 ) -> Refusal:
     """What a teacher says no with, in our form: a client learns nothing of us and our account."""
     status = reply.status_code

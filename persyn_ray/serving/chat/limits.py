@@ -1,4 +1,4 @@
-"""How much a forwarded chat may make a teacher write: its limits, checked and completed."""
+"""Checks and completes the token limits of a forwarded chat before it is sent."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a teacher's answer cost, read from its `usage` while the answer passes."""
+"""Reads the token usage of a forwarded answer, plain or streamed, while it passes."""
 
 import json
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Who may ask: API keys, of which only SHA-256 digests are kept.
+"""API keys of the endpoint: made, and checked by their SHA-256 digests; keys are not kept.
 
 No message of this module repeats what stands in an unreadable entry: it may be a key.
 """

@@ -1,4 +1,4 @@
-"""How many values a JSON body holds, told before it is parsed: each costs more than its bytes."""
+"""Counts the values of a JSON body before it is parsed; each costs more memory than its bytes."""
 
 import re
 from collections.abc import Callable, Coroutine

@@ -1,4 +1,4 @@
-"""The door of the endpoint: who may ask, how often, how many at once, how much.
+"""Admission control of the endpoint: keys, rates, concurrent requests and sizes.
 
 Nothing but the page, the two probes and the documentation is open to those without a key. The log
 has a line for each request, and never a part of a body, a header or an unknown path.

@@ -1,4 +1,4 @@
-"""How often a key may ask: a token bucket for each owner, of one replica."""
+"""Rate limit per API key: a token bucket for each owner, of one replica."""
 
 import time
 from collections.abc import Callable

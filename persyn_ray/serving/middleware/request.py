@@ -1,4 +1,4 @@
-"""One request and its answer, between server and app: counted, limited in time, marked.
+"""Middleware around each request: counts it, bounds its time, gives it an id.
 
 What the app receives passes through here one message at a time and what it sends passes at once,
 so that neither a body nor a stream is ever held whole.

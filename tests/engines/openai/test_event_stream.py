@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.engines.openai.wire import Answer, Fault, read_reply
+from persyn_ray.engines.openai.wire import EndpointAnswer, Fault, read_reply
 from persyn_ray.storage.usage import Usage
 
 from .asking import engine_of, requests
@@ -52,7 +52,7 @@ def test_a_good_body_is_read_whatever_its_type_is_said_to_be(
 ) -> None:
     headers = {} if kind is None else {"content-type": kind}
     found = read_reply(200, headers, content, TAGS)
-    assert isinstance(found, Answer)
+    assert isinstance(found, EndpointAnswer)
     assert (found.completion.text, found.completion.finish_reason) == ("fünf", "stop")
     assert found.cost == Usage(3, 4)
 
@@ -60,7 +60,7 @@ def test_a_good_body_is_read_whatever_its_type_is_said_to_be(
 def test_one_broken_character_costs_no_more_than_itself() -> None:
     content = UTF8.replace(b"f\\u00fcnf", b"f\xfcnf")
     found = read_reply(200, {}, content, TAGS)
-    assert isinstance(found, Answer)
+    assert isinstance(found, EndpointAnswer)
     assert found.completion.text == "f\ufffdnf"
 
 
@@ -73,7 +73,7 @@ def test_a_stream_has_its_thinking_and_its_end() -> None:
         "data: [DONE]",
     )
     found = read_reply(200, {}, content, TAGS)
-    assert isinstance(found, Answer)
+    assert isinstance(found, EndpointAnswer)
     assert found.completion.text == "<think>2+2</think>\n4"
     assert found.completion.finish_reason == "length"
 

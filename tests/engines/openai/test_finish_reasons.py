@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persyn_ray.engines.openai.finish_reasons import read_ending
-from persyn_ray.engines.openai.wire import Answer, Fault, read_reply
+from persyn_ray.engines.openai.wire import EndpointAnswer, Fault, read_reply
 
 from .asking import engine_of, requests
 from .fault_server import FaultServer, answer
@@ -93,7 +93,7 @@ def ended(reason: Any, text: str | None = "four", tokens: int = 4, limit: int = 
 
 def completion(*given: Any, **settings: Any) -> Any:
     found = ended(*given, **settings)
-    assert isinstance(found, Answer)
+    assert isinstance(found, EndpointAnswer)
     return found.completion
 
 

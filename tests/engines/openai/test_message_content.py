@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persyn_ray.engines.openai.message_content import read_message
-from persyn_ray.engines.openai.wire import Answer, read_reply
+from persyn_ray.engines.openai.wire import EndpointAnswer, read_reply
 
 TAGS = ("<think>", "</think>")
 WHOLE = "<think>2+2</think>\nfour"
@@ -19,7 +19,7 @@ THINKING = {"type": "thinking", "thinking": "2+2"}
 def completion(message: dict[str, Any], reason: str = "stop") -> Any:
     body = {"choices": [{"message": message, "finish_reason": reason}]}
     found = read_reply(200, {}, json.dumps(body).encode(), TAGS)
-    assert isinstance(found, Answer)
+    assert isinstance(found, EndpointAnswer)
     return found.completion
 
 
@@ -96,7 +96,7 @@ def test_a_message_without_a_text_says_what_it_holds(message: dict[str, Any], wo
 def test_a_completion_of_the_older_kind_has_its_text_elsewhere() -> None:
     body = {"choices": [{"text": "four", "finish_reason": "stop"}]}
     found = read_reply(200, {}, json.dumps(body).encode(), TAGS)
-    assert isinstance(found, Answer)
+    assert isinstance(found, EndpointAnswer)
     assert found.completion.text == "four"
 
 

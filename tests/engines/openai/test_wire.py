@@ -8,7 +8,7 @@ import pytest
 from persyn_ray.engines.base import Message
 from persyn_ray.engines.openai.wire import (
     FREE,
-    Answer,
+    EndpointAnswer,
     Fault,
     Stop,
     asked_pause,
@@ -29,10 +29,10 @@ def reply(status: int = 200, headers: dict[str, str] | None = None, **fields: An
     return read_reply(status, headers or JSON, json.dumps(fields).encode(), TAGS)
 
 
-def ended(reason: Any, message: dict[str, Any]) -> Answer:
+def ended(reason: Any, message: dict[str, Any]) -> EndpointAnswer:
     usage = {"prompt_tokens": 3, "completion_tokens": 4}
     found = reply(choices=[{"message": message, "finish_reason": reason}], usage=usage)
-    assert isinstance(found, Answer)
+    assert isinstance(found, EndpointAnswer)
     assert found.cost == Usage(3, 4)
     return found
 
@@ -95,7 +95,7 @@ def test_a_response_that_the_endpoint_broke_off_is_a_fault() -> None:
 )
 def test_counts_that_are_none_are_zero_and_the_cost_unknown(usage: Any) -> None:
     found = reply(choices=[{"message": TEXT, "finish_reason": "stop"}], usage=usage)
-    assert isinstance(found, Answer)
+    assert isinstance(found, EndpointAnswer)
     assert (found.completion.num_prompt_tokens, found.completion.num_tokens) == (0, 0)
     assert found.cost is None
 
@@ -103,9 +103,9 @@ def test_counts_that_are_none_are_zero_and_the_cost_unknown(usage: Any) -> None:
 @pytest.mark.parametrize(
     ("status", "code", "kind", "is_overload"),
     [
-        (400, "context_length_exceeded", Answer, False),
-        (413, None, Answer, False),
-        (422, None, Answer, False),
+        (400, "context_length_exceeded", EndpointAnswer, False),
+        (413, None, EndpointAnswer, False),
+        (422, None, EndpointAnswer, False),
         (408, None, Fault, True),
         (409, None, Fault, False),
         (425, None, Fault, False),
@@ -126,7 +126,7 @@ def test_what_a_status_means(status: int, code: str | None, kind: type, is_overl
     assert isinstance(found, kind)
     if isinstance(found, Fault):
         assert (found.is_overload, found.cost) == (is_overload, FREE)
-    if isinstance(found, Answer):
+    if isinstance(found, EndpointAnswer):
         assert found.completion.error == f"status {status}: because"
         assert found.cost == FREE
 
@@ -144,7 +144,7 @@ def test_what_a_status_means(status: int, code: str | None, kind: type, is_overl
 )
 def test_messages_are_found_in_all_shapes(content: bytes, message: str) -> None:
     found = read_reply(400, JSON, content, TAGS)
-    assert isinstance(found, Answer)
+    assert isinstance(found, EndpointAnswer)
     assert found.completion.error == f"status 400: {message}"
 
 
