@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps
 LOCKED := $(UV) --require-hashes
 
-.PHONY: quickstart gsm8k test test-plain test-gpu check format lock bench clean
+.PHONY: quickstart gsm8k test test-plain test-gpu check format lock clean
 
 quickstart: .venv/run.stamp
 	$(BIN)/persyn run jobs/quickstart.yaml

@@ -1,7 +1,7 @@
 """What the lab's experiments share: students of chosen data, rankings, and figures with intervals.
 
 Students' accuracies are means over seeds and held-out problems, with intervals over both
-(method/comparison.py). A difference is PerSyn minus the other, paired by seed and problem.
+(statistics/significance.py). A difference is PerSyn minus the other, paired by seed and problem.
 Axes: S seeds, P prompts or problems, M teachers.
 """
 

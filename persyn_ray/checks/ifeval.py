@@ -10,7 +10,7 @@ The checkers are those of the package if-verifiable. They draw an absent argumen
 that they do not like too (the letter `#`, paragraph 5 of 2), so here a reference has to give them
 all, and one that would not be checked as it was given is refused. Words are words here: the package
 takes them for regular expressions, in which `a.b` forbids `acb`. What it cannot check as given is
-checked by `instruction_checks`. Two kinds split text by nltk's data set punkt_tab, which nothing
+checked by `ifeval_overrides`. Two kinds split text by nltk's data set punkt_tab, which nothing
 here downloads: without it references that name them cannot be read. As in IFEval itself, a text
 whose language cannot be told is taken to be in the right one.
 """

@@ -3,7 +3,7 @@
 Two checks give the quality of one response, 1 (right) or 0 (wrong): `exact_match` compares the text
 after a marker, `Verifier` compares mathematical answers with math-verify. Its parser and sympy run
 for ever on some texts, and signal-based limits work in no thread but the main one, so such checks
-run in processes that are killed at a wall-clock limit (see `verify_worker`). Two plain numbers are
+run in processes that are killed at a wall-clock limit (see `worker`). Two plain numbers are
 compared here, without a process. A check that did not end has quality null: unknown is neither
 right nor wrong.
 
@@ -196,7 +196,7 @@ class Verifier:
 
 
 class _Worker:
-    """One checking process (see `verify_worker`) and the socket to it."""
+    """One checking process (see `worker`) and the socket to it."""
 
     def __init__(self, timeout_seconds: float, memory_gib: float, checks: int) -> None:
         self._timeout = timeout_seconds

@@ -7,7 +7,7 @@ grow; the next one is a fork of this warm process, so any of that costs millisec
 safe here: one thread, neither torch nor ray, no open files but the sockets.
 
 A request is `[answer texts, reference texts]` in JSON, one packet; the reply is one word of
-`verify.Outcome`. Without answer texts it says whether the reference can be parsed (correct) or not
+`verifier.Outcome`. Without answer texts it says whether the reference can be parsed (correct) or not
 (no_answer). Nothing outlives its parent: this process ends when its socket is closed, also during a
 check, and the system kills a child whose parent is gone.
 """
@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from typing import Any
 
 READY = b"ready"
-LARGEST = 2**18  # bytes of a packet; `verify.readings` keeps texts to a third of it
+LARGEST = 2**18  # bytes of a packet; `verifier.readings` keeps texts to a third of it
 _PR_SET_PDEATHSIG = 1
 
 # The parser learns its grammar from what it reads, up to 0.2 s for a construct it never met; read

@@ -1,6 +1,6 @@
 """Protocol between client and endpoint: request and reply bodies, and the retry rule.
 
-Knows no connections: `client.py` has those, once plain and once asynchronous.
+Knows no connections: `http.py` has those, once plain and once asynchronous.
 """
 
 import json

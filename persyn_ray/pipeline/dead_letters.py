@@ -72,7 +72,7 @@ def failures(recipe: Recipe, run: RunLayout, step: str) -> pa.Table:
 def odd_endings(recipe: Recipe, run: RunLayout, step: str) -> dict[str, int]:
     """How many whole responses of a step ended in words that are not known, by those words.
 
-    An engine notes the word beside the text (see `engines/openai_endings.py`).
+    An engine notes the word beside the text (see `engines/openai/finish_reasons.py`).
     """
     found: Counter[str] = Counter()
     for shard, asked in ASKED[step](recipe, run):

@@ -8,7 +8,7 @@ report.html  report.json  seeds/NUMBER/ (runs of a comparison)  comparison.{html
 Responses, learnability and quality are filed under a key made of all that determines them, so
 another alpha, student or teacher list finds what is still valid and leaves the rest in place.
 Responses may lie outside the run, in a store that runs share (`responses.store`); below a teacher's
-key they are filed by how the prompts were put into shards, see stages/store.py.
+key they are filed by how the prompts were put into shards, see shards/response_store.py.
 """
 
 from dataclasses import dataclass

@@ -57,7 +57,7 @@ class Holder:
     started: str
     """UTC time, ISO 8601."""
     processes: str = ""
-    """Which processes can see it, see `machine.processes`."""
+    """Which processes can see it, see `processes.processes`."""
     boot: str = ""
     """Of which start of which machine it is."""
     ended: str | None = None
