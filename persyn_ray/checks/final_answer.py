@@ -13,7 +13,8 @@ form within a form (`<answer>\boxed{72}</answer>`) is opened. A phrase counts wh
 mark, the last expression where there is no phrase either. Nothing is cut out of a marked answer:
 `(7, 2)` is not 2.
 
-Thinking is taken off before (`response_text.without_thinking`); what an answer says is for `same_answer`.
+Thinking is taken off before (`response_text.without_thinking`); what an answer says is for
+`same_answer`.
 """
 
 import re
