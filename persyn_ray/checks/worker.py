@@ -8,8 +8,8 @@ safe here: one thread, neither torch nor ray, no open files but the sockets.
 
 A request is `[answer texts, reference texts]` in JSON, one packet; the reply is one word of
 `verifier.Outcome`. Without answer texts it says whether the reference can be parsed (correct) or
-not (no_answer). Nothing outlives its parent: this process ends when its socket is closed, also during a
-check, and the system kills a child whose parent is gone.
+not (no_answer). Nothing outlives its parent: this process ends when its socket is closed, also
+during a check, and the system kills a child whose parent is gone.
 """
 
 import ctypes

@@ -3,8 +3,8 @@ seen.
 
 A file is written under a temporary name and renamed, on a disk so that a power loss does not undo
 it (see `atomic_files`). Object stores make a file visible only when it is complete and cannot
-rename, so there it is written at once. A table that cannot be read is a DamagedError: whoever makes it may
-make it anew; a place that cannot be reached is another error.
+rename, so there it is written at once. A table that cannot be read is a DamagedError: whoever makes
+it may make it anew; a place that cannot be reached is another error.
 """
 
 import errno
