@@ -1,7 +1,6 @@
 """A whole run on a real OpenAI-compatible server (llama.cpp's), where most answers are cut."""
 
 import io
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from persyn_ray.recipe.recipe import parse_recipe
 from persyn_ray.runtime.session import Cluster
 from persyn_ray.storage.layout import run_of
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from ..engines.openai.llama_server import llama_server
+
 pytestmark = [pytest.mark.ray, pytest.mark.assets, pytest.mark.timeout(400)]
 NUM_PROMPTS = 62
 
@@ -23,8 +23,6 @@ NUM_PROMPTS = 62
 @pytest.fixture(scope="session")
 def endpoint() -> Iterator[str]:
     pytest.importorskip("xllamacpp")
-    from llama_server import llama_server
-
     with llama_server() as base_url:
         yield base_url
 

