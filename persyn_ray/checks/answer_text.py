@@ -32,15 +32,15 @@ _FORMULA = re.compile(
 )
 _PLAIN_WORDS = r"\\(?:text|mathrm|textrm|textbf|textit|mathbf|mathit|mbox|operatorname|emph)"
 
-# In this order.
+# In this order. A backslash behind another one ends a row of a matrix and begins no command.
 _REWRITTEN = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"\s+", " "),
         (r"\\(?:left|right)\b\s*\.?|\\(?:[bB]igg?[lr]?)\b", ""),
-        (r"\\(?:displaystyle|textstyle|limits|boldsymbol|mathstrut)\b|\\!", ""),
+        (r"\\(?:displaystyle|textstyle|limits|boldsymbol|mathstrut)\b|(?<!\\)\\!", ""),
         (r"(?<=\d)(?:\\[,;: ]|~|\{,\})+(?=\d{3}(?!\d))", ","),  # 1\,200 and 1{,}200
-        (r"\\[,;:> ]|~|\\(?:quad|qquad|enspace|thinspace)\b", " "),
+        (r"(?<!\\)\\[,;:> ]|~|\\(?:quad|qquad|enspace|thinspace)\b", " "),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"\\frac\s*(\d)\s*(\d)(?!\d)", r"\\frac{\1}{\2}"),
         (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
@@ -58,8 +58,10 @@ _REWRITTEN = [
         (r"\s*\^\s*\{?\\circ(?![A-Za-z])\s*\}?|\\degrees?\b", "°"),
         (r"\\lbrace\b", r"\\{"),
         (r"\\rbrace\b", r"\\}"),
+        (r"(?<=\d)\s?\\math(?:rm|it)\s*\{([ij])\}", r"\1"),  # the imaginary unit, not a word
         (_PLAIN_WORDS + r"\s*\{([^{}]*)\}", r" \1 "),
-        (r"\\(?=[%$#&])", ""),
+        (r"(?<![\\A-Za-z])[Ii]nfinity(?![A-Za-z])", r"\\infty"),
+        (r"(?<!\\)\\(?=[%$#&])", ""),
         (r"\\[cl]?dots(?![A-Za-z])", "..."),
         (r"\s+", " "),
     )

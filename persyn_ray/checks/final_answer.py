@@ -53,6 +53,8 @@ _EXPRESSION = re.compile(
     rf"|[(\[]\s*+(?>{_ELEMENT})(?:\s*+,\s*+(?>{_ELEMENT})){{1,20}}+\s*+[)\]]"
     rf"|(?<![A-Za-z0-9_#])(?<!\d[.,]){_SIGNED}(?:\s*%)?"
 )
+_LATEX = re.compile(r"\\(?:begin|[lg]eq?|in|infty|log|pm|pi)(?![A-Za-z])")
+"""Commands of a whole that its last number would not stand for; fractions and roots are numbers."""
 _SENTENCES = re.compile(r"[.!?。](?:\s|$)")
 _BULLET = re.compile(r"(?:^|\n)[ \t]*\d{1,3}[.)](?=\s)")
 
@@ -190,7 +192,11 @@ def _box_at(text: str, place: int) -> tuple[int, str] | None:
 
 
 def _last_expression(tail: str) -> str | None:
-    """The last formula or number; the whole of a short line that holds neither."""
+    """The last formula or number; the whole of a short line that holds neither or is LaTeX alone."""
+    whole = tail.strip()
+    is_short = bool(whole) and len(whole) <= SHORT and "\n" not in whole
+    if is_short and _LATEX.search(whole) and "$" not in whole and not is_prose(canonical(whole)):
+        return whole
     last = None
     bullets = {match.end() - 1 for match in _BULLET.finditer(tail)}
     for match in _EXPRESSION.finditer(tail):
@@ -200,5 +206,4 @@ def _last_expression(tail: str) -> str | None:
             last = inner or match[0]
     if last is not None:
         return last.strip()
-    whole = tail.strip()
-    return whole if whole and len(whole) <= SHORT and "\n" not in whole else None
+    return whole if is_short else None

@@ -20,7 +20,8 @@ _CHOSEN = re.compile(
 )
 _YES_NO = ("yes", "no", "true", "false")
 _DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}")
-_ROW = re.compile(r"\d\s+\d+(?!\s?[\d/])")  # `0 0 6`, which algebra takes for a product
+_ROW = re.compile(r"(?<![_\d])\d+\s+\d+(?!\s?[\d/])")  # `0 0 6`; algebra takes it for a product
+_IN_BASE = re.compile(r"([0-9A-Fa-f]+)_\{?\s?(\d{1,2})\s?\}?")  # algebra ignores the base
 _RATIO = re.compile(r"\d{1,9}(?:\.\d{1,9})?(?:\s*:\s*\d{1,9}(?:\.\d{1,9})?)+")
 _ARITHMETIC = re.compile(r"(?:[-+*/^.,()\[\]{}\s$€£¥%\d]|\\(?:times|cdot|div|frac|sqrt|approx))+")
 _NAME = re.compile(r"[^\W\d_]+(?:_\{?\w+\}?)?(?:\([a-z]\))?|(?:[^\W\d_]+[\s']*)+(?:of [^=]*)?")
@@ -108,6 +109,8 @@ def _same(text: str, gold: str) -> bool | None:
         return True
     if _CHOICE.fullmatch(gold):
         return _same_choice(text, gold)
+    if _IN_BASE.fullmatch(gold):
+        return _same_in_base(text, gold)
     if _DATE.fullmatch(gold) or _DATE.fullmatch(text):
         return False
     if _RATIO.fullmatch(gold) or _RATIO.fullmatch(text):
@@ -126,6 +129,15 @@ def _same(text: str, gold: str) -> bool | None:
     if is_row or is_prose(text) or (meant and parts) or (said and gold_parts):
         return False
     return None
+
+
+def _same_in_base(text: str, gold: str) -> bool | None:
+    """Whether digits and base agree; an answer without a base is meant in the reference's."""
+    said, meant = _IN_BASE.fullmatch(text), _IN_BASE.fullmatch(gold)
+    digits, base = meant.groups() if meant else (gold, "")
+    if said:
+        return said[1].upper() == digits.upper() and said[2] == base
+    return True if key(text).upper() == digits.upper() else None
 
 
 def _same_ratio(text: str, gold: str) -> bool:

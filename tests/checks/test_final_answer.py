@@ -135,6 +135,51 @@ def test_a_number_compares_as_a_number(
     assert verifier.check([(form.replace("%s", answer), gold)]) == [CORRECT]
 
 
+@pytest.mark.parametrize("form", ["%s", "#### %s", r"\boxed{%s}", "The answer is $%s$."])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"),
+        (r"\begin{bmatrix}1\\2\end{bmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"),
+        (r"\begin{pmatrix}7&0\\&1\end{pmatrix}", r"\begin{pmatrix} 7 & 0 \\ & 1 \end{pmatrix}"),
+        (r"\begin{pmatrix}-1\\\frac32\end{pmatrix}", r"\begin{pmatrix} -1 \\ 3/2 \end{pmatrix}"),
+    ],
+)
+def test_a_matrix_compares_as_a_matrix(verifier: Verifier, form: str, one: str, other: str) -> None:
+    pairs = [(form % one, other), (form % other, one), (form % one, other.replace("1", "3"))]
+    outcomes = [verdict.outcome for verdict in verifier.check(pairs)]
+    assert outcomes == ["correct", "correct", "wrong"]
+
+
+@pytest.mark.parametrize("form", ["#### %s", r"\boxed{%s}", "The answer is $%s$."])
+@pytest.mark.parametrize(
+    ("answer", "gold", "is_right"),
+    [
+        (r"\log_{2}{3}", r"\log_2 3", True),
+        (r"\log_3 2", r"\log_2 3", False),
+        ("2220_{5}", "2220_5", True),
+        ("2220_6", "2220_5", False),
+        (r"6-5\mathrm{i}", "6 - 5i", True),
+        (r"6+5\mathrm{i}", "6 - 5i", False),
+        (r"-2 \le x \le 7", r"-2\leq x\leq 7", True),
+        (r"[2, \infty)", "[2, infinity)", True),
+    ],
+)
+def test_expressions_compare_as_wholes(
+    verifier: Verifier, form: str, answer: str, gold: str, is_right: bool
+) -> None:
+    (verdict,) = verifier.check([(form % answer, gold)])
+    assert verdict.outcome == ("correct" if is_right else "wrong")
+
+
+@pytest.mark.parametrize(
+    "answer", [r"\log_2 3", r"-2\le x\le 7", r"[2, \infty)", r"1 \pm \sqrt{5}"]
+)
+def test_latex_alone_is_an_answer_as_a_whole(verifier: Verifier, answer: str) -> None:
+    (verdict,) = verifier.check([(answer, answer)])
+    assert verdict.outcome == "correct"
+
+
 @pytest.mark.parametrize("text", ["", " \n", "\u200b\u2060", "I cannot tell.", r"\boxed{}", "####"])
 def test_a_text_without_an_answer_has_none(verifier: Verifier, text: str) -> None:
     assert verifier.check([(text, "3")]) == [NO_ANSWER]
