@@ -192,7 +192,7 @@ def _box_at(text: str, place: int) -> tuple[int, str] | None:
 
 
 def _last_expression(tail: str) -> str | None:
-    """The last formula or number; the whole of a short line that holds neither or is LaTeX alone."""
+    """The last formula or number; the whole of a short line without either, or of LaTeX alone."""
     whole = tail.strip()
     is_short = bool(whole) and len(whole) <= SHORT and "\n" not in whole
     if is_short and _LATEX.search(whole) and "$" not in whole and not is_prose(canonical(whole)):
