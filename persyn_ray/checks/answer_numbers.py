@@ -12,7 +12,7 @@ from fractions import Fraction
 
 LONGEST = 100  # characters of a number with its unit; keeps patterns and arithmetic cheap
 
-_INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
+_INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d+)"  # 1,234,567 or 12,34,567
 _DECIMAL = rf"(?:{_INTEGER}(?:\.\d*)?|\.\d+)"
 _TEN_TO_THE = r"\s*(?:\\times|\\cdot|\*|x)\s*10\s*(?:\^|\*\*)\s*\{?\s*([-+]?\d{1,3})\s*\}?"
 _FORMS = {
@@ -25,6 +25,7 @@ _FORMS = {
     "scientific": re.compile(rf"({_DECIMAL})(?:[eE]([-+]?\d{{1,3}})|{_TEN_TO_THE})"),
     "power": re.compile(r"(\d{1,4})\s*(?:\^|\*\*)\s*(?:\{\s*(-?\d{1,3})\s*\}|(-?\d{1,3}))"),
     "hexadecimal": re.compile(r"0[xX]([0-9a-fA-F]+)(?![^\W_])"),
+    "repeating": re.compile(r"(\d{0,9})\.(\d{0,9})\\overline\s*\{?\s*(\d{1,9})\s*\}?"),
     "decimal": re.compile(f"({_DECIMAL})"),
 }
 _CURRENCIES = {
@@ -40,6 +41,11 @@ _APPROXIMATELY = re.compile(
     r"(?:\\approx|\\sim|approximately|approx\.?|about|roughly|around|exactly|only|just|=|:)\s*",
     re.IGNORECASE,
 )
+_UP_TO_TWENTY = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen twenty"
+)
+_WORDS = {word: number for number, word in enumerate(_UP_TO_TWENTY.split())}
 _SCALES = {
     **{"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12},
     **{"千": 10**3, "万": 10**4, "萬": 10**4, "億": 10**8, "亿": 10**8},
@@ -117,6 +123,8 @@ class Quantity:
 
 def quantity_of(answer: str) -> Quantity | None:
     """The number that a canonical answer is, or None."""
+    if answer.casefold() in _WORDS:
+        return Quantity(Fraction(_WORDS[answer.casefold()]))
     if len(answer) > LONGEST or not any(character.isdigit() for character in answer):
         return None
     text = _APPROXIMATELY.sub("", answer, count=1) if _APPROXIMATELY.match(answer) else answer
@@ -174,6 +182,8 @@ def _value(form: str, parts: list[str]) -> Quantity | None:
             return Quantity(Fraction(parts[0]) / Fraction(parts[1]))
         if form == "mixed":
             return Quantity(int(parts[0]) + Fraction(int(parts[1]), int(parts[2])))
+        if form == "repeating":
+            return Quantity(_repeating(*parts))
         if form == "hexadecimal":
             return Quantity(Fraction(int(parts[0], 16)))
         if form == "power":
@@ -187,6 +197,12 @@ def _value(form: str, parts: list[str]) -> Quantity | None:
         exponent = int(parts[1])
         return Quantity(value * Fraction(10) ** exponent, max(places - exponent, 0), figures)
     return Quantity(value, places, figures)
+
+
+def _repeating(whole: str, once: str, again: str) -> Fraction:
+    """`whole.once` and then `again` without end: 0.1(6) is 1/6."""
+    nines = (10 ** len(again) - 1) * 10 ** len(once)
+    return int(whole or 0) + Fraction(int(once + again) - int(once or 0), nines)
 
 
 def _scaled(number: Quantity, factor: int) -> Quantity:

@@ -33,19 +33,19 @@ TAIL = 4_000  # characters searched for an answer without a mark; it stands at t
 _TAG = re.compile(r"<\s*(?:final[_ ]?)?answer\s*>", re.IGNORECASE)
 _TAG_END = re.compile(r"<\s*/\s*(?:final[_ ]?)?answer\s*>", re.IGNORECASE)
 _BETWEEN_BOXES = re.compile(
-    r"[\s$,;.()\[\]\\、，]*(?:(?:and|or|und|oder|et|ou|y|e|o|и|или|和|或|と)\b)?"
+    r"[\s$,;.()\[\]\\、，]*(?:(?:text\{\s*)?(?:and|or|und|oder|et|ou|y|e|o|и|или|和|或|と)\b\s*\}?)?"
     r"[\s$,;()\[\]\\]*(?:[a-z](?:_\{?\d\}?)?\s*=\s*)?[\s$]*",
     re.IGNORECASE,
 )
 _VALUE = (
-    r"(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)"
+    r"(?:(?:\d{1,2}(?:,\d{2})+,\d{3}|\d+(?:,\d{3})*)(?:\.\d+)?|\.\d+)"
     r"(?:\s+\d+\s*/\s*\d+|\s*/\s*\d+(?![\d/])|[eE][-+]?\d+"
     r"|\s*\\times\s*10\s*\^\s*\{?-?\d+\}?|\\(?:frac|sqrt)(?:\{[^{}]{1,40}\}){1,2})?"
     r"|\\(?:frac|sqrt)(?:\{[^{}]{1,40}\}){1,2}"
 )
 _SIGNED = rf"(?:(?<![\w)])-)?(?:[$€£¥₹₽]|\bRs\.?)?\s?(?:(?<=[$€£¥₹₽\s])-)?(?:{_VALUE})"
 # Of a tuple, where a comma parts elements and no thousands; atomic there, so that it is read once.
-_ELEMENT = _SIGNED.replace(r"(?:,\d{3})*", "")
+_ELEMENT = _SIGNED.replace(r"(?:\d{1,2}(?:,\d{2})+,\d{3}|\d+(?:,\d{3})*)", r"\d+")
 _EXPRESSION = re.compile(
     r"(?:\$\$(?P<display>[^$]{1,500}?)\$\$|(?<![\\\d])\$(?=\S)(?P<inline>[^$\n]{0,500}?[^\s$])\$(?!\d)"
     r"|\\\((?P<round>.{1,500}?)\\\)|\\\[(?P<square>(?s:.{1,500}?))\\\])"

@@ -26,6 +26,7 @@ _RATIO = re.compile(r"\d{1,9}(?:\.\d{1,9})?(?:\s*:\s*\d{1,9}(?:\.\d{1,9})?)+")
 _ARITHMETIC = re.compile(r"(?:[-+*/^.,()\[\]{}\s$€£¥%\d]|\\(?:times|cdot|div|frac|sqrt|approx))+")
 _NAME = re.compile(r"[^\W\d_]+(?:_\{?\w+\}?)?(?:\([a-z]\))?|(?:[^\W\d_]+[\s']*)+(?:of [^=]*)?")
 _EQUALS = re.compile(r"(?<![<>!=\\])=(?!=)|\\approx(?![a-z])")
+_SOLUTIONS = re.compile(r"(?<![^\W_])([A-Za-z])\s*=[^=]{1,80}?(?:[,;]|\bor\b|\band\b)\s*\1\s*=")
 _BRACKETS = (("\\{", "\\}"), ("{", "}"), ("(", ")"), ("(", "]"), ("[", ")"), ("[", "]"))
 _SEPARATOR = re.compile(r"[,;]|\s(?:and|or|und|oder|et|y|e|и)\s")
 _LAST_VALUE = re.compile(r"(?:\bis|\bare|=|:|\bequals)\s+(\S.*)$")
@@ -72,7 +73,7 @@ def _right_side(text: str, is_marked: bool = True) -> str:
     In a sentence the left side may be anything.
     """
     *left, right = _EQUALS.split(text)
-    if not left or not right.strip():
+    if not left or not right.strip() or _SOLUTIONS.search(text):
         return text
     if all(_is_name(side.strip()) for side in left) or (
         not is_marked and quantity_of(right.strip())
@@ -120,7 +121,7 @@ def _same(text: str, gold: str) -> bool | None:
         return same_quantity(said, meant)
     if meant and _in_other_writing(text, gold):
         return True
-    if is_prose(gold):
+    if is_prose(gold) or gold.casefold() in _YES_NO:
         return _same_words(text, gold)
     parts, gold_parts = collection(text), collection(gold)
     if parts and gold_parts:

@@ -180,6 +180,31 @@ def test_latex_alone_is_an_answer_as_a_whole(verifier: Verifier, answer: str) ->
     assert verdict.outcome == "correct"
 
 
+@pytest.mark.parametrize(
+    ("response", "gold", "is_right"),
+    [
+        ("The answer is no.", "No", True),
+        ("No, it is not.", "No", True),
+        (r"\boxed{\text{Yes}}", "No", False),
+        ("Final answer: x = 3 or x = -2", "-2, 3", True),
+        ("3 * 4 = 12 and 12 + 5 = 17", "17", True),
+        (r"\boxed{5}\text{ or }\boxed{7}", "5, 7", True),
+        (r"\boxed{0.\overline{3}}", r"\frac13", True),
+        (r"\boxed{0.1\overline{6}}", "1/6", True),
+        (r"\boxed{0.3}", r"0.\overline{3}", False),
+        ("<answer>five</answer>", "5", True),
+        ("Answer: Five", "5", True),
+        (r"\boxed{\text{six}}", "5", False),
+        ("Total: ₹1,23,456", "123456", True),
+    ],
+)
+def test_ways_to_say_an_answer(
+    verifier: Verifier, response: str, gold: str, is_right: bool
+) -> None:
+    (verdict,) = verifier.check([(response, gold)])
+    assert verdict.outcome == ("correct" if is_right else "wrong")
+
+
 @pytest.mark.parametrize("text", ["", " \n", "\u200b\u2060", "I cannot tell.", r"\boxed{}", "####"])
 def test_a_text_without_an_answer_has_none(verifier: Verifier, text: str) -> None:
     assert verifier.check([(text, "3")]) == [NO_ANSWER]
