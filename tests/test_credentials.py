@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persyn_ray.cli import main
+from persyn_ray.cli import main, shared
 from persyn_ray.credentials import cut_secrets, places_of_secrets
 from persyn_ray.errors import ConfigError, StepError
 from persyn_ray.recipe.recipe import Recipe, load_recipe, parse_recipe, shown, stored
@@ -441,7 +441,7 @@ def test_log_lines_and_tracebacks_of_the_command_are_cut(
 ) -> None:
     secret = KEYS["openai"]
     record = logging.LogRecord("x", logging.INFO, "f", 1, "GET %s", (f"http://h/{secret}",), None)
-    assert main._cut_record(record)
+    assert shared._cut_record(record)
     assert record.getMessage() == "GET http://h/[key]"
     try:
         raise RuntimeError(f"no {secret}")
