@@ -192,6 +192,10 @@ def carry_out_here(recipe: Recipe, until: str = "evaluate") -> RunLayout:
             "errors": sum(one.errors for one in done),
         }
 
+    def score() -> dict[str, Any]:
+        counts = do(work.Score(recipe), units(*collected_splits(recipe)))
+        return {"rows": counts["rows"], "tokens": counts["tokens"], "nulls": counts["errors"]}
+
     def rewards() -> dict[str, Any]:
         for unit in units(*collected_splits(recipe)):
             run.rewards.write_table(unit["shard"], tables.shard_rewards(recipe, unit["shard"]))
@@ -216,12 +220,13 @@ def carry_out_here(recipe: Recipe, until: str = "evaluate") -> RunLayout:
             for student in students(recipe)
             for unit in units("heldout")
         ]
-        return do(work.EvaluateShard(recipe), todo)
+        counts = do(work.EvaluateShard(recipe), todo)
+        return {"rows": counts["rows"], "tokens": counts["tokens"]}
 
     actions: dict[str, Callable[[], dict[str, Any]]] = {
         "prompts": lambda: load_prompts.write_prompts(recipe, run),
         "collect": lambda: do(Collect(recipe), units(*collected_splits(recipe))),
-        "score": lambda: do(work.Score(recipe), units(*collected_splits(recipe))),
+        "score": score,
         "rewards": rewards,
         "router": lambda: untrained_router(recipe, run),
         "route": route,

@@ -23,6 +23,7 @@ from persyn_ray.shards.response_store import FAILED, existing, scores_of
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.storage.layout import RunLayout, parts_of
 from persyn_ray.storage.records import read_record
+from persyn_ray.storage.results import ScoreResult, read_result
 from persyn_ray.storage.schemas import DEAD_LETTERS, QUALITY, RESPONSES
 
 FAILURES = "failures.parquet"
@@ -93,8 +94,8 @@ def ungraded(recipe: Recipe, run: RunLayout) -> pa.Table:
     used up; none once they are graded.
     """
     found = [DEAD_LETTERS.empty_table()]
-    record = read_record(run.records, "score")
-    if record is None or not record.counts.get("over_budget"):
+    scored = read_result(run.records, ScoreResult)
+    if scored is None or not scored.over_budget:
         return found[0]
     judged = [
         p for p in parts_of(recipe) if isinstance(p.quality, JudgeConfig) and p.quality.budget

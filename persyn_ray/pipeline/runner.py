@@ -29,6 +29,7 @@ from persyn_ray.storage.records import (
     utc_now,
     write_record,
 )
+from persyn_ray.storage.results import checked
 from persyn_ray.storage.run_lock import Attempt, attempt_at
 
 OUTDATED = ""
@@ -258,6 +259,7 @@ def _carry_out_one(
     step, started = planned.step, time.monotonic()
     _clear_leftovers(planned, run)
     counts = step.carry_out(Context(recipe, run, planned.identity, console))
+    result = checked(step.name, counts)
     seconds = time.monotonic() - started
     attempt.require_newest()
     write_record(
@@ -274,7 +276,7 @@ def _carry_out_one(
         ),
     )
     run.records.remove(_mark(planned))
-    facts = f"{counts.get('rows', 0):>7,} rows"
+    facts = f"{result.rows:>7,} rows"
     nulls = counts.get("errors", counts.get("nulls", 0))
     console.print(
         f"[bold]{step.name:<11}[/bold] {facts}  {seconds:6.1f} s"

@@ -28,7 +28,7 @@ from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.scoring import QualityPartConfig
 from persyn_ray.shards.response_store import existing, scores_of
 from persyn_ray.storage.layout import RunLayout, parts_of, run_of
-from persyn_ray.storage.records import read_record
+from persyn_ray.storage.results import PromptsResult, read_result
 from persyn_ray.storage.schemas import (
     EXAMPLES,
     LEARNABILITY,
@@ -56,9 +56,9 @@ class Rewards:
 
 def shards_of(run: RunLayout, *splits: str) -> list[str]:
     """Names of the shards of these splits, from the record of step prompts."""
-    record = read_record(run.records, "prompts")
-    assert record is not None, "step prompts comes first"
-    return [shard for split in splits for shard in record.counts["shards"].get(split, [])]
+    prompts = read_result(run.records, PromptsResult)
+    assert prompts is not None, "step prompts comes first"
+    return [shard for split in splits for shard in prompts.shards.get(split, [])]
 
 
 def column_PM(table: pa.Table, name: str) -> Floats:

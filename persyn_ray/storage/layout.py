@@ -21,7 +21,8 @@ from persyn_ray.recipe.scoring import JudgeConfig, QualityPartConfig, SeveralCon
 from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.ledger import Account
-from persyn_ray.storage.records import fingerprint, read_record
+from persyn_ray.storage.records import fingerprint
+from persyn_ray.storage.results import PromptsResult, read_result
 from persyn_ray.storage.schemas import LEARNABILITY, QUALITY, filed
 
 PERSYN = "persyn"
@@ -217,9 +218,9 @@ class RunLayout:
     def sharding(self) -> str:
         """Names how this run's prompts were put into shards."""
         if "sharding" not in self.__dict__:
-            record = read_record(self.records, "prompts")
-            assert record is not None, "step prompts comes first"
-            self.__dict__["sharding"] = record.counts["sharding"]
+            prompts = read_result(self.records, PromptsResult)
+            assert prompts is not None, "step prompts comes first"
+            self.__dict__["sharding"] = prompts.sharding
         return self.__dict__["sharding"]
 
     def learnability(self, recipe: Recipe, teacher: TeacherConfig) -> Folder:

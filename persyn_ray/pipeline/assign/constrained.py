@@ -26,7 +26,8 @@ from persyn_ray.pipeline.assign.costs import UNITS, expected_costs
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.shards.tables import column_PM, shards_of
 from persyn_ray.storage.layout import PERSYN, RunLayout
-from persyn_ray.storage.records import Record, Settings, read_record
+from persyn_ray.storage.records import Record, Settings
+from persyn_ray.storage.results import RouteResult, SynthesizeResult, read_result, result_of
 from persyn_ray.storage.schemas import ASSIGNMENT, conform
 
 Floats = NDArray[np.float64]
@@ -101,17 +102,17 @@ def within_limits(
 
 def after_reassigning(run: RunLayout) -> Counts:
     """What PerSyn's assignment uses in the end, and by how much that goes over a limit."""
-    record = read_record(run.records, "route")
-    planned = record.counts.get("constraints") if record is not None else None
+    routed = read_result(run.records, RouteResult)
+    planned = routed.constraints if routed is not None else None
     if planned is None:
         return {}
-    prompts = dict.fromkeys(planned["prompts"], 0)
+    prompts = dict.fromkeys(planned.prompts, 0)
     for _, table in run.assignment(PERSYN).tables():
         for name in table["teacher"].to_pylist():
             prompts[name] += 1
-    used = _used(planned["limits"], planned["costs"], planned["candidates"], prompts)
+    used = _used(planned.limits, planned.costs, planned.candidates, prompts)
     exceeded: dict[str, float] = {}
-    for name, limit in planned["limits"].items():
+    for name, limit in planned.limits.items():
         over = limit - used[name] if name == "min_share" else used[name] - limit
         if over > SAME * limit:
             exceeded[name] = over
@@ -120,13 +121,12 @@ def after_reassigning(run: RunLayout) -> Counts:
 
 def gather_constraints(route: Record, synthesize: Record | None) -> Counts | None:
     """The report's section: as routed, with what is used in the end where prompts moved on."""
-    planned = route.counts.get("constraints")
+    planned = result_of(route, RouteResult).constraints
     if planned is None:
         return None
-    later = synthesize.counts.get("constraints", {}) if synthesize is not None else {}
-    return {name: planned[name] for name in SHOWN} | (
-        {"used": later["used"]} if "used" in later else {}
-    )
+    later = result_of(synthesize, SynthesizeResult).constraints if synthesize is not None else None
+    shown = planned.model_dump(include=set(SHOWN))
+    return {name: shown[name] for name in SHOWN} | ({"used": later.used} if later else {})
 
 
 def _predicted(recipe: Recipe, run: RunLayout, shards: Sequence[str]) -> Predicted:

@@ -23,7 +23,7 @@ from persyn_ray.recipe.comparison import EMBEDDED, SELECTING
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.shards.tables import Rewards, load_embeddings, load_rewards, shards_of
 from persyn_ray.storage.layout import PERSYN, RunLayout
-from persyn_ray.storage.records import read_record
+from persyn_ray.storage.results import RewardsResult, read_result
 
 Teachers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -60,9 +60,8 @@ def parallel_of(recipe: Recipe, run: RunLayout) -> Parallel:
     """The parallel set of a run that has rewards."""
     shards = shards_of(run, "parallel")
     signals = load_rewards(run, shards, len(recipe.pool))
-    record = read_record(run.records, "rewards")
-    facts = record.counts.get("teachers", {}) if record is not None else {}
-    losses = [facts.get(name, {}).get("mean_loss") for name in recipe.pool.names]
+    found = read_result(run.records, RewardsResult)
+    losses = [found.mean_loss(name) if found else None for name in recipe.pool.names]
     losses_M = np.array([np.nan if loss is None else loss for loss in losses])
     return Parallel(signals, losses_M, load_embeddings(run, shards))
 

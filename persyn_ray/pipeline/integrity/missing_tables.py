@@ -10,7 +10,8 @@ from persyn_ray.shards.response_store import shards_in
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import RunLayout, parts_of
-from persyn_ray.storage.records import Record, read_record
+from persyn_ray.storage.records import Record
+from persyn_ray.storage.results import ScoreResult, read_result
 
 
 def missing_tables(
@@ -63,8 +64,8 @@ def _expected(recipe: Recipe, run: RunLayout, step: str) -> Iterator[tuple[str, 
 def _scores(recipe: Recipe, run: RunLayout) -> Iterator[tuple[str, Folder, list[str]]]:
     """Both signals of each teacher, where it has responses; a signal may be measured of nobody."""
     collected = shards_of(run, *collected_splits(recipe))
-    record = read_record(run.records, "score")
-    is_cut = record is not None and bool(record.counts.get("over_budget"))
+    scored = read_result(run.records, ScoreResult)
+    is_cut = scored is not None and bool(scored.over_budget)
     for teacher in recipe.teachers:
         answered = shards_in(run.responses(teacher))
         shards = [shard for shard in collected if shard in answered]

@@ -20,6 +20,7 @@ from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.scheduling.schedule import Job, Schedule, schedule
 from persyn_ray.storage.layout import RunLayout
 from persyn_ray.storage.records import Record, read_record
+from persyn_ray.storage.results import CollectResult, TeacherProgress, result_of
 
 LEAST_WRITING = 0.1  # share of a pool's time that was not loading, at the least
 
@@ -96,11 +97,12 @@ class Known:
     before: dict[str, Any]
     """The forecast that step collect began with, by teacher."""
 
-    def measured(self, name: str) -> dict[str, Any] | None:
-        """Tokens and seconds of a teacher's own pool in step collect."""
-        counts = self.collect.counts if self.collect is not None else {}
-        facts = counts.get("teachers", {}).get(name) or {}
-        return facts if facts.get("seconds") and facts.get("tokens") else None
+    def measured(self, name: str) -> TeacherProgress | None:
+        """What a teacher's own pool did in step collect; None without tokens or time."""
+        if self.collect is None:
+            return None
+        done = result_of(self.collect, CollectResult).teachers.get(name)
+        return done if done is not None and done.seconds and done.tokens else None
 
 
 def gather_known(
@@ -175,8 +177,8 @@ def _engine_speed(known: Known, name: str, is_later: bool) -> float:
     replicas = known.before.get(name, {}).get("replicas")
     if is_later and facts and replicas:
         loading = placed.load_seconds(known.recipe.hardware)
-        writing = max(facts["seconds"] - loading, LEAST_WRITING * facts["seconds"])
-        return facts["tokens"] / writing / replicas
+        writing = max(facts.seconds - loading, LEAST_WRITING * facts.seconds)
+        return facts.tokens / writing / replicas
     return placed.tokens_per_second(known.lengths[name].while_writing)
 
 
@@ -217,7 +219,7 @@ def _pool_seconds(
         return None
     facts = known.measured(teacher.name) if is_later else None
     if facts:
-        return tokens * facts["seconds"] / facts["tokens"]
+        return tokens * facts.seconds / facts.tokens
     speed = resources_of(teacher).tokens_per_second
     return None if speed is None else tokens / speed
 
@@ -263,11 +265,12 @@ def _shared_seconds(known: Known, prompts: dict[str, float]) -> float | None:
     recipe, record = known.recipe, known.collect
     if record is None or any(has_own_pool(teacher) for teacher in recipe.teachers):
         return None
-    kind, asked = "rows", sum(prompts.values())
-    if record.counts.get("tokens"):
-        kind = "tokens"
+    collected = result_of(record, CollectResult)
+    done, asked = collected.rows, sum(prompts.values())
+    if collected.tokens:
+        done = collected.tokens
         asked = sum(number * known.lengths[name].response for name, number in prompts.items())
-    if not record.counts.get(kind):
+    if not done:
         return None
     actors = recipe.resources.collect.actors / recipe.resources.synthesize.actors
-    return record.seconds * actors * asked / record.counts[kind]
+    return record.seconds * actors * asked / done

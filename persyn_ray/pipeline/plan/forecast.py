@@ -17,6 +17,7 @@ from persyn_ray.recipe.resources import HardwareConfig
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.storage.layout import RunLayout
 from persyn_ray.storage.records import Record
+from persyn_ray.storage.results import CollectResult, SynthesizeResult, result_of
 
 FORECAST_STEPS = ("collect", "synthesize")
 BEFORE_SYNTHESIZE = ("prompts", "collect", "rewards", "route")
@@ -89,7 +90,8 @@ def forecast_against_actual(
 
 
 def _compared(recipe: Recipe, made: Figures, record: Record) -> Figures:
-    counts = record.counts.get("teachers", {})
+    result = result_of(record, CollectResult if record.step == "collect" else SynthesizeResult)
+    counts = {name: done.model_dump() for name, done in result.teachers.items()}
     teachers = {
         name: _teacher(recipe, name, made["teachers"].get(name), counts.get(name))
         for name in recipe.pool.names
@@ -97,8 +99,8 @@ def _compared(recipe: Recipe, made: Figures, record: Record) -> Figures:
     }
     asked = made["teachers"].values()
     return {
-        "prompts": _pair(sum(one["prompts"] for one in asked), record.counts.get("rows")),
-        "tokens": _pair(sum(one["tokens"] for one in asked), record.counts.get("tokens")),
+        "prompts": _pair(sum(one["prompts"] for one in asked), result.rows),
+        "tokens": _pair(sum(one["tokens"] for one in asked), result.tokens),
         "seconds": _pair(made["seconds"], record.seconds),
         "dollars": _sum([one["dollars"] for one in teachers.values()]),
         "at_most": any(one["at_most"] for one in teachers.values()),

@@ -15,6 +15,7 @@ from persyn_ray.pipeline.plan import expected_tokens
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.storage.layout import RunLayout
 from persyn_ray.storage.records import Record
+from persyn_ray.storage.results import PromptsResult, result_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ def count_prompts(recipe: Recipe, run: RunLayout, record: Record | None) -> Coun
         ConfigError: files are not there, or there are fewer prompts than the recipe asks for.
     """
     if record is not None:
-        return Counted(record.counts["splits"], expected_tokens.stored_prompt_tokens(run))
+        splits = result_of(record, PromptsResult).splits
+        return Counted(splits, expected_tokens.stored_prompt_tokens(run))
     if not _is_on_hub(recipe):
         table = read_prompts(recipe).table
         return Counted(count_splits(table), expected_tokens.prompt_tokens(table))
