@@ -8,7 +8,6 @@ what the recipe says shapes the text: other settings of a model's generation con
 Axes: B rows, T tokens of prompt (left-padded), V vocabulary.
 """
 
-import hashlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+
+from persyn_ray.data.selection import seeded_draw
 
 # Rows leave the batch once a tenth of it has ended: moving the cache costs about one step.
 FULL_ENOUGH = 0.9
@@ -57,8 +58,7 @@ class Draws:
         return order_BV.gather(-1, place_B[:, None])[:, 0]
 
     def _generator(self, key: str) -> torch.Generator:
-        digest = hashlib.blake2b(f"{self.seed}:{key}".encode(), digest_size=8).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+        return torch.Generator().manual_seed(seeded_draw(self.seed, key) >> 1)
 
 
 @dataclass(frozen=True)

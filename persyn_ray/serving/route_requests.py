@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 64
 """Prompts that are read or decided on in one go: milliseconds."""
-CHARACTERS_PER_TOKEN = 4  # for what waits and is not read yet
+USUAL_CHARACTERS_PER_TOKEN = 4  # for what waits and is not read yet
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ async def _scores_in_time(
 
 def _estimate(conversations: Sequence[list[Message]]) -> int:
     characters = sum(len(turn["content"]) for turns in conversations for turn in turns)
-    return characters // CHARACTERS_PER_TOKEN + len(conversations)
+    return characters // USUAL_CHARACTERS_PER_TOKEN + len(conversations)
 
 
 async def _read(
