@@ -46,12 +46,19 @@ class State:
 class Service(Protocol):
     """What stands behind the endpoint's addresses."""
 
-    settings: ServingConfig
     counts: Counts
-    state: State | None
-    """None until the first router is loaded."""
     waiting_tokens: int
     """Of prompts that the router has not answered yet."""
+
+    @property
+    def settings(self) -> ServingConfig:
+        """The endpoint's settings, those of the router in service included."""
+        ...
+
+    @property
+    def state(self) -> State | None:
+        """None until the first router is loaded."""
+        ...
 
     @property
     def problem(self) -> str | None:
