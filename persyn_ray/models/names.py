@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from persyn_ray.errors import ConfigError
 from persyn_ray.storage.packages import package_path
@@ -29,3 +30,8 @@ def in_package(address: str) -> Path:
     if not path.exists():
         raise ConfigError(f"The package {package!r} holds no {inside!r}: {path} does not exist.")
     return path
+
+
+def loaded_name(loaded: Any) -> str:
+    """How a model or a tokenizer was loaded, by name or folder, for messages."""
+    return repr(loaded.name_or_path or type(loaded).__name__)

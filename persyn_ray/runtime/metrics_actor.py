@@ -7,7 +7,7 @@ import time
 
 from ray.serve.handle import DeploymentHandle
 
-from persyn_ray.serving.error_response import Refusal
+from persyn_ray.serving.error_response import RETRY_SOON, Refusal
 from persyn_ray.serving.metrics import Counts, Family, merged
 from persyn_ray.serving.middleware.rate_limit import Rates
 
@@ -77,5 +77,4 @@ class MetricsReporter:
                 return await self._actor.everywhere.remote()
         except Exception as error:  # whatever Serve raises while the actor restarts
             logger.warning("The metrics actor is out of reach: %s", error)
-            message = "The replicas' counts are out of reach."
-            raise Refusal(503, message, {"Retry-After": "1"}) from error
+            raise Refusal(503, "The replicas' counts are out of reach.", RETRY_SOON) from error

@@ -16,7 +16,7 @@ from persyn_ray.models.chat import Message
 from persyn_ray.recipe.serving import ServingConfig, UpstreamConfig
 from persyn_ray.serving.chat.budget import chat_accounts
 from persyn_ray.serving.chat.limits import require_limits
-from persyn_ray.serving.error_response import Refusal
+from persyn_ray.serving.error_response import RETRY_SOON, Refusal
 from persyn_ray.serving.messages import Route, Wish
 from persyn_ray.serving.metrics import Counts, Family
 from persyn_ray.serving.router_model import RouterModel, Rows, Scores
@@ -124,7 +124,7 @@ def ready(service: Service) -> State:
         Refusal: 503 before the first one is loaded.
     """
     if service.state is None:
-        raise Refusal(503, "The router is not loaded yet.", {"Retry-After": "1"})
+        raise Refusal(503, "The router is not loaded yet.", RETRY_SOON)
     return service.state
 
 
@@ -176,7 +176,7 @@ async def _scores_in_time(
             429,
             f"About {waiting} prompt tokens are waiting for the router; "
             f"serving.max_waiting_tokens is {limit}.",
-            {"Retry-After": "1"},
+            RETRY_SOON,
         )
     service.waiting_tokens += num_tokens
     try:

@@ -5,12 +5,12 @@ fault that another attempt may not meet, or a stop, after which no prompt will b
 """
 
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from persyn_ray.client.connections import retry_after
+from persyn_ray.data.response_text import valid_unicode
 from persyn_ray.engines.base import Completion, Message
 from persyn_ray.engines.openai.context_overflow import Overflow, read_overflow
 from persyn_ray.engines.openai.error_kinds import Cause, Complaint, read_complaint
@@ -187,11 +187,6 @@ def complaint(content: bytes) -> str:
     return read_complaint(content).message
 
 
-def printable(text: str) -> str:
-    """Text that can be stored: halves of surrogate pairs are no characters."""
-    return re.sub("[\ud800-\udfff]", "\ufffd", text)
-
-
 def _read_answer(
     headers: Mapping[str, str], content: bytes, tags: tuple[str, str], limit: int | None
 ) -> Reply | None:
@@ -227,7 +222,7 @@ def _completion(
     note = None
     if ending.kind in ("unknown", "called"):
         note = f"{ending.shown}, taken as {finish}"
-    return Completion(printable(text), finish, counted.prompt, counted.response, note)
+    return Completion(valid_unicode(text), finish, counted.prompt, counted.response, note)
 
 
 def _why_no_text(said: Said, ending: Ending) -> str | None:
