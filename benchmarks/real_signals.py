@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from publishing import ROOT
 
 from persyn_ray.checks.verifier import Verifier
-from persyn_ray.data.prompts import prompt_id_of
+from persyn_ray.data.prompt_rows import prompt_id_of
 from persyn_ray.method.allocation import draws
 from persyn_ray.method.cosine import unit_rows
 from persyn_ray.method.learnability import mean_log_likelihood

@@ -17,7 +17,7 @@ from ray import serve
 from ray.serve.context import _get_global_client  # the dashboard's own way to take a configuration
 from ray.serve.schema import ServeDeploySchema
 
-from persyn_ray.runtime.serve_replica import POLICY
+from persyn_ray.serving.router_manager import POLICY
 
 NAME = "router"
 DEPLOY_SECONDS = 400.0

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from persyn_ray.data.prompts import prompt_id_of
+from persyn_ray.data.prompt_rows import prompt_id_of
 from persyn_ray.lab import tasks
 from persyn_ray.recipe.recipe import Recipe, load_recipe
 from persyn_ray.shards.tables import Rewards, by_teacher_PM, rewards_of

@@ -9,9 +9,10 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from persyn_ray.checks.answer_numbers import quantity_of, same_quantity
+from persyn_ray.checks.answer_numbers import quantity_of
 from persyn_ray.checks.answer_text import canonical, is_prose, key
 from persyn_ray.checks.final_answer import Answer
+from persyn_ray.checks.same_quantity import same_quantity
 
 _CHOICE = re.compile(r"\(?([A-Za-z])\)?[.):]?")
 _CHOSEN = re.compile(

@@ -9,16 +9,15 @@ later, and not before a Retry-After; other refusals raise RouterError at once.
 """
 
 import asyncio
-import ssl
 import time
 from collections.abc import Mapping, Sequence
-from functools import cache
 from itertools import count
 from typing import Any, Self
 
 import httpx
 
 from persyn_ray.client.batch_columns import Batch, prompts_in, with_routes
+from persyn_ray.client.connections import tls_context
 from persyn_ray.client.protocol import (
     BATCH_PROMPTS,
     Access,
@@ -229,13 +228,7 @@ def _listed(prompts: str | Sequence[Prompt]) -> Sequence[Prompt]:
 
 def _manner(seconds: float) -> dict[str, Any]:
     """To wait for a free connection of one's own is no failure."""
-    return {"timeout": httpx.Timeout(seconds, pool=None), "verify": _tls()}
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """To read all the certificates takes a tenth of a second: once is enough."""
-    return httpx.create_ssl_context()
+    return {"timeout": httpx.Timeout(seconds, pool=None), "verify": tls_context()}
 
 
 async def _all(tasks: list[asyncio.Task[None]]) -> None:

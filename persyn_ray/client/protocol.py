@@ -8,12 +8,11 @@ import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 
+from persyn_ray.client.connections import retry_after
 from persyn_ray.errors import ConfigError, DataError, PersynError
 
 KEY_VARIABLE = "PERSYN_API_KEY"
@@ -101,13 +100,13 @@ class Access:
         if not _may_pass(outcome) or attempt >= self.retries:
             raise self.error(outcome, attempt + 1)
         backoff = min(MOST_SECONDS, FIRST_SECONDS * 2 ** min(attempt, 20))
-        asked = _retry_after(outcome)
+        asked = retry_after(outcome.headers) if isinstance(outcome, httpx.Response) else None
         if asked is None:
             return backoff * random.uniform(0.5, 1.0)
         if asked > MOST_ASKED_SECONDS:
             raise self.error(outcome, attempt + 1, f" It asks for a pause of {asked:.0f} seconds.")
         # Workers that were turned away together must not come back together.
-        return asked + random.uniform(0.0, FIRST_SECONDS)
+        return max(0.0, asked) + random.uniform(0.0, FIRST_SECONDS)
 
     def error(
         self, outcome: httpx.Response | httpx.RequestError, attempts: int, note: str = ""
@@ -231,21 +230,6 @@ def _may_pass(outcome: httpx.Response | httpx.RequestError) -> bool:
         return is_proxys or outcome.status_code in AGAIN
     # A certificate does not become valid by waiting.
     return isinstance(outcome, httpx.TransportError) and "CERTIFICATE" not in str(outcome)
-
-
-def _retry_after(outcome: httpx.Response | httpx.RequestError) -> float | None:
-    """Seconds, given as such or as a date; null if there is none that can be read."""
-    if not isinstance(outcome, httpx.Response):
-        return None
-    given = outcome.headers.get("retry-after", "").strip()
-    if given.isascii() and given.isdecimal():
-        return float(given)
-    try:
-        date = parsedate_to_datetime(given)
-    except (ValueError, OverflowError):
-        return None
-    date = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return max(0.0, (date - datetime.now(UTC)).total_seconds())
 
 
 def _said(response: httpx.Response) -> str:

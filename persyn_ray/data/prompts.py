@@ -10,7 +10,6 @@ tokens.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,9 +17,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from persyn_ray.data.cells import label_of, text_key
-from persyn_ray.data.conversations import Messages, NoConversation, messages_of
+from persyn_ray.data.conversations import NoConversation
 from persyn_ray.data.files.rows import PACKAGE, BadRow, Row, batch_rows, expand, require, rows_with
+from persyn_ray.data.prompt_rows import ALPACA, prompt_of
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.recipe.data import PromptsConfig
 from persyn_ray.storage.schemas import DEAD_LETTERS, PROMPTS, conform
@@ -29,8 +28,6 @@ HUB = "hub:"
 CHUNK_ROWS = 10_000
 SETTING = "prompts.path"
 COLUMNS = "prompts.column, prompts.reference_column or prompts.task_column"
-ALPACA = ("instruction", "input")
-"""An instruction and what it is about, in columns of their own."""
 _CHANGED_BY = {
     "unreadable_row": (SETTING,),
     "invalid_unicode": (SETTING,),
@@ -142,20 +139,6 @@ def split_prompts(
     )
 
 
-def prompt_id_of(messages: Sequence[dict[str, str]]) -> str:
-    """The id of a conversation: the first 32 hex digits of the SHA-256 of its canonical JSON.
-
-    Conversations that read the same have the same id.
-    """
-    canonical = json.dumps(
-        [{"role": turn["role"], "content": text_key(turn["content"])} for turn in messages],
-        ensure_ascii=False,
-        sort_keys=True,
-        separators=(",", ":"),
-    )
-    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
-
-
 def _drawn_order(table: pa.Table, seed: int) -> list[int]:
     texts = [f"{seed}:{prompt_id}" for prompt_id in table["prompt_id"].to_pylist()]
     keys = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
@@ -209,7 +192,7 @@ def _convert(
     num_duplicates = 0
     for source, number, row in chunk:
         try:
-            prompt = _prompt(section, row, require_reference) | {"source": source}
+            prompt = prompt_of(section, row, require_reference) | {"source": source}
         except NoConversation as refusal:
             reason, detail = refusal.args
             where = f"{source}, row {number}: {detail}"
@@ -227,63 +210,3 @@ def _convert(
         pa.Table.from_pylist(dead, schema=DEAD_LETTERS),
         num_duplicates,
     )
-
-
-def _prompt(section: PromptsConfig, row: Row | BadRow, require_reference: bool) -> dict[str, Any]:
-    if isinstance(row, BadRow):
-        raise NoConversation("unreadable_row", row.detail)
-    messages, known_by = _messages(section, row)
-    reference, task = (
-        None if column is None else label_of(row.get(column))
-        for column in (section.reference_column, section.task_column)
-    )
-    texts = [reference, task, *(message["content"] for message in messages)]
-    if not all(_is_unicode(text) for text in texts if text is not None):
-        raise NoConversation(
-            "invalid_unicode",
-            "a text holds bytes or surrogates that are no UTF-8: save the file as UTF-8",
-        )
-    if require_reference and reference is None:
-        raise NoConversation("no_reference", f"column {section.reference_column!r} is empty")
-    return {
-        "prompt_id": prompt_id_of(known_by),
-        "messages": messages,
-        "reference": reference,
-        "task": task,
-    }
-
-
-def _messages(section: PromptsConfig, row: Row) -> tuple[Messages, Messages]:
-    """The conversation of a row as it is sent, and as its id is made of it.
-
-    A cell holds messages, which are taken as they stand, or text, which goes through the template.
-    """
-    value = row.get(section.column)
-    messages = messages_of(value)
-    if messages is not None:
-        return messages, messages
-    if value is None or (isinstance(value, str) and not text_key(value)):
-        raise NoConversation("no_text", f"column {section.column!r} is empty")
-    if not isinstance(value, str):
-        raise NoConversation(
-            "wrong_type", f"column {section.column!r} holds no text but {type(value).__name__}"
-        )
-    subject = row.get(ALPACA[1]) if section.column == ALPACA[0] else None
-    text = f"{value}\n\n{subject}" if isinstance(subject, str) and subject.strip() else value
-    return _asked(section, text), _asked(section, text_key(text))
-
-
-def _asked(section: PromptsConfig, text: str) -> Messages:
-    # Not str.format: templates speak of \boxed{} and JSON.
-    messages = [{"role": "user", "content": section.template.replace("{prompt}", text)}]
-    if section.system_prompt is not None:
-        messages.insert(0, {"role": "system", "content": section.system_prompt})
-    return messages
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -1,6 +1,7 @@
 """Choose rows of a table by key: by what a column holds, never by position."""
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any
 
 import pyarrow as pa
@@ -34,3 +35,9 @@ def total(table: pa.Table, column: str) -> int:
 def _is_in(table: pa.Table, column: str, values: Values) -> Any:
     known: Any = values if isinstance(values, pa.ChunkedArray | pa.Array) else pa.array(values)
     return pc.is_in(table[column], value_set=known.cast(table[column].type))
+
+
+def seeded_draw(seed: int, key: str) -> int:
+    """64 random bits that a key and a seed decide, whatever else is drawn."""
+    digest = blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")

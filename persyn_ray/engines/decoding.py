@@ -8,7 +8,6 @@ what the recipe says shapes the text: other settings of a model's generation con
 Axes: B rows, T tokens of prompt (left-padded), V vocabulary.
 """
 
-import hashlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+
+from persyn_ray.data.selection import seeded_draw
 
 # Rows leave the batch once a tenth of it has ended: moving the cache costs about one step.
 FULL_ENOUGH = 0.9
@@ -57,8 +58,7 @@ class Draws:
         return order_BV.gather(-1, place_B[:, None])[:, 0]
 
     def _generator(self, key: str) -> torch.Generator:
-        digest = hashlib.blake2b(f"{self.seed}:{key}".encode(), digest_size=8).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+        return torch.Generator().manual_seed(seeded_draw(self.seed, key) >> 1)
 
 
 @dataclass(frozen=True)
@@ -106,28 +106,16 @@ def decode(
         ArithmeticError: the model gave no numbers (overflow in a short number format, say).
     """
     device = model.device
-    ids_BT, mask_BT = _left_padded(prompts, device)
-    positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
+    batch = _Batch.of(prompts, device)
     limits_B = torch.tensor(limits, device=device)
     uniforms = draws.uniforms(keys, max(limits)).to(device)
     ends = torch.tensor(sorted(end_ids), device=device, dtype=torch.long)
     written = torch.zeros(len(prompts), max(limits), dtype=torch.long, device=device)
     lengths = limits_B.clone()
-    rows_B = torch.arange(len(prompts), device=device)  # which prompt each row of the batch is
-    is_running_B = torch.ones_like(rows_B, dtype=torch.bool)
-    settings, cache = _settings(model), None
+    settings = _settings(model)
     for step in range(max(limits)):
-        output: Any = model(
-            input_ids=ids_BT,
-            attention_mask=mask_BT,
-            position_ids=positions_BT,
-            past_key_values=cache,
-            use_cache=True,
-            **settings,
-        )
-        cache, logits_BV = output.past_key_values, output.logits[:, -1]
-        if bool(logits_BV.isnan().any()):
-            raise ArithmeticError("the model's logits are not numbers (NaN)")
+        rows_B = batch.rows_B
+        logits_BV = batch.forward(model, settings)
         next_B = draws.next_tokens(logits_BV, uniforms[rows_B, step] if uniforms.numel() else None)
         written[rows_B, step] = next_B
         has_ended_B = torch.isin(next_B, ends) | (step + 1 >= limits_B[rows_B])
@@ -135,23 +123,66 @@ def decode(
             tail = slice(max(0, step + 1 - stops.num_tokens), step + 1)
             reached = stops.reached(written[rows_B, tail].tolist())
             has_ended_B |= torch.tensor(reached, device=device)
-        has_ended_B &= is_running_B
+        has_ended_B &= batch.is_running_B
         lengths[rows_B[has_ended_B]] = step + 1
-        is_running_B &= ~has_ended_B
-        num_running = int(is_running_B.sum())
-        if num_running == 0:
+        batch.is_running_B &= ~has_ended_B
+        if not batch.is_running_B.any():
             break
-        if num_running <= FULL_ENOUGH * len(rows_B):
-            kept = is_running_B.nonzero()[:, 0]
-            cache.batch_select_indices(kept)
-            next_B, rows_B, mask_BT, positions_BT = (
-                tensor[kept] for tensor in (next_B, rows_B, mask_BT, positions_BT)
-            )
-            is_running_B = is_running_B[kept]
-        ids_BT = next_B[:, None]
-        mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(rows_B), 1)], dim=1)
-        positions_BT = positions_BT[:, -1:] + 1
+        batch.advance(next_B)
     return [ids[:length] for ids, length in zip(written.tolist(), lengths.tolist(), strict=True)]
+
+
+@dataclass
+class _Batch:
+    """Rows that are decoded together: what the model reads next, and its cache of what it read."""
+
+    ids_BT: Tensor
+    mask_BT: Tensor
+    positions_BT: Tensor
+    rows_B: Tensor
+    """Which prompt each row is."""
+    is_running_B: Tensor
+    cache: Any = None
+
+    @classmethod
+    def of(cls, prompts: Sequence[Sequence[int]], device: torch.device) -> "_Batch":
+        """All prompts, none of them read yet."""
+        ids_BT, mask_BT = _left_padded(prompts, device)
+        positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
+        rows_B = torch.arange(len(prompts), device=device)
+        is_running_B = torch.ones_like(rows_B, dtype=torch.bool)
+        return cls(ids_BT, mask_BT, positions_BT, rows_B, is_running_B)
+
+    def forward(self, model: PreTrainedModel, settings: dict[str, int]) -> Tensor:
+        """The logits (B, V) of each row's next token."""
+        output: Any = model(
+            input_ids=self.ids_BT,
+            attention_mask=self.mask_BT,
+            position_ids=self.positions_BT,
+            past_key_values=self.cache,
+            use_cache=True,
+            **settings,
+        )
+        self.cache, logits_BV = output.past_key_values, output.logits[:, -1]
+        if bool(logits_BV.isnan().any()):
+            raise ArithmeticError("the model's logits are not numbers (NaN)")
+        return logits_BV
+
+    def advance(self, next_B: Tensor) -> None:
+        """Append each row's token; rows that have ended leave once they are many."""
+        if int(self.is_running_B.sum()) <= FULL_ENOUGH * len(self.rows_B):
+            kept = self.is_running_B.nonzero()[:, 0]
+            self.cache.batch_select_indices(kept)
+            next_B, self.rows_B, self.mask_BT, self.positions_BT, self.is_running_B = (
+                tensor[kept]
+                for tensor in (
+                    *(next_B, self.rows_B, self.mask_BT, self.positions_BT),
+                    self.is_running_B,
+                )
+            )
+        self.ids_BT = next_B[:, None]
+        self.mask_BT = torch.cat([self.mask_BT, self.mask_BT.new_ones(len(self.rows_B), 1)], dim=1)
+        self.positions_BT = self.positions_BT[:, -1:] + 1
 
 
 def _left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,6 @@ the process replaces it. Nothing is retried here.
 """
 
 import asyncio
-import hashlib
 import itertools
 import logging
 import sys
@@ -22,6 +21,7 @@ import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, ClassVar
 
+from persyn_ray.data.selection import seeded_draw
 from persyn_ray.engines.base import Completion, Request
 from persyn_ray.engines.prompting import Encoded, PromptEncoder
 from persyn_ray.engines.vllm_host import EngineLog, cpu_defaults, has_no_gpu, seeds_requests
@@ -259,8 +259,7 @@ def _metrics() -> list[Any] | None:
 
 def _seed(seed: int, prompt_id: str) -> int:
     """A seed per prompt, so that a response does not depend on the others of its batch."""
-    digest = hashlib.blake2b(f"{seed}:{prompt_id}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 33
+    return seeded_draw(seed, prompt_id) >> 33
 
 
 def require_vllm(who: str) -> None:

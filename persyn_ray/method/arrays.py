@@ -43,3 +43,9 @@ def mean_known(values: Floats) -> float:
     """Mean of the values that are not NaN; NaN when there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
+
+
+def mean_or_none(values: Floats) -> float | None:
+    """`mean_known` as JSON has it: None when there are none."""
+    mean = mean_known(values)
+    return None if np.isnan(mean) else mean

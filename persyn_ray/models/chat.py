@@ -23,7 +23,8 @@ from typing import Any, NamedTuple, TypedDict
 from transformers import PreTrainedTokenizerBase
 
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.models.sanitize import controls, encode_text, escape_special_tokens, tokenizer_name
+from persyn_ray.models.names import loaded_name
+from persyn_ray.models.sanitize import controls, encode_text, escape_special_tokens
 
 # What chat templates write, whatever a recipe calls them.
 THINK, END_OF_THINKING = "<think>", "</think>"
@@ -117,7 +118,7 @@ def _render(
 ) -> str:
     if not tokenizer.chat_template:
         raise ConfigError(
-            f"The tokenizer of {tokenizer_name(tokenizer)} has no chat template: set "
+            f"The tokenizer of {loaded_name(tokenizer)} has no chat template: set "
             "`chat_template` on the model."
         )
     try:
@@ -130,7 +131,7 @@ def _render(
     except Exception as error:  # a template is a program of others: it may fail in any way
         roles = [message["role"] for message in messages]
         raise DataError(
-            f"The chat template of {tokenizer_name(tokenizer)} refuses a conversation with the "
+            f"The chat template of {loaded_name(tokenizer)} refuses a conversation with the "
             f"roles {roles}: {error}. Change the conversation or `system_prompt`, or set "
             "`chat_template` on the model."
         ) from error
@@ -142,7 +143,7 @@ def _prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     ids = encode_text(tokenizer, text)
     if not ids:
         raise DataError(
-            f"The chat template of {tokenizer_name(tokenizer)} writes nothing for a conversation: "
+            f"The chat template of {loaded_name(tokenizer)} writes nothing for a conversation: "
             "set another `chat_template` on the model."
         )
     return ids
@@ -265,7 +266,7 @@ def _require_header(chat: _Chat, prompt_text: str, lead: Sequence[_Piece]) -> No
     if chat.prompt(add_generation_prompt=False) == prompt_text:
         header = " ".join(_texts(lead))
         raise DataError(
-            f"The chat template of {tokenizer_name(chat.tokenizer)} writes no generation prompt: "
+            f"The chat template of {loaded_name(chat.tokenizer)} writes no generation prompt: "
             f"{header[:80]!r} would count as response. Set a `chat_template` on the model that "
             "heeds `add_generation_prompt`."
         )
@@ -289,7 +290,7 @@ def _rewritten(chat: _Chat, what: str, ours: str, theirs: str, advice: str = "")
     elif what == "response" and END_OF_THINKING in ours:
         advice = "Where only thinking is dropped, `responses.thinking: strip` drops it everywhere. "
     return DataError(
-        f"The chat template of {tokenizer_name(chat.tokenizer)} rewrites the {what}: after "
+        f"The chat template of {loaded_name(chat.tokenizer)} rewrites the {what}: after "
         f"{ours[max(0, place - 40) : place]!r} the {what} goes on {ours[place : place + 60]!r} and "
         f"the answered conversation {theirs[place : place + 60]!r}. {advice}Set a `chat_template` "
         f"on the model that keeps the {what}, or its `template_kwargs`."
@@ -307,7 +308,7 @@ def _ids_after(
     if _decode(tokenizer, prompt_ids + ids) != _decode(tokenizer, full_ids):
         raise DataError(
             "The prompt's token ids are no prefix of the answered conversation's under the chat "
-            f"template of {tokenizer_name(tokenizer)}: set a `chat_template` on the model that "
+            f"template of {loaded_name(tokenizer)}: set a `chat_template` on the model that "
             "ends the prompt where a token ends."
         )
     return ids
@@ -318,7 +319,7 @@ def _end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
     end_of_text: Any = tokenizer.eos_token_id
     if end_of_text is None:
         raise ConfigError(
-            f"Neither the chat template nor the tokenizer of {tokenizer_name(tokenizer)} has an "
+            f"Neither the chat template nor the tokenizer of {loaded_name(tokenizer)} has an "
             "end-of-turn token: set `chat_template` on the model."
         )
     return end_of_text

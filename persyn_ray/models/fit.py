@@ -65,34 +65,9 @@ def fit_router(
     if settings.lora is not None:
         router.backbone = _with_adapters(router.backbone, settings.lora)
         without_pooler(router)  # adapters have been put there too
-    per_worker = max(1, settings.batch_size // num_workers)
-    steps = max(1, len(fit_rows) // (per_worker * num_workers) // settings.evaluations_per_epoch)
-    arguments = TrainingArguments(
-        output_dir=str(output),
-        num_train_epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=settings.warmup_ratio,
-        weight_decay=settings.weight_decay,
-        per_device_train_batch_size=per_worker,
-        per_device_eval_batch_size=4 * per_worker,
-        eval_strategy="steps",
-        save_strategy="steps",
-        logging_strategy="steps",
-        eval_steps=steps,
-        save_steps=steps,
-        logging_steps=steps,
-        load_best_model_at_end=True,
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
-        save_total_limit=1,
-        label_names=[TARGETS[settings.loss]],
-        seed=settings.seed,
-        **_common(),
-    )
     trainer = Trainer(
         model=model,
-        args=arguments,
+        args=_router_arguments(settings, output, num_workers, len(fit_rows)),
         data_collator=collator,
         train_dataset=fit_rows,  # pyright: ignore[reportArgumentType]
         eval_dataset=heldout_rows,  # pyright: ignore[reportArgumentType]
@@ -174,6 +149,36 @@ def deepspeed_config(zero_stage: int) -> Row:
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 1 << 30,
     }
+
+
+def _router_arguments(
+    settings: RouterSettings, output: Path, num_workers: int, num_rows: int
+) -> TrainingArguments:
+    per_worker = max(1, settings.batch_size // num_workers)
+    steps = max(1, num_rows // (per_worker * num_workers) // settings.evaluations_per_epoch)
+    return TrainingArguments(
+        output_dir=str(output),
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=settings.warmup_ratio,
+        weight_decay=settings.weight_decay,
+        per_device_train_batch_size=per_worker,
+        per_device_eval_batch_size=4 * per_worker,
+        eval_strategy="steps",
+        save_strategy="steps",
+        logging_strategy="steps",
+        eval_steps=steps,
+        save_steps=steps,
+        logging_steps=steps,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        save_total_limit=1,
+        label_names=[TARGETS[settings.loss]],
+        seed=settings.seed,
+        **_common(),
+    )
 
 
 def _finetune_arguments(

@@ -15,6 +15,7 @@ from persyn_ray.errors import DataError
 from persyn_ray.models.chat import Message, encode_prompt
 from persyn_ray.models.collate import batches_by_tokens, pad_right
 from persyn_ray.models.load import context_length
+from persyn_ray.models.names import loaded_name
 from persyn_ray.models.sanitize import escape_special_tokens
 
 Conversation = tuple[Sequence[Message], str]
@@ -62,7 +63,7 @@ def scores_of_rows(
     """
     if model.config.num_labels != 1:
         raise DataError(
-            f"A reward model has one output; {_name(model)} has {model.config.num_labels}: "
+            f"A reward model has one output; {loaded_name(model)} has {model.config.num_labels}: "
             "name another under `model` of the reward model in `scoring.quality`."
         )
     model.eval()
@@ -138,12 +139,7 @@ def _require_finite(
         first = broken[0]
         label = f"row {first}" if labels is None else labels[first]
         raise DataError(
-            f"The reward model {_name(model)} gives {scores[first]} for {label} in {model.dtype} "
-            f"({len(broken)} of {len(scores)} rows are not finite): try `dtype: bfloat16` or "
-            "`float32` under `model` of the reward model in `scoring.quality`."
+            f"The reward model {loaded_name(model)} gives {scores[first]} for {label} in "
+            f"{model.dtype} ({len(broken)} of {len(scores)} rows are not finite): try `dtype: "
+            "bfloat16` or `float32` under `model` of the reward model in `scoring.quality`."
         )
-
-
-def _name(model: PreTrainedModel) -> str:
-    """The model as it was loaded, by name or folder."""
-    return repr(model.name_or_path or type(model).__name__)

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from persyn_ray.data.response_text import valid_unicode
 from persyn_ray.errors import DataError
+from persyn_ray.models.names import loaded_name
 
 ZERO_WIDTH_JOINER = "\u200d"
 REPLACEMENT = "\ufffd"
@@ -33,7 +34,7 @@ def escape_special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
         if control_ids.isdisjoint(encode_text(tokenizer, candidate)):
             return candidate
     raise DataError(
-        f"A text holds control tokens of {tokenizer_name(tokenizer)} that cannot be broken up: "
+        f"A text holds control tokens of {loaded_name(tokenizer)} that cannot be broken up: "
         f"{text[:200]!r}. Take the prompt out, or change the tokenizer."
     )
 
@@ -87,7 +88,3 @@ def controls(tokenizer: PreTrainedTokenizerBase) -> tuple[frozenset[int], str]:
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     # The template has written every control token already, the first one included.
     return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-
-
-def tokenizer_name(tokenizer: PreTrainedTokenizerBase) -> str:
-    return repr(tokenizer.name_or_path or type(tokenizer).__name__)

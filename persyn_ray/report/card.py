@@ -6,16 +6,13 @@ They are not checked against anything. Nothing in a name or a message is Markdow
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from persyn_ray.escaping import one_line
-from persyn_ray.report import numbers
 from persyn_ray.report.content import Report, displayed
-from persyn_ray.report.html import recipe_text
+from persyn_ray.report.html import recipe_text, report_environment
 from persyn_ray.report.markdown import fence, markdown_code, markdown_text
 from persyn_ray.report.problems import Problems
 from persyn_ray.report.summary import headline, paragraph, selects
@@ -40,15 +37,7 @@ def card(
     problems = Problems(report["problems"])
     if num_examples is None and report["prompts"]:
         num_examples = report["prompts"]["num_routed"]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=False,  # Markdown, not HTML
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for name in ("count", "number", "percent", "estimate"):
-        environment.filters[name] = getattr(numbers, name)
+    environment = report_environment(autoescape=False)  # Markdown, not HTML
     environment.filters |= {"selects": selects, "md": markdown_text, "code": markdown_code}
     front = _front_matter(report, data_files, num_examples)
     recipe = problems.attempt("page.recipe", partial(recipe_text, content), "").strip()

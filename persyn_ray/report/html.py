@@ -21,6 +21,7 @@ from persyn_ray.report.figures import draw
 from persyn_ray.report.forecast import forecast_tables
 from persyn_ray.report.problems import Problems
 
+FILTERS = ("count", "number", "signed", "percent", "interval", "seconds", "rate", "estimate")
 NOT_MEASURED = {
     "student": "no student answered held-out prompts (<code>prompts.num_heldout</code> or "
     "<code>evaluate.path</code>).",
@@ -79,7 +80,7 @@ def render(content: Mapping[str, Any]) -> str:
     """
     report = displayed(content)
     problems = Problems(report["problems"])
-    environment = _environment()
+    environment = _page_environment()
     shown: dict[str, Any] = {
         **report,
         "figures": {name: Markup(svg) for name, svg in draw(report, problems).items()},
@@ -188,16 +189,26 @@ def _tile(name: str, value: str, note: str) -> dict[str, str]:
     return {"name": name, "value": value, "note": note}
 
 
-def _environment() -> Environment:
+def report_environment(autoescape: bool = True) -> Environment:
+    """The set-up of all templates of this folder: strict, with the filters that write numbers.
+
+    Args:
+        autoescape: Off for Markdown, which has its own filters.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
+        autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("count", "number", "signed", "percent", "interval", "seconds", "rate"):
+    for name in FILTERS:
         environment.filters[name] = getattr(numbers, name)
+    return environment
+
+
+def _page_environment() -> Environment:
+    environment = report_environment()
     for function in (
         summary.label,
         summary.ordered,

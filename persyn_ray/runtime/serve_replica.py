@@ -2,17 +2,14 @@
 
 A replica does it all: HTTP, tokens, one pass of the router for the prompts of many requests. So an
 answer crosses no process but Serve's ingress. What may change while it serves (`POLICY`) comes
-through `reconfigure`: the new router is loaded beside the old one and takes its place between two
-requests.
+through `reconfigure`, and is the business of `RouterManager`.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import torch
 from ray import serve
@@ -21,49 +18,26 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from persyn_ray import __version__
-from persyn_ray.credentials import cut_secrets
-from persyn_ray.errors import PersynError
 from persyn_ray.models.chat import Message
 from persyn_ray.recipe.serving import ServingConfig
-from persyn_ray.runtime.metrics_actor import MetricsActor
+from persyn_ray.runtime.metrics_actor import MetricsActor, MetricsReporter
 from persyn_ray.runtime.session import worker_environment
 from persyn_ray.serving.app import build_app
-from persyn_ray.serving.batching import Batcher
+from persyn_ray.serving.batch_scorer import BatchScorer
 from persyn_ray.serving.chat.budget import require_ledger
-from persyn_ray.serving.error_response import Refusal
-from persyn_ray.serving.forward_pass import Pass, Passes, size_of
 from persyn_ray.serving.metrics import Counts, Family
-from persyn_ray.serving.middleware.api_keys import Keys
 from persyn_ray.serving.middleware.guard import Guard
+from persyn_ray.serving.middleware.key_reloader import KeyReloader
 from persyn_ray.serving.middleware.rate_limit import Rates
-from persyn_ray.serving.route_requests import State, new_state, require_teachers
+from persyn_ray.serving.route_requests import State, require_teachers
+from persyn_ray.serving.router_manager import POLICY, RouterManager
 from persyn_ray.serving.router_model import RouterModel, Rows, Scores, content_of, teachers_of
 from persyn_ray.serving.router_source import parse_serving, settings_of
 from persyn_ray.storage.records import fingerprint
 
-logger = logging.getLogger("ray.serve")
-
-POLICY = {
-    "masked",
-    "prices",
-    "prior",
-    "upstreams",
-    "keys",
-    "max_chat_tokens",
-    "max_choices",
-    "chat_budget",
-    "chat_ledger",
-}
-"""Settings that may change without a new replica, beside the router itself."""
 SCALING = {"min_replicas", "max_replicas", "target_ongoing_requests"}
 """Settings that Serve itself acts on; no replica reads them."""
-CPU_TOKENS_TOGETHER = 2048
-"""Of several requests in a batch: on a CPU larger ones are no faster, and all wait for the last."""
-PUSH_SECONDS = 1.0
-KEYS_SECONDS = 10.0  # after which a changed file of keys is noticed
 HUNG_SECONDS = 300.0  # of one pass
-RETRY = {"Retry-After": "1"}
-WARMING: list[list[Message]] = [[{"role": "user", "content": "Warm up."}]]
 SPARE_REQUESTS = 64
 """Requests beyond `max_ongoing_requests` that Serve lets through, so that the guard refuses them in
 its own words."""
@@ -71,46 +45,39 @@ its own words."""
 
 @serve.ingress()
 class RouterReplica:
-    """One replica: the `Service` of the endpoint's application."""
+    """One replica: the `Service` of the endpoint's application, put together from its parts."""
 
     def __init__(self, settings: dict[str, Any], metrics: DeploymentHandle) -> None:
-        self.settings = parse_serving(settings, "the endpoint")
-        self.rates = Rates(self.settings.requests_per_second, self.settings.burst)
-        self.counts = Counts()
-        self.state: State | None = None
-        self.waiting_tokens = 0
-        self._metrics = metrics
-        self._source: tuple[str, str | None] = ("", None)
-        self._name = serve.get_replica_context().replica_id.unique_id
-        self._reader = ThreadPoolExecutor(1, "reader")  # a tokenizer serves one thread at a time
-        self._scorer = ThreadPoolExecutor(1, "scorer")  # and passes stand in line
-        self._tasks: set[asyncio.Task[None]] = set()
         _log_with_serve()
-        torch.set_num_threads(max(1, int(self.settings.cpus)))
-        limit = self.settings.tokens_per_batch
-        self._passes = Passes(limit, self.counts)
-        together = limit if self.settings.gpus else min(limit, CPU_TOKENS_TOGETHER)
-        wait_s = self.settings.batch_wait_s
-        self._batched = Batcher(self._score_off_loop, size_of, together, wait_s)
-        self._number = 0  # of the latest change
-        self._problems: dict[Literal["change", "keys"], str] = {}
-        self._changing = asyncio.Lock()
-        self._guard = Guard(
-            build_app(self),
-            self.settings,
-            Keys({}),  # nobody, until `reconfigure` says who
-            self.rates,
-            self.counts,
-            names_answers=False,
-        )
+        fixed = parse_serving(settings, "the endpoint")
+        torch.set_num_threads(max(1, int(fixed.cpus)))
+        self.counts, self.waiting_tokens = Counts(), 0
+        self._keys, self._scorer = KeyReloader(os.environ), BatchScorer(fixed, self.counts)
+        self._router = RouterManager(fixed, self._keys, self._scorer.warm_up)
+        rates = Rates(fixed.requests_per_second, fixed.burst)
+        name = serve.get_replica_context().replica_id.unique_id
+        self._metrics = MetricsReporter(metrics, name, self.counts, rates)
+        app = build_app(self)
+        self._guard = Guard(app, fixed, self._keys, rates, self.counts, names_answers=False)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self._guard
 
     @property
+    def settings(self) -> ServingConfig:
+        """The endpoint's settings, those of the router in service included."""
+        return self._router.settings
+
+    @property
+    def state(self) -> State | None:
+        """None until the first router is loaded."""
+        return self._router.state
+
+    @property
     def problem(self) -> str | None:
         """What failed last of a change or of reading the keys, until it goes well again."""
-        return " ".join(self._problems.values()) or None
+        return self._router.problem
 
     async def reconfigure(self, policy: dict[str, Any]) -> None:
         """Take another router or other settings of `POLICY`.
@@ -119,107 +86,36 @@ class RouterReplica:
         sends nothing to a replica that is busy here); one that cannot be loaded is refused, said on
         /v1/status, and the present one stays.
         """
-        self._number += 1
         if self.state is None:
-            await self._take(policy, self._number)
-            self._start(self._push())
-            self._start(self._watch_keys())
+            await self._router.load(policy)
+            self._start(self._metrics.push_forever())
+            self._start(self._keys.watch())
         else:
-            self._start(self._try(policy, self._number))
-
-    async def _take(self, policy: dict[str, Any], number: int) -> None:
-        async with self._changing:
-            address, settings = await asyncio.to_thread(self._resolved, policy)
-            source = (address, policy.get("content"))
-            model = self.state.model if self.state is not None else None
-            if model is None or self._source != source:
-                model = await asyncio.to_thread(RouterModel, address)
-                await self.score(model, await self.read(model, WARMING, 0))
-            state, keys = new_state(model, settings), Keys.of(settings, os.environ)
-            if number == self._number:  # and no later change has come meanwhile
-                self.settings, self._source = settings, source
-                self._guard.keys, self.state = keys, state
-                self._problems.clear()
-                logger.info("Router %s from %s answers.", model.version, address)
-
-    def _resolved(self, policy: dict[str, Any]) -> tuple[str, ServingConfig]:
-        """The router's address and all settings: those of a run come from its recipe."""
-        given = {name: value for name, value in policy.items() if name in POLICY}
-        fixed = self.settings.model_dump(mode="json", exclude=POLICY)
-        address, settings = settings_of(policy["router"], fixed | given)
-        require_ledger(settings)
-        return address, settings
-
-    async def _try(self, policy: dict[str, Any], number: int) -> None:
-        try:
-            await self._take(policy, number)
-        except Exception as error:  # whatever a folder holds, the present router goes on
-            problem = cut_secrets(f"The present router stays: {type(error).__name__}: {error}")
-            logger.error("%s", problem)
-            if number == self._number:  # a later change may have gone well
-                self._problems["change"] = problem
-
-    async def _watch_keys(self) -> None:
-        """A key that is taken out of the file is let in no longer."""
-        while True:
-            await asyncio.sleep(KEYS_SECONDS)
-            try:
-                self._guard.keys = await asyncio.to_thread(Keys.of, self.settings, os.environ)
-                self._problems.pop("keys", None)
-            except PersynError as error:
-                self._problems["keys"] = f"The present keys stay: {error}"
-                logger.error("%s", self._problems["keys"])
+            self._start(self._router.reload(policy))
 
     async def read(
         self, model: RouterModel, conversations: Sequence[list[Message]], first: int
     ) -> Rows:
         """Token ids of prompts; see `RouterModel.read`."""
-        limit = self.settings.max_prompt_tokens
-        return await self._off_loop(self._reader, model.read, conversations, limit, first)
+        return await self._scorer.read(model, conversations, first)
 
     async def score(self, model: RouterModel, rows: Rows) -> Scores | None:
-        """Scores of up to `tokens_per_batch` tokens, in a pass with other requests' prompts."""
-        return await self._batched(Pass(model, rows))
+        """Scores of prompts, in a pass with other requests' prompts; see `BatchScorer`."""
+        return await self._scorer.score(model, rows)
 
     async def everywhere(self) -> tuple[list[Family], int]:
-        """Counters of all replicas, those of this one as they stand now.
-
-        Raises:
-            Refusal: 503 while the metrics actor is out of reach: less than the sum would look like
-                a restart to Prometheus.
-        """
-        try:
-            async with asyncio.timeout(2.0):
-                await self._metrics.push.remote(self._name, self.counts.snapshot())
-                return await self._metrics.everywhere.remote()
-        except Exception as error:  # whatever Serve raises while the actor restarts
-            logger.warning("The metrics actor is out of reach: %s", error)
-            raise Refusal(503, "The replicas' counts are out of reach.", RETRY) from error
+        """Counters of all replicas; see `MetricsReporter`."""
+        return await self._metrics.everywhere()
 
     async def check_health(self) -> None:
         """Fails when a pass has hung, so that Serve replaces the replica."""
-        if self._passes.seconds > HUNG_SECONDS:
+        if self._scorer.pass_seconds > HUNG_SECONDS:
             raise RuntimeError(f"A pass of the router takes over {HUNG_SECONDS:g} s.")
 
-    async def _score_off_loop(self, passes: list[Pass]) -> list[Scores | None]:
-        return await self._off_loop(self._scorer, self._passes, passes)
-
-    async def _push(self) -> None:
-        while True:
-            # Whatever happens while the actor restarts: the next push says the same.
-            with contextlib.suppress(Exception):
-                num = await self._metrics.push.remote(self._name, self.counts.snapshot())
-                self.rates.share(num)
-            await asyncio.sleep(PUSH_SECONDS)
-
-    def _start(self, work: Any) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    @staticmethod
-    async def _off_loop(pool: ThreadPoolExecutor, do: Callable[..., Any], *given: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(pool, do, *given)
 
 
 def _log_with_serve() -> None:

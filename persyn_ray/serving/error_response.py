@@ -17,6 +17,8 @@ TYPES = {
     503: "not_ready",
     504: "timeout",
 }
+RETRY_SOON = {"Retry-After": "1"}
+"""Headers of a refusal that passes by itself."""
 
 
 class Refusal(Exception):

@@ -16,7 +16,7 @@ from persyn_ray.models.chat import Message
 from persyn_ray.recipe.serving import ServingConfig, UpstreamConfig
 from persyn_ray.serving.chat.budget import chat_accounts
 from persyn_ray.serving.chat.limits import require_limits
-from persyn_ray.serving.error_response import Refusal
+from persyn_ray.serving.error_response import RETRY_SOON, Refusal
 from persyn_ray.serving.messages import Route, Wish
 from persyn_ray.serving.metrics import Counts, Family
 from persyn_ray.serving.router_model import RouterModel, Rows, Scores
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 64
 """Prompts that are read or decided on in one go: milliseconds."""
-CHARACTERS_PER_TOKEN = 4  # for what waits and is not read yet
+USUAL_CHARACTERS_PER_TOKEN = 4  # for what waits and is not read yet
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,19 @@ class State:
 class Service(Protocol):
     """What stands behind the endpoint's addresses."""
 
-    settings: ServingConfig
     counts: Counts
-    state: State | None
-    """None until the first router is loaded."""
     waiting_tokens: int
     """Of prompts that the router has not answered yet."""
+
+    @property
+    def settings(self) -> ServingConfig:
+        """The endpoint's settings, those of the router in service included."""
+        ...
+
+    @property
+    def state(self) -> State | None:
+        """None until the first router is loaded."""
+        ...
 
     @property
     def problem(self) -> str | None:
@@ -117,7 +124,7 @@ def ready(service: Service) -> State:
         Refusal: 503 before the first one is loaded.
     """
     if service.state is None:
-        raise Refusal(503, "The router is not loaded yet.", {"Retry-After": "1"})
+        raise Refusal(503, "The router is not loaded yet.", RETRY_SOON)
     return service.state
 
 
@@ -169,7 +176,7 @@ async def _scores_in_time(
             429,
             f"About {waiting} prompt tokens are waiting for the router; "
             f"serving.max_waiting_tokens is {limit}.",
-            {"Retry-After": "1"},
+            RETRY_SOON,
         )
     service.waiting_tokens += num_tokens
     try:
@@ -190,7 +197,7 @@ async def _scores_in_time(
 
 def _estimate(conversations: Sequence[list[Message]]) -> int:
     characters = sum(len(turn["content"]) for turns in conversations for turn in turns)
-    return characters // CHARACTERS_PER_TOKEN + len(conversations)
+    return characters // USUAL_CHARACTERS_PER_TOKEN + len(conversations)
 
 
 async def _read(

@@ -30,7 +30,7 @@ from persyn_ray.stages.route import NOVELTY_FILE
 from persyn_ray.storage.folder import Folder
 
 Rows = Sequence[Sequence[int]]
-CHARACTERS_PER_TOKEN = 16
+MOST_CHARACTERS_PER_TOKEN = 16
 ENDLESS = 2**31
 """More tokens than any prompt has."""
 
@@ -142,14 +142,14 @@ def content_of(address: str) -> str:
 
 def _require_short(conversations: Sequence[Sequence[Message]], max_tokens: int, first: int) -> None:
     """Refuse by characters what would take long to count in tokens."""
-    limit = CHARACTERS_PER_TOKEN * max_tokens
+    limit = MOST_CHARACTERS_PER_TOKEN * max_tokens
     for number, turns in enumerate(conversations, first):
         size = sum(len(turn["content"]) for turn in turns)
         if size > limit or len(turns) > max_tokens:
             raise Refusal(
                 422,
                 f"Prompt {number} has {size} characters; serving.max_prompt_tokens is "
-                f"{max_tokens}, of at most {CHARACTERS_PER_TOKEN} characters each.",
+                f"{max_tokens}, of at most {MOST_CHARACTERS_PER_TOKEN} characters each.",
             )
 
 

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from persyn_ray.method.arrays import mean_or_none
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.scoring import LearnabilityKind
 from persyn_ray.shards.response_store import existing, scores_of
@@ -70,24 +71,19 @@ def _means(of: dict[str, Floats]) -> dict[str, Any]:
     is_scored_P = ~np.isnan(log_likelihood_P)
     num_tokens = float(num_tokens_P[is_scored_P].sum())
     loss = -float((log_likelihood_P * num_tokens_P)[is_scored_P].sum())
-    mean = _mean(log_likelihood_P)
-    parts = {name: _mean(of[name]) for name in of if name.startswith("quality:")}
+    mean = mean_or_none(log_likelihood_P)
+    parts = {name: mean_or_none(of[name]) for name in of if name.startswith("quality:")}
     return {
         "num_responses": int((~np.isnan(of["reward"])).sum()),
-        "mean_reward": _mean(of["reward"]),
-        "mean_quality": _mean(of["quality"]),
+        "mean_reward": mean_or_none(of["reward"]),
+        "mean_quality": mean_or_none(of["quality"]),
         "mean_loss": None if mean is None else -mean,
         "token_loss": loss / num_tokens if num_tokens else None,
-        "mean_tokens": _mean(np.where(is_scored_P, num_tokens_P, np.nan)),
-        **{name: _mean(of[name]) for name in MEASURES[1:]},
+        "mean_tokens": mean_or_none(np.where(is_scored_P, num_tokens_P, np.nan)),
+        **{name: mean_or_none(of[name]) for name in MEASURES[1:]},
         **(
             {"qualities": {name.removeprefix("quality:"): value for name, value in parts.items()}}
             if len(parts) > 1
             else {}
         ),
     }
-
-
-def _mean(values_P: Floats) -> float | None:
-    known = values_P[~np.isnan(values_P)]
-    return float(known.mean()) if known.size else None

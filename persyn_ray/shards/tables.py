@@ -12,7 +12,6 @@ Axes: P prompts, M teachers.
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from hashlib import blake2b
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from persyn_ray.data.response_text import student_text
+from persyn_ray.data.selection import seeded_draw
 from persyn_ray.method.learnability import as_learnability
 from persyn_ray.method.quality import weighted_quality
 from persyn_ray.method.rewards import alpha_by_difficulty, combine
@@ -195,10 +195,7 @@ def load_embeddings(run: RunLayout, shards: Sequence[str]) -> Floats | None:
 
 def heldout_mask(prompt_ids: Sequence[str], fraction: float, seed: int) -> NDArray[np.bool_]:
     """Which prompts of the parallel set the router is not fitted on: by a hash, not by order."""
-    draws = [
-        int.from_bytes(blake2b(f"{seed}:{name}".encode(), digest_size=8).digest(), "big")
-        for name in prompt_ids
-    ]
+    draws = [seeded_draw(seed, name) for name in prompt_ids]
     heldout_P = np.array(draws, dtype=np.float64) / 2.0**64 < fraction
     if len(prompt_ids) > 1 and (heldout_P.all() or not heldout_P.any()):
         heldout_P[int(np.argmin(draws))] = True  # a tiny parallel set still needs both parts

@@ -13,7 +13,6 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,11 +25,11 @@ from fsspec.implementations.local import LocalFileSystem
 
 from persyn_ray.errors import ConfigError, DamagedError, DataError
 from persyn_ray.storage import atomic_files
+from persyn_ray.storage.folder_errors import damaged, explained, unwritable
 
 logger = logging.getLogger(__name__)
 
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
-CLIENTS = ("botocore", "aiobotocore", "gcsfs", "google")  # their errors are no OSErrors
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Folder:
     def exists(self, name: str = "") -> bool:
         """Whether a file or folder of this name is there now."""
         fs, root = self._opened
-        with _explained(self.address):
+        with explained(self.address):
             return fs.exists(self.path(name) if name else root)
 
     def names(self, suffix: str = "", prefix: str = "") -> list[str]:
@@ -95,7 +94,7 @@ class Folder:
             prefix: of files alone; an object store then lists no others.
         """
         fs, root = self._opened
-        with _explained(self.address):
+        with explained(self.address):
             if prefix and self._is_object_store:
                 entries = fs.find(root, prefix=prefix)
             else:
@@ -136,7 +135,7 @@ class Folder:
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write a file so that its name shows all of it or what was there before."""
         try:
-            with _explained(self.address):
+            with explained(self.address):
                 if self._is_object_store:
                     self._opened[0].pipe_file(self.path(name), data)
                 elif self.is_local:
@@ -144,7 +143,7 @@ class Folder:
                 else:
                     self._write_and_rename(name, data)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise unwritable(self.address, error) from error
 
     def create_bytes(self, name: str, data: bytes) -> bool:
         """Write a file that is not there; False if it is. Of several writers one succeeds."""
@@ -152,9 +151,9 @@ class Folder:
             try:
                 return atomic_files.create(self.path(name), data)
             except OSError as error:
-                raise self._unwritable(error) from error
+                raise unwritable(self.address, error) from error
         try:
-            with _explained(self.address):
+            with explained(self.address):
                 self._opened[0].pipe_file(self.path(name), data, mode="create")
             return True
         except (OSError, ConfigError) as error:  # clients differ in how they say that it is there
@@ -162,7 +161,7 @@ class Folder:
                 return self.read_bytes(name) == data  # ours, if the first try got no answer
             if isinstance(error, ConfigError):
                 raise
-            raise self._unwritable(error) from error
+            raise unwritable(self.address, error) from error
 
     def require_space(self, num_bytes: int) -> None:
         """Refuse to go on where a disk has no room for what is about to be made.
@@ -175,18 +174,7 @@ class Folder:
         place = self.local_path
         there = next(one for one in (place, *place.parents) if one.exists())
         if shutil.disk_usage(there).free < num_bytes:
-            raise self._unwritable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-
-    def _unwritable(self, error: OSError) -> ConfigError:
-        if error.errno in atomic_files.FULL:
-            return ConfigError(
-                f"The disk of {self.address} is full ({error.strerror}). Make room there, or set "
-                "`run` (`responses.store` for a store) to another place; what is complete stays, "
-                "and the same command goes on."
-            )
-        return ConfigError(
-            f"Cannot write to {self.address}: {error}. Set `run` to a writable place."
-        )
+            raise unwritable(self.address, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
     def _write_and_rename(self, name: str, data: bytes) -> None:
         fs, root = self._opened
@@ -219,7 +207,7 @@ class Folder:
     def read_bytes(self, name: str) -> bytes:
         """A file's content."""
         fs, _ = self._opened
-        with _explained(self.address):
+        with explained(self.address):
             # In one request: an opened file fails when it is replaced before it is read.
             return fs.cat_file(self.path(name))  # pyright: ignore[reportReturnType]
 
@@ -247,11 +235,11 @@ class Folder:
         try:
             data = self.read_bytes(name)  # what goes wrong from here on is in the file
         except IsADirectoryError as error:
-            raise self._damaged(name, error) from error
+            raise damaged(self.path(name), error) from error
         try:
             return pq.read_table(pa.BufferReader(data), columns=columns)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise self._damaged(name, error) from error
+            raise damaged(self.path(name), error) from error
 
     def holds_table(self, name: str) -> bool:
         """Whether a Parquet file is there and whole; one that is not counts as absent."""
@@ -271,15 +259,11 @@ class Folder:
             DamagedError: it holds no table, or half of one.
         """
         fs, _ = self._opened
-        with _explained(self.address), fs.open(self.path(name), "rb") as file:
+        with explained(self.address), fs.open(self.path(name), "rb") as file:
             try:
                 return pq.read_metadata(file).num_rows
             except (pa.ArrowException, ValueError) as error:
-                raise self._damaged(name, error) from error
-
-    def _damaged(self, name: str, error: Exception) -> DamagedError:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        return DamagedError(f"{self.path(name)} cannot be read as a table: {reason}.")
+                raise damaged(self.path(name), error) from error
 
     def tables(self, columns: list[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
         """The Parquet files of this folder one by one, in the order of their names."""
@@ -293,12 +277,12 @@ class Folder:
         if not self._is_object_store:  # there this would make a missing bucket
             fs.makedirs(root.rsplit("/", 1)[0], exist_ok=True)
         try:
-            with _explained(self.address):
+            with explained(self.address):
                 fs.put(f"{source}/", f"{root}/", recursive=True)
                 if self.is_local:
                     atomic_files.sync_all(root)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise unwritable(self.address, error) from error
 
     def download(self, target: Path) -> Path:
         """Copy this folder into a local one, or name the folder itself when it is local."""
@@ -307,27 +291,6 @@ class Folder:
             return self.local_path
         fs.get(f"{root}/", f"{target}/", recursive=True)
         return target
-
-
-@contextmanager
-def _explained(address: str) -> Iterator[None]:
-    """Turn what an object store's client raises (no credentials, no connection) into a sentence."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, PermissionError) and "://" not in address:
-            raise ConfigError(
-                f"Cannot use {address}: {error.strerror}: {error.filename}. Give this user the "
-                "right to read and write there, or set `run` to another place."
-            ) from error
-        is_refused = isinstance(error, PermissionError) and "://" in address
-        if not is_refused and not type(error).__module__.startswith(CLIENTS):
-            raise
-        raise ConfigError(
-            f"Cannot use {address}: {error}. Check the address and what its client reads: "
-            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL, or "
-            "GOOGLE_APPLICATION_CREDENTIALS."
-        ) from error
 
 
 def shard_name(index: int) -> str:

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from persyn_ray.data.prompts import UNSPLIT, iter_prompts, load_prompts, prompt_id_of, split_prompts
+from persyn_ray.data.prompt_rows import prompt_id_of
+from persyn_ray.data.prompts import UNSPLIT, iter_prompts, load_prompts, split_prompts
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.recipe.data import PromptsConfig
 from persyn_ray.storage.schemas import DEAD_LETTERS, PROMPTS

@@ -6,11 +6,9 @@ apart by their ending; text may be compressed (`.gz`, `.bz2`, `.xz`, `.zst`). A 
 read is handed on as `BadRow`, so that the caller decides; a file that cannot be read is an error.
 """
 
-import importlib.util
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -22,6 +20,7 @@ from persyn_ray.data.files.csv_rows import records_of
 from persyn_ray.data.files.json_rows import BadRow, objects_of
 from persyn_ray.data.files.opening import COMPRESSIONS, blamed, opened, opened_text, suffix_of
 from persyn_ray.errors import ConfigError
+from persyn_ray.storage.packages import package_path
 
 Row = dict[str, Any]
 PACKAGE = "package:"
@@ -261,13 +260,14 @@ def _files(fs: fsspec.AbstractFileSystem, path: str) -> list[str]:
 
 
 def _in_package(path: str, setting: str) -> str:
-    name, _, inside = path.removeprefix(PACKAGE).partition("/")
-    spec = importlib.util.find_spec(name) if name.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
+    address = path.removeprefix(PACKAGE)
+    found = package_path(address)
+    if found is None:
+        name = address.partition("/")[0]
         raise ConfigError(
             f"{path!r} names no installed package {name!r}: install it or set {setting}."
         )
-    return str(Path(next(iter(spec.submodule_search_locations))) / inside)
+    return str(found)
 
 
 def _ending(file: str) -> str:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import httpx
 
 from persyn_ray.credentials import CUT, cut_secrets
+from persyn_ray.data.response_text import valid_unicode
 from persyn_ray.engines.openai import wire
 from persyn_ray.engines.openai.error_kinds import Cause
 from persyn_ray.engines.openai.session import Raw
@@ -77,7 +78,7 @@ class EndpointAccount:
 
     def clean(self, text: str) -> str:
         """A message as it may be shown and stored: short, valid Unicode and without the key."""
-        text = wire.printable(cut_secrets(self.without_key(text)[:LONGEST_READ]))
+        text = valid_unicode(cut_secrets(self.without_key(text)[:LONGEST_READ]))
         return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]} ..."
 
     def without_key(self, text: str) -> str:

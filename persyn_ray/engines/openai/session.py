@@ -5,15 +5,14 @@ codes and bytes, not what they mean.
 """
 
 import asyncio
-import ssl
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
+from persyn_ray.client.connections import tls_context
 from persyn_ray.engines.openai.pacing import Pace
 from persyn_ray.engines.openai.request_limiter import RequestLimiter
 from persyn_ray.engines.openai.shared_refusals import Verdicts
@@ -101,7 +100,7 @@ class Session:
         took 20 ms of a core per request.
         """
         timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
-        self._clients.append(httpx.AsyncClient(timeout=timeout, verify=_tls()))
+        self._clients.append(httpx.AsyncClient(timeout=timeout, verify=tls_context()))
         return self._clients[-1]
 
 
@@ -116,9 +115,3 @@ async def _exchange(client: httpx.AsyncClient, request: httpx.Request, sign: Sig
         return Raw(response.status_code, response.headers, bytes(content))
     finally:
         await response.aclose()
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """To read all the certificates takes a tenth of a second: once is enough."""
-    return httpx.create_ssl_context()

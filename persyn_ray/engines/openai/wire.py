@@ -5,13 +5,12 @@ fault that another attempt may not meet, or a stop, after which no prompt will b
 """
 
 import math
-import re
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 
+from persyn_ray.client.connections import retry_after
+from persyn_ray.data.response_text import valid_unicode
 from persyn_ray.engines.base import Completion, Message
 from persyn_ray.engines.openai.context_overflow import Overflow, read_overflow
 from persyn_ray.engines.openai.error_kinds import Cause, Complaint, read_complaint
@@ -164,18 +163,9 @@ def _names_limit(cause: Cause | None, complaint: Complaint) -> bool:
 
 
 def asked_pause(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a Retry-After header, given as a number or as a date; None without a wait."""
-    given = headers.get("retry-after")
-    if given is None:
-        return None
-    try:
-        seconds = float(given)
-    except ValueError:
-        date, now = _timestamp(given), _timestamp(headers.get("date", ""))
-        if date is None:
-            return None
-        seconds = date - (time.time() if now is None else now)  # clocks differ
-    return seconds if math.isfinite(seconds) and seconds > 0 else None
+    """Seconds of a Retry-After header; None without a wait."""
+    seconds = retry_after(headers)
+    return seconds if seconds is not None and 0 < seconds < math.inf else None
 
 
 def listed_models(content: bytes) -> list[str] | None:
@@ -195,11 +185,6 @@ def listed_models(content: bytes) -> list[str] | None:
 def complaint(content: bytes) -> str:
     """The message in the body of an error."""
     return read_complaint(content).message
-
-
-def printable(text: str) -> str:
-    """Text that can be stored: halves of surrogate pairs are no characters."""
-    return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 def _read_answer(
@@ -237,7 +222,7 @@ def _completion(
     note = None
     if ending.kind in ("unknown", "called"):
         note = f"{ending.shown}, taken as {finish}"
-    return Completion(printable(text), finish, counted.prompt, counted.response, note)
+    return Completion(valid_unicode(text), finish, counted.prompt, counted.response, note)
 
 
 def _why_no_text(said: Said, ending: Ending) -> str | None:
@@ -264,10 +249,3 @@ def _usage(given: Any) -> Usage:
         count if isinstance(count, int) and 0 < count <= MOST_TOKENS else 0 for count in found
     )
     return Usage(prompt, response)
-
-
-def _timestamp(date: str) -> float | None:
-    try:
-        return parsedate_to_datetime(date).timestamp()
-    except (ValueError, OverflowError):
-        return None

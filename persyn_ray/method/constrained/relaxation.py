@@ -192,9 +192,6 @@ def _solve(
     or less than that is used (K each). The latter cost what a price may yet rise and fall by, and
     so keep it within that.
     """
-    from scipy import optimize, sparse  # pyright: ignore[reportMissingTypeStubs]
-
-    stack = cast(Any, sparse)
     num_moves, num_sides, edge = len(moves.loss_Q), len(sizes_K), radius / width
     prices_K = view.prices_K * sizes_K / width
     # A price far beyond the edge acts as one a little beyond it; its true size would spoil scaling.
@@ -205,24 +202,12 @@ def _solve(
     low_K, high_K = (
         (limit_K - view.used_K) / sizes_K for limit_K in (problem.low_K, problem.high_K)
     )
-    one_KK = stack.eye_array(num_sides)
-    change_KQ = moves.change_KQ * (1 / sizes_K)[:, None]
-    sides = stack.hstack([change_KQ, -one_KK, -one_KK, one_KK], format="csr")
-    zeros, once = np.zeros(2 * num_sides), moves.at_most_once(sides.shape[1])
+    zeros = np.zeros(2 * num_sides)
     lowest = np.concatenate([np.zeros(num_moves), low_K, zeros])
     highest = np.concatenate([np.ones(num_moves), high_K, zeros + np.inf])
-    found = cast(Callable[..., Any], optimize.linprog)(  # pyright: ignore[reportUnknownMemberType]
-        np.concatenate([moves.loss_Q / width, -held_K, rise_K, fall_K]),
-        A_ub=once,
-        b_ub=np.ones(once.shape[0]),
-        A_eq=sides,
-        b_eq=np.zeros(num_sides),
-        bounds=np.column_stack([lowest, highest]),
-        method="highs-ds",
-        options=TOLERANCES,
-    )
-    if found.x is None:
-        raise StepError(f"The solver gave up on an assignment within limits: {found.message}")
+    change_KQ = moves.change_KQ * (1 / sizes_K)[:, None]
+    costs = np.concatenate([moves.loss_Q / width, -held_K, rise_K, fall_K])
+    found = _linear_program(costs, change_KQ, moves, np.column_stack([lowest, highest]))
     part_Q, may_use_K, _ = np.split(found.x, [num_moves, num_moves + num_sides])
     shift_K = np.clip(-np.asarray(found.eqlin.marginals), -fall_K, rise_K)
     used_K = change_KQ @ part_Q
@@ -233,3 +218,26 @@ def _solve(
         missed=float(np.maximum(np.maximum(low_K - used_K, used_K - high_K), 0.0).sum()),
         is_at_edge=bool(np.abs(shift_K).max() >= edge * (1 - 1e-6)),
     )
+
+
+def _linear_program(costs: Floats, change_KQ: Any, moves: Moves, bounds: Floats) -> Any:
+    """HiGHS' solution: what the moves change equals what the sides use, each prompt moved once."""
+    from scipy import optimize, sparse  # pyright: ignore[reportMissingTypeStubs]
+
+    stack, num_sides = cast(Any, sparse), change_KQ.shape[0]
+    one_KK = stack.eye_array(num_sides)
+    sides = stack.hstack([change_KQ, -one_KK, -one_KK, one_KK], format="csr")
+    once = moves.at_most_once(sides.shape[1])
+    found = cast(Callable[..., Any], optimize.linprog)(  # pyright: ignore[reportUnknownMemberType]
+        costs,
+        A_ub=once,
+        b_ub=np.ones(once.shape[0]),
+        A_eq=sides,
+        b_eq=np.zeros(num_sides),
+        bounds=bounds,
+        method="highs-ds",
+        options=TOLERANCES,
+    )
+    if found.x is None:
+        raise StepError(f"The solver gave up on an assignment within limits: {found.message}")
+    return found

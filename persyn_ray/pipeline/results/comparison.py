@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persyn_ray.errors import DataError
+from persyn_ray.method.arrays import mean_or_none
 from persyn_ray.pipeline.choices import assigned_methods, students
 from persyn_ray.pipeline.results.estimates import estimate
 from persyn_ray.recipe.recipe import Recipe
@@ -142,7 +143,7 @@ def _compared(recipe: Recipe, name: str, values: Mapping[str, Floats]) -> Conten
     values_SP, seed = values[name], recipe.prompts.seed
     return {
         "mean": estimate(mean_over_seeds(values_SP, seed)),
-        "by_seed": [_mean(values_P.tolist()) for values_P in values_SP],
+        "by_seed": [mean_or_none(values_P) for values_P in values_SP],
         "difference": None
         if name == PERSYN
         else _tested(paired_difference(values[PERSYN], values_SP, seed)),
@@ -222,5 +223,4 @@ def _reward(router: Mapping[str, Any], method: str) -> float:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None and not np.isnan(value)]
-    return float(np.mean(known)) if known else None
+    return mean_or_none(np.array(values, np.float64))

@@ -12,6 +12,7 @@ import numpy as np
 from persyn_ray.data import selection
 from persyn_ray.method import metrics
 from persyn_ray.method.allocation import tie_breaks
+from persyn_ray.method.arrays import mean_or_none
 from persyn_ray.method.preferences import count_preferences
 from persyn_ray.pipeline.plan.expected_tokens import WRITTEN, mean_student_tokens
 from persyn_ray.pipeline.results.estimates import estimate
@@ -39,8 +40,8 @@ def gather_reward(recipe: Recipe, run: RunLayout, parallel: Rewards, problems: P
     teachers = {
         name: {
             "mean_reward": estimate(bootstrap_mean(parallel.rewards_PM[:, m], recipe.prompts.seed)),
-            "mean_quality": mean_known(parallel.quality_PM[:, m]),
-            "mean_learnability": mean_known(parallel.learnability_PM[:, m]),
+            "mean_quality": mean_or_none(parallel.quality_PM[:, m]),
+            "mean_learnability": mean_or_none(parallel.learnability_PM[:, m]),
             "mean_tokens": lengths.get(name),
             "num_null": int(np.isnan(parallel.rewards_PM[:, m]).sum()),
             **fates.get(name, {}),
@@ -152,9 +153,3 @@ def gather_alpha_sweep(recipe: Recipe, parallel: Rewards) -> Content | None:
         for a, alpha in enumerate(sweep.alphas_A)
     ]
     return {"reference_alpha": scoring.alpha, "points": points}
-
-
-def mean_known(values: Any) -> float | None:
-    """Mean of the values that are not NaN; None when there are none."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else None

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from persyn_ray.method.arrays import mean_or_none
 from persyn_ray.pipeline.choices import assigned_methods, students
 from persyn_ray.pipeline.results.estimates import estimate
-from persyn_ray.pipeline.results.rewards import mean_known
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.report.problems import Problems
 from persyn_ray.shards.response_store import existing, scores_of
@@ -88,7 +88,8 @@ def _accuracy_by_task(run: RunLayout, values: dict[str, Any], ids: list[str]) ->
     tasks = np.array([task_of.get(name) or "" for name in ids])
     return {
         student: {
-            str(task): mean_known(of[tasks == task]) for task in sorted(set(tasks.tolist()) - {""})
+            str(task): mean_or_none(of[tasks == task])
+            for task in sorted(set(tasks.tolist()) - {""})
         }
         for student, of in values.items()
         if (tasks != "").any()

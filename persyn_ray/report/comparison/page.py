@@ -7,10 +7,8 @@ when its interval excludes zero. Nothing is computed here.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from rich.console import Group
@@ -22,6 +20,7 @@ from persyn_ray.report import drawing, numbers
 from persyn_ray.report.comparison.content import ACCURACY, Comparison, displayed, has_students
 from persyn_ray.report.comparison.sentences import adjusted_verdict, sentences
 from persyn_ray.report.drawing import INK, WIDTH
+from persyn_ray.report.html import report_environment
 from persyn_ray.report.markdown import markdown_code, markdown_text
 from persyn_ray.report.problems import Problems
 from persyn_ray.report.summary import Verdict, label, ordered
@@ -60,15 +59,9 @@ def render(content: Mapping[str, Any]) -> str:
         DataError: the content does not fit persyn_ray.report.comparison.content.
     """
     found = displayed(content)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parents[1]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = report_environment()
     problems = Problems(found["problems"])
-    environment.filters |= {"label": label, "ordered": ordered, "number": numbers.number}
+    environment.filters |= {"label": label, "ordered": ordered}
     return environment.get_template("comparison/page.html").render(
         **found,
         figure=Markup(problems.attempt("figure", partial(draw, found), "")),

@@ -13,7 +13,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from persyn_ray.recipe.serving import ServingConfig
 from persyn_ray.serving.error_response import Refusal
-from persyn_ray.serving.middleware.api_keys import Keys
 from persyn_ray.serving.middleware.rate_limit import Rates
 from persyn_ray.serving.middleware.request import CLIENT_GONE, Exchange, too_large
 
@@ -37,6 +36,14 @@ class Counts(Protocol):
         ...
 
 
+class KeyOwners(Protocol):
+    """What the guard asks for keys."""
+
+    def owner(self, key: str) -> str | None:
+        """Whose key it is; None for a key that nobody has."""
+        ...
+
+
 class Guard:
     """ASGI middleware around the app. The app finds `owner` (None on open paths) and `request_id`
     in the request's state."""
@@ -45,15 +52,14 @@ class Guard:
         self,
         app: ASGIApp,
         settings: ServingConfig,
-        keys: Keys,
+        keys: KeyOwners,
         rates: Rates,
         counts: Counts,
         names_answers: bool = True,
     ) -> None:
         """`names_answers`: whether answers get `x-request-id` here; Ray Serve adds it by itself."""
         self._app, self._settings = app, settings
-        self.keys = keys  # may be replaced
-        self._rates, self._counts = rates, counts
+        self._keys, self._rates, self._counts = keys, rates, counts
         self._names_answers = names_answers
         self._num_ongoing = 0
 
@@ -113,7 +119,7 @@ class Guard:
                 given.add(key.strip())
         given.discard(b"")
         key = given.pop().decode("latin-1") if len(given) == 1 else ""
-        owner = self.keys.owner(key)
+        owner = self._keys.owner(key)
         if owner is None:
             problem = "Different keys came" if given else "No key came" if not key else "Wrong key"
             raise Refusal(
