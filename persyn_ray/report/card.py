@@ -15,10 +15,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from persyn_ray.escaping import one_line
 from persyn_ray.report import numbers
 from persyn_ray.report.content import Report, displayed
-from persyn_ray.report.html import recipe_text
 from persyn_ray.report.markdown import fence, markdown_code, markdown_text
+from persyn_ray.report.methods import selects
 from persyn_ray.report.problems import Problems
-from persyn_ray.report.summary import headline, paragraph, selects
+from persyn_ray.report.sections.run import recipe_text
+from persyn_ray.report.summary import headline, paragraph
 
 SIZES = (
     (1_000, "n<1K"),
