@@ -27,18 +27,25 @@ NOT_MEASURED = {
 """Why a part may be missing, in HTML."""
 
 
-class TeacherReward(TypedDict):
+class TeacherMeans(TypedDict):
     mean_reward: Estimate | None
     mean_quality: float | None
     mean_learnability: float | None
     mean_tokens: float | None
     num_null: int | None
+
+
+class ResponseFates(TypedDict):
     num_responses: int | None
     num_truncated: int | None
     num_looped: int | None
     num_failed: int | None
     num_absent: int | None
     num_unscored: int | None
+
+
+class TeacherReward(TeacherMeans, ResponseFates):
+    """What a teacher's responses are worth, and what became of them."""
 
 
 class RewardedPrompts(TypedDict):
