@@ -7,7 +7,7 @@ They are not checked against anything. Nothing in a name or a message is Markdow
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -27,6 +27,14 @@ SIZES = (
     (100_000, "10K<n<100K"),
     (1_000_000, "100K<n<1M"),
 )
+
+
+class ListedTeacher(TypedDict):
+    """A teacher as the card lists it."""
+
+    name: str
+    licence: str
+    share: float | None
 
 
 def card(
@@ -89,7 +97,7 @@ def _size(num_examples: int) -> str:
     return next((name for limit, name in SIZES if num_examples < limit), "n>1M")
 
 
-def _teachers(report: Report) -> list[dict[str, Any]]:
+def _teachers(report: Report) -> list[ListedTeacher]:
     """Name, licence and share of each teacher, in the pool's order."""
     run, allocation = report["run"], report["allocation"]
     shares = allocation["methods"].get("persyn", {}) if allocation else {}
