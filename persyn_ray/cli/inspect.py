@@ -13,6 +13,7 @@ def status(run_folder: RunFolder) -> None:
     """Which steps of a run are finished, when, and with how many rows."""
     from persyn_ray.pipeline.results.costs import spending, spending_text
     from persyn_ray.pipeline.results.explain import open_run, state
+    from persyn_ray.storage.layout import parts_of
     from persyn_ray.storage.run_lock import holder_of
 
     recipe, opened = open_run(run_folder)
@@ -24,7 +25,7 @@ def status(run_folder: RunFolder) -> None:
             rows = f"{record.counts.get('rows', 0):,}"
             table.add_row(name, plain(record.finished), rows, f"{record.seconds:.1f}")
     console.print(table)
-    paid = spending(recipe, opened, None)
+    paid = spending(recipe.teachers, parts_of(recipe), opened.ledger, None)
     for account, of in (paid["accounts"] if paid else {}).items():
         console.print(f"{account}: {spending_text(of)}", markup=False)
     if holder := holder_of(opened.attempts):

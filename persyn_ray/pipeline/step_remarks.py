@@ -23,12 +23,14 @@ def remarks(step: str, recipe: Recipe, run: RunLayout, counts: dict[str, Any]) -
 
 
 def _collect(recipe: Recipe, run: RunLayout, counts: dict[str, Any]) -> list[str]:
-    return fate_sentences(_counted(recipe, fates_of(recipe, run, None)), RESPONSES)
+    return fate_sentences(
+        _counted(recipe, fates_of(run, recipe.teachers, recipe.responses, None)), RESPONSES
+    )
 
 
 def _rewards(recipe: Recipe, run: RunLayout, counts: dict[str, Any]) -> list[str]:
     parallel = load_rewards(run, shards_of(run, "parallel"), len(recipe.pool))
-    fates = fates_of(recipe, run, parallel)
+    fates = fates_of(run, recipe.teachers, recipe.responses, parallel)
     of_scores = {
         name: {key: facts[key] for key in ("num_responses", "num_absent", "num_unscored")}
         for name, facts in fates.items()

@@ -6,16 +6,18 @@ They are not checked against anything. Nothing in a name or a message is Markdow
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 import yaml
 
 from persyn_ray.escaping import one_line
 from persyn_ray.report.content import Report, displayed
-from persyn_ray.report.html import recipe_text, report_environment
 from persyn_ray.report.markdown import fence, markdown_code, markdown_text
+from persyn_ray.report.methods import selects
 from persyn_ray.report.problems import Problems
-from persyn_ray.report.summary import headline, paragraph, selects
+from persyn_ray.report.sections.run import recipe_text
+from persyn_ray.report.summary import headline, paragraph
+from persyn_ray.report.templates import report_environment
 
 SIZES = (
     (1_000, "n<1K"),
@@ -23,6 +25,14 @@ SIZES = (
     (100_000, "10K<n<100K"),
     (1_000_000, "100K<n<1M"),
 )
+
+
+class ListedTeacher(TypedDict):
+    """A teacher as the card lists it."""
+
+    name: str
+    licence: str
+    share: float | None
 
 
 def card(
@@ -77,7 +87,7 @@ def _size(num_examples: int) -> str:
     return next((name for limit, name in SIZES if num_examples < limit), "n>1M")
 
 
-def _teachers(report: Report) -> list[dict[str, Any]]:
+def _teachers(report: Report) -> list[ListedTeacher]:
     """Name, licence and share of each teacher, in the pool's order."""
     run, allocation = report["run"], report["allocation"]
     shares = allocation["methods"].get("persyn", {}) if allocation else {}

@@ -26,6 +26,7 @@ WIDTH = (
 )
 INK, MUTED, GRID, SURFACE = "#1c2024", "#667079", "#dfe3e6", "#fefefe"
 ACCENT, ORACLE, REFERENCE, BEFORE = "#2f6fde", "#12906b", "#9aa4ae", "#c9d0d6"
+DASHED = (0, (3, 3))
 WARM = "#d9822b"
 ACCENT_SOFT, ORACLE_SOFT = "#8fb3ee", "#86c5b1"
 OTHERS = "#b8bfc6"

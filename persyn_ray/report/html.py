@@ -6,46 +6,53 @@ section without data says so in one sentence; one that could not be made says wh
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
-import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
-from persyn_ray.escaping import visible
-from persyn_ray.report import limits, numbers, router_sentences, summary, transfer
+from persyn_ray.report import methods, numbers, summary
 from persyn_ray.report.concerns import concerns
 from persyn_ray.report.content import Report, displayed
+from persyn_ray.report.estimate import verdict
 from persyn_ray.report.figures import draw
-from persyn_ray.report.forecast import forecast_tables
 from persyn_ray.report.problems import Problems
+from persyn_ray.report.sections import (
+    allocation,
+    alpha,
+    dead_letters,
+    examples,
+    forecast,
+    limits,
+    rewards,
+    router,
+    router_claims,
+    router_transfer,
+    run,
+    student,
+    timing,
+    tokens,
+)
+from persyn_ray.report.templates import report_environment
 
-FILTERS = ("count", "number", "signed", "percent", "interval", "seconds", "rate", "estimate")
-NOT_MEASURED = {
-    "student": "no student answered held-out prompts (<code>prompts.num_heldout</code> or "
-    "<code>evaluate.path</code>).",
-    "router": "the router has no held-out figures.",
-    "references": "no references were routed (<code>compare.methods</code>).",
-    "learning_curve": "no smaller routers were fitted (<code>router.learning_curve</code>).",
-    "loss_curve": "the router's fit left no loss curve.",
-    "calibration": "the router ranked no pair of teachers with different rewards.",
-    "transfer": "no routers were fitted on some tasks only (<code>router.transfer</code>).",
-    "hedging": "hedging was not tried on prompts that all teachers answered.",
-    "novelty": "the prompts were not compared with the parallel set.",
-    "constraints": "the assignment had no limits (<code>assignment</code>).",
-    "allocation": "no prompts were assigned.",
-    "by_task": "the prompts carry no task labels (<code>prompts.task_column</code>).",
-    "reward": "no rewards were computed on the parallel set.",
-    "alpha_sweep": "no learnability was measured (<code>scoring.measure</code>).",
-    "tokens": "no teacher tokens were counted (of recorded responses the student counts "
-    "them: <code>scoring.measure</code>).",
-    "timing": "no step durations were recorded.",
-    "forecast": "the steps left no forecast.",
-    "examples": "no examples were written.",
-    "dead_letters": "dead letters were not counted.",
-    "prompts": "the prompts were not counted.",
-}
+PARTS = (
+    student,
+    router,
+    router_claims,
+    router_transfer,
+    allocation,
+    limits,
+    rewards,
+    alpha,
+    tokens,
+    timing,
+    forecast,
+    examples,
+    dead_letters,
+    run,
+)
+NOT_MEASURED = {name: text for part in PARTS for name, text in part.NOT_MEASURED.items()}
 FIGURES_OF = {
     "references": ("routed", "hits"),
     "loss_curve": ("loss",),
@@ -69,7 +76,6 @@ SECTIONS = {
     "dead-letters": "Dead letters",
     "run": "Run",
 }
-EXACT_KINDS = ("exact_answer", "exact_match", "instructions")
 
 
 def render(content: Mapping[str, Any]) -> str:
@@ -80,7 +86,7 @@ def render(content: Mapping[str, Any]) -> str:
     """
     report = displayed(content)
     problems = Problems(report["problems"])
-    environment = _page_environment()
+    environment = _environment()
     shown: dict[str, Any] = {
         **report,
         "figures": {name: Markup(svg) for name, svg in draw(report, problems).items()},
@@ -88,8 +94,8 @@ def render(content: Mapping[str, Any]) -> str:
         "rows": problems.attempt("page.results", partial(summary.headline, report), []),
         "concerns": problems.attempt("page.concerns", partial(concerns, report), []),
         "summary_text": " ".join(summary.paragraph(report, problems, with_concerns=False)),
-        "recipe_text": problems.attempt("page.recipe", partial(recipe_text, content), ""),
-        "exact": bool(report["run"] and report["run"]["quality_kind"] in EXACT_KINDS),
+        "recipe_text": problems.attempt("page.recipe", partial(run.recipe_text, content), ""),
+        "exact": run.has_exact_quality(report["run"]),
     }
     shown["why_absent"] = _why_absent(problems)
     sections = [_section(environment, name, shown, problems) for name in SECTIONS]
@@ -119,7 +125,7 @@ def _computed(name: str, shown: Mapping[str, Any]) -> dict[str, Any]:
     if name == "limits":
         found = shown["constraints"]
         return {"limit_rows": limits.limit_rows(found) if found else []}
-    return {"forecasts": forecast_tables(shown)} if name == "forecast" else {}
+    return {"forecasts": forecast.forecast_tables(shown["forecast"])} if name == "forecast" else {}
 
 
 def _why_absent(problems: Problems) -> dict[str, Markup]:
@@ -142,15 +148,6 @@ def _why_absent(problems: Problems) -> dict[str, Markup]:
     return found
 
 
-def recipe_text(content: Mapping[str, Any]) -> str:
-    """The recipe as YAML; characters that would act on a page stand as escapes of YAML."""
-    recipe = (content.get("run") or {}).get("recipe") or {}
-    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100)
-    if visible(text) != text:
-        text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=False, width=100)
-    return text
-
-
 def tiles(report: Report) -> list[dict[str, str]]:
     """The few figures at the top of the page; unmeasured ones are left out."""
     found: list[dict[str, str]] = []
@@ -169,7 +166,7 @@ def tiles(report: Report) -> list[dict[str, str]]:
         found.append(_tile("router Hit@1", numbers.number(hit["value"]), numbers.interval(hit)))
     gain = router["differences"].get("best_constant") if router else None
     if gain:
-        unclear = "no clear difference, " if summary.verdict(gain) == "unclear" else ""
+        unclear = "no clear difference, " if verdict(gain) == "unclear" else ""
         note = unclear + numbers.interval(gain)
         found.append(_tile("reward over the best constant", numbers.signed(gain["value"]), note))
     if tokens and tokens["saving_fraction"] is not None:
@@ -189,41 +186,10 @@ def _tile(name: str, value: str, note: str) -> dict[str, str]:
     return {"name": name, "value": value, "note": note}
 
 
-def report_environment(autoescape: bool = True) -> Environment:
-    """The set-up of all templates of this folder: strict, with the filters that write numbers.
-
-    Args:
-        autoescape: Off for Markdown, which has its own filters.
-    """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=autoescape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for name in FILTERS:
-        environment.filters[name] = getattr(numbers, name)
-    return environment
-
-
-def _page_environment() -> Environment:
+def _environment() -> Environment:
     environment = report_environment()
-    for function in (
-        summary.label,
-        summary.ordered,
-        summary.selects,
-        summary.verdict,
-        limits.binds,
-        limits.gap_share,
-        limits.lost_share,
-        limits.quantity,
-        limits.share,
-        router_sentences.miscalibration,
-        router_sentences.is_off,
-        router_sentences.novelty_sentence,
-        transfer.fit_label,
-        transfer.ordered_fits,
-    ):
+    of_parts = (router_claims.FILTERS, router_transfer.FILTERS, limits.FILTERS)
+    of_methods = (methods.label, methods.ordered, methods.selects, verdict)
+    for function in chain(of_methods, *of_parts):
         environment.filters[function.__name__] = function
     return environment

@@ -1,70 +1,27 @@
 """Headline rows and summary sentences of a report, from its content.
 
-A difference counts as higher or lower only when its 95 % interval excludes zero; otherwise the
-sentence says "no clear difference". Where no paired difference of students was measured, it is
-bounded by the two separate intervals, which only makes it wider. Nothing else is computed here: the
-numbers are the pipeline's.
+Where no paired difference of students was measured, it is bounded by the two separate intervals,
+which only makes it wider. Nothing else is computed here: the numbers are the pipeline's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from typing import Any
 
-from persyn_ray.recipe.comparison import SELECTING
 from persyn_ray.report.concerns import concerns
 from persyn_ray.report.content import Report
-from persyn_ray.report.forecast import forecast_sentences
-from persyn_ray.report.limits import limit_sentences
-from persyn_ray.report.numbers import compact, count, estimate, interval, number, percent, signed
+from persyn_ray.report.methods import label, ordered
+from persyn_ray.report.numbers import count
 from persyn_ray.report.problems import Problems
-from persyn_ray.report.router_sentences import router_sentences
-
-LABELS = {
-    "before": "before fine-tuning",
-    "random": "random teacher",
-    "mix": "mix of strong and weak",
-    "strong": "strong teacher",
-    "family_strong": "strong teacher of its family",
-    "car": "CAR",
-    "best_constant": "best constant teacher",
-    "knn": "k-NN on embeddings",
-    "linear_probe": "linear probe",
-    "persyn": "PerSyn",
-    "hedged": "PerSyn, hedged",
-    "learnability_only": "best by learnability alone",
-    "quality_only": "best by quality alone",
-    "oracle": "oracle",
-}
-IN_PROSE = {
-    "before": "no fine-tuning",
-    "random": "a random teacher per prompt",
-    "mix": "a mix of strong and weak",
-    "car": "CAR's teacher",
-    "knn": "k-NN on embeddings",
-    "linear_probe": "a linear probe",
-    "hedged": "hedging",
-    "learnability_only": "selection by learnability alone",
-    "quality_only": "selection by quality alone",
-}
-LOST = (
-    ("truncated", "responses were cut by the token limit"),
-    ("looped", "went round in circles"),
-    ("without_response", "are absent"),
-    ("without_teacher", "had no teacher left"),
-)
-SIMPLER = (
-    "random",
-    "mix",
-    "strong",
-    "family_strong",
-    "car",
-    "best_constant",
-    "knn",
-    "linear_probe",
-)
-"""Assignments without a fitted router."""
-Verdict = Literal["higher", "lower", "unclear", "unmeasured"]
+from persyn_ray.report.sections.allocation import allocation_sentences
+from persyn_ray.report.sections.dead_letters import dead_letter_sentences
+from persyn_ray.report.sections.examples import example_sentences
+from persyn_ray.report.sections.forecast import forecast_sentences
+from persyn_ray.report.sections.limits import limit_sentences
+from persyn_ray.report.sections.router import ranking_sentences
+from persyn_ray.report.sections.router_claims import claim_sentences
+from persyn_ray.report.sections.student import student_difference, student_sentences
+from persyn_ray.report.sections.tokens import token_sentences
 
 
 @dataclass(frozen=True)
@@ -78,32 +35,6 @@ class Row:
     accuracy: Mapping[str, Any] | None
     difference: Mapping[str, Any] | None
     """Student accuracy, PerSyn minus this method."""
-
-
-def ordered(methods: Any) -> list[str]:
-    """Method names in the order in which every table and figure shows them."""
-    known = [name for name in LABELS if name in methods]
-    return known + sorted(set(methods) - set(LABELS))
-
-
-def label(method: str) -> str:
-    """How a method is called in prose."""
-    return LABELS.get(method, method)
-
-
-def selects(method: str) -> bool:
-    """Whether a method chooses among responses, so that all teachers must have answered."""
-    return method in SELECTING
-
-
-def verdict(difference: Mapping[str, Any] | None) -> Verdict:
-    """What a difference with its interval allows one to claim."""
-    if difference is None or difference.get("value") is None:
-        return "unmeasured"
-    low, high = difference.get("low"), difference.get("high")
-    if low is None or high is None or low <= 0 <= high:
-        return "unclear"
-    return "higher" if low > 0 else "lower"
 
 
 def headline(content: Report) -> list[Row]:
@@ -120,33 +51,10 @@ def headline(content: Report) -> list[Row]:
             correct_share=tuned.get(method, {}).get("correct_share"),
             reward=routed.get(method, {}).get("reward"),
             accuracy=tuned.get(method),
-            difference=student_difference(content, method),
+            difference=student_difference(student, method),
         )
         for method in ordered({**tuned, **routed})
     ]
-
-
-def student_difference(content: Report, method: str) -> Mapping[str, Any] | None:
-    """Student accuracy of PerSyn minus a method: paired, or bounded by separate intervals."""
-    student = content["student"]
-    if student is None or method == "persyn" or "persyn" not in student["methods"]:
-        return None
-    if student["differences"]:
-        return student["differences"].get(method)
-    other = student["before"] if method == "before" else student["methods"].get(method)
-    return _bounded_difference(student["methods"]["persyn"], other)
-
-
-def _bounded_difference(first: Any, second: Any) -> Mapping[str, Any] | None:
-    if second is None or first["value"] is None or second["value"] is None:
-        return None
-    bounds = (first["low"], first["high"], second["low"], second["high"])
-    known = None not in bounds
-    return {
-        "value": first["value"] - second["value"],
-        "low": bounds[0] - bounds[3] if known else None,
-        "high": bounds[1] - bounds[2] if known else None,
-    }
 
 
 def paragraph(
@@ -158,24 +66,32 @@ def paragraph(
         with_concerns: begin with `concerns`, where they are not shown apart.
     """
     problems = problems or Problems(content["problems"])
-    parts = {
-        "concerns": concerns if with_concerns else lambda _: [],
-        "allocation": _allocation,
-        "limits": limit_sentences,
-        "router": _router,
-        "claims": router_sentences,
-        "student": _student,
-        "examples": _examples,
-        "tokens": _tokens,
-        "forecast": forecast_sentences,
-        "dead_letters": _dead_letters,
-    }
+    parts = _parts(content) if with_concerns else _parts(content) | {"concerns": list}
     sentences = [
         sentence
-        for name, function in parts.items()
-        for sentence in problems.attempt(f"page.summary.{name}", partial(function, content), [])
+        for name, tell in parts.items()
+        for sentence in problems.attempt(f"page.summary.{name}", tell, [])
     ]
     return (sentences or ["Nothing was measured in this run."]) + _missing(problems)
+
+
+def _parts(content: Report) -> dict[str, Callable[[], list[str]]]:
+    """The sentences of each section, in their order; each is made by itself, as it may fail."""
+    router = content["router"]
+    return {
+        "concerns": lambda: concerns(content),
+        "allocation": lambda: allocation_sentences(content["allocation"], content["prompts"]),
+        "limits": lambda: limit_sentences(content["constraints"]),
+        "router": lambda: ranking_sentences(router),
+        "claims": lambda: (
+            claim_sentences(router["calibration"], router["novelty"]) if router else []
+        ),
+        "student": lambda: student_sentences(content["student"]),
+        "examples": lambda: example_sentences(content["examples"]),
+        "tokens": lambda: token_sentences(content["tokens"]),
+        "forecast": lambda: forecast_sentences(content["forecast"]),
+        "dead_letters": lambda: dead_letter_sentences(content["dead_letters"]),
+    }
 
 
 def _missing(problems: Problems) -> list[str]:
@@ -186,135 +102,3 @@ def _missing(problems: Problems) -> list[str]:
     return [
         f"{count(num)} part{'s' if num > 1 else ''} of this report could not be made, see there."
     ]
-
-
-def _allocation(content: Report) -> list[str]:
-    allocation, prompts = content["allocation"], content["prompts"]
-    shares = (allocation or {"methods": {}})["methods"].get("persyn", {})
-    known = sorted(((share, name) for name, share in shares.items() if share), reverse=True)
-    if not known:
-        return []
-    routed = prompts["num_routed"] if prompts else None
-    what = f"{count(routed)} prompts" if routed is not None else "the prompts"
-    leading = ", ".join(f"{name} {percent(share)}" for share, name in known[:3])
-    more = f" and {len(known) - 3} more" if len(known) > 3 else ""
-    return [f"PerSyn spread {what} over {len(known)} of {len(shares)} teachers: {leading}{more}."]
-
-
-def _router(content: Report) -> list[str]:
-    router = content["router"]
-    if router is None:
-        return []
-    sentences: list[str] = []
-    hit = router["hit_at_1"]
-    if hit and hit["value"] is not None:
-        chance = router["chance_at_1"]
-        drawn = "" if chance is None else f"; a teacher drawn at random, with {number(chance)}"
-        of = (
-            f"{count(router['num_heldout'])} held-out prompts"
-            if router["num_heldout"]
-            else "held-out prompts"
-        )
-        sentences.append(
-            f"On {of} the router finds a best teacher with Hit@1 {estimate(hit)}{drawn}."
-        )
-    others = {name: value for name, value in router["differences"].items() if name != "persyn"}
-    return sentences + _comparison("Its mean routed reward", others)
-
-
-def _student(content: Report) -> list[str]:
-    student = content["student"]
-    if student is None or "persyn" not in student["methods"]:
-        return []
-    tuned = student["methods"]["persyn"]
-    if tuned["value"] is None:
-        return []
-    problems = f" on {count(student['num_problems'])} problems" if student["num_problems"] else ""
-    metric = student["metric"] or "accuracy"
-    sentences = [
-        f"Tuned on PerSyn's data, the student reaches {metric} {estimate(tuned)}{problems}."
-    ]
-    names = ["before", *student["methods"]]
-    others = {name: student_difference(content, name) for name in ordered(names)}
-    measured = {name: value for name, value in others.items() if value is not None}
-    simpler = [name for name in SIMPLER if verdict(others.get(name)) == "lower"]
-    sentences += _comparison(f"This {metric}", measured)
-    if simpler:
-        sentences.append(
-            "The run speaks against PerSyn here: a simpler assignment gave a better student."
-        )
-    return sentences
-
-
-def _comparison(subject: str, differences: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """One sentence each for what is higher, not clearly different, and lower."""
-    phrases = (
-        ("higher", "is higher than with"),
-        ("unclear", "shows no clear difference from"),
-        ("lower", "is lower than with"),
-    )
-    sentences: list[str] = []
-    for outcome, phrase in phrases:
-        found = [name for name in ordered(differences) if verdict(differences[name]) == outcome]
-        listed = [f"{_in_prose(name)} {_difference(differences[name])}" for name in found]
-        if listed:
-            sentences.append(f"{subject} {phrase} {_joined(listed)}.")
-    return sentences
-
-
-def _joined(parts: list[str]) -> str:
-    return " and ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
-
-
-def _in_prose(method: str) -> str:
-    return IN_PROSE.get(method, f"the {label(method)}")
-
-
-def _difference(value: Mapping[str, Any]) -> str:
-    bounds = interval(value)
-    shown = bounds if value.get("low") is not None else "no interval"
-    return f"({signed(value['value'])}; {shown})"
-
-
-def _tokens(content: Report) -> list[str]:
-    tokens = content["tokens"]
-    if tokens is None or tokens["saving_fraction"] is None:
-        return []
-    saving = tokens["saving_fraction"]
-    spent, other = compact(tokens["route_then_generate"]), compact(tokens["generate_then_select"])
-    how = "an estimated " if tokens["estimated"] else ""
-    outcome = f"{percent(abs(saving))} {'fewer' if saving >= 0 else 'more'}"
-    if saving == 0:
-        outcome = "no saving"
-    unit = tokens["unit"] or "teacher tokens"
-    spending = f"Route-then-generate took {spent} {unit} against {how}{other}"
-    return [f"{spending} of generate-then-select: {outcome}."]
-
-
-def _examples(content: Report) -> list[str]:
-    """What PerSyn's data lost, kept although cut, or had from another teacher."""
-    counts = (content["examples"] or {"methods": {}})["methods"].get("persyn")
-    if counts is None or counts["kept"] is None:
-        return []
-    lost = [f"{count(counts[key])} {phrase}" for key, phrase in LOST if counts[key]]
-    sentences: list[str] = []
-    if lost:
-        left_out = ", ".join(lost)
-        sentences.append(f"{count(counts['kept'])} prompts became examples; {left_out}.")
-    if counts["kept_truncated"]:
-        cut = count(counts["kept_truncated"])
-        sentences.append(f"{cut} of the {count(counts['kept'])} examples were cut and kept so.")
-    if counts["reassigned"]:
-        sentences.append(
-            f"{count(counts['reassigned'])} prompts went to a next-best teacher, as the responses "
-            "before were not complete."
-        )
-    return sentences
-
-
-def _dead_letters(content: Report) -> list[str]:
-    letters = content["dead_letters"]
-    if letters is None or not letters["num"]:
-        return []
-    reasons = ", ".join(f"{reason} {count(num)}" for reason, num in letters["by_reason"].items())
-    return [f"Dead letters: {count(letters['num'])}{f' ({reasons})' if reasons else ''}."]

@@ -11,8 +11,10 @@ from rich.text import Text
 from persyn_ray.escaping import plain
 from persyn_ray.report import numbers
 from persyn_ray.report.content import Report, displayed
+from persyn_ray.report.estimate import verdict
+from persyn_ray.report.methods import selects
 from persyn_ray.report.problems import Problems
-from persyn_ray.report.summary import Row, headline, paragraph, selects, verdict
+from persyn_ray.report.summary import Row, headline, paragraph
 
 CAPTION = "Below the line: selected among the responses of all teachers."
 COLOURS = {"higher": "green", "lower": "red", "unclear": "dim", "unmeasured": "dim"}

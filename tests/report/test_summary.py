@@ -4,14 +4,9 @@ import pytest
 
 from persyn_ray.recipe.comparison import SELECTING, Method
 from persyn_ray.report.content import complete
-from persyn_ray.report.summary import (
-    LABELS,
-    SIMPLER,
-    headline,
-    ordered,
-    paragraph,
-    verdict,
-)
+from persyn_ray.report.estimate import verdict
+from persyn_ray.report.methods import LABELS, SIMPLER, ordered
+from persyn_ray.report.summary import headline, paragraph
 
 PLAIN = str.maketrans({"\N{EN DASH}": "-", "\N{MINUS SIGN}": "-", "\N{NO-BREAK SPACE}": " "})
 

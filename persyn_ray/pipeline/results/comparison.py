@@ -61,10 +61,10 @@ def gather_comparison(
     }
     names = (PERSYN, *seeds[0].compare.methods)
     routed: Content = problems.attempt(
-        "routed_reward", partial(_routed, recipe, reports, names), {}
+        "routed_reward", partial(_routed, reports, names, recipe.prompts.seed), {}
     )
     if why_no_students is None:
-        compare = partial(_accuracies, recipe, runs, students(seeds[0]))
+        compare = partial(_accuracies, runs, students(seeds[0]), recipe.prompts.seed)
         accuracies, counts = problems.attempt("accuracy", compare, ({}, {}))
         content |= counts
         methods = {
@@ -116,13 +116,13 @@ def _answers(run: RunLayout, student: str) -> dict[str, float]:
 
 
 def _accuracies(
-    recipe: Recipe, runs: Sequence[RunLayout], names: Sequence[str]
+    runs: Sequence[RunLayout], names: Sequence[str], seed: int
 ) -> tuple[dict[str, Content], Content]:
     """Accuracy of every student, PerSyn's minus it, and what they were judged on."""
     correct, asked_SP = correct_answers(runs, names)
     if not asked_SP.size:
         raise DataError("no answer of PerSyn's students to held-out problems is there.")
-    facts = {name: _compared(recipe, name, correct) for name in names}
+    facts = {name: _compared(name, correct, seed) for name in names}
     for one in facts.values():  # few seeds give Student's intervals that know no bounds
         _keep_within(one["mean"], 0.0)
         _keep_within(one["difference"], -1.0)
@@ -138,9 +138,9 @@ def _keep_within(found: Content | None, least: float) -> None:
         found |= {name: float(np.clip(found[name], least, 1.0)) for name in ("low", "high")}
 
 
-def _compared(recipe: Recipe, name: str, values: Mapping[str, Floats]) -> Content:
+def _compared(name: str, values: Mapping[str, Floats], seed: int) -> Content:
     """Mean of a method over seeds and columns, each seed's own, and PerSyn's minus it."""
-    values_SP, seed = values[name], recipe.prompts.seed
+    values_SP = values[name]
     return {
         "mean": estimate(mean_over_seeds(values_SP, seed)),
         "by_seed": [mean_or_none(values_P) for values_P in values_SP],
@@ -150,9 +150,7 @@ def _compared(recipe: Recipe, name: str, values: Mapping[str, Floats]) -> Conten
     }
 
 
-def _routed(
-    recipe: Recipe, reports: Sequence[Report], methods: Sequence[str]
-) -> dict[str, Content]:
+def _routed(reports: Sequence[Report], methods: Sequence[str], seed: int) -> dict[str, Content]:
     """Routed reward of every method, one mean a seed, and PerSyn's minus it."""
     routers = _routers(reports)
     if not routers:
@@ -163,7 +161,7 @@ def _routed(
         method: np.array([[_reward(router, method)] for router in routers], dtype=np.float64)
         for method in methods
     }
-    return {method: _compared(recipe, method, means) for method in methods}
+    return {method: _compared(method, means, seed) for method in methods}
 
 
 def _routed_by_one(router: Mapping[str, Any], methods: Sequence[str]) -> dict[str, Content]:

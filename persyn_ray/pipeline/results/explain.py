@@ -1,6 +1,7 @@
 """Explains one prompt's assignment, and the state of a run."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.pipeline.choices import assigned_methods
@@ -14,6 +15,39 @@ from persyn_ray.storage.records import Record, read_record
 from persyn_ray.storage.schemas import RESPONSES
 
 NOT_MEASURED = "not measured"
+
+
+class TeacherFacts(TypedDict, total=False):
+    """What is known of one teacher on the prompt; what no step has written yet is left out."""
+
+    learnability: float | str | None
+    quality: float | None
+    rewards: float | None
+    logits: float | None
+    candidates: bool
+    response: str | None
+    finish_reason: str
+    error: str | None
+
+
+class Prompt(TypedDict):
+    """A row of the prompts."""
+
+    prompt_id: str
+    messages: list[dict[str, str]]
+    reference: str | None
+    task: str | None
+    source: str
+    split: str
+
+
+class Explanation(Prompt):
+    """A prompt, and where it went."""
+
+    shard: str
+    teachers: dict[str, TeacherFacts]
+    assigned: dict[str, str]
+    """Teacher by method."""
 
 
 def open_run(address: str) -> tuple[Recipe, RunLayout]:
@@ -41,7 +75,7 @@ def state(run: RunLayout) -> list[tuple[str, Record | None]]:
     return [(step.name, read_record(run.records, step.name)) for step in STEPS]
 
 
-def explain(recipe: Recipe, run: RunLayout, prompt_id: str) -> dict[str, Any]:
+def explain(recipe: Recipe, run: RunLayout, prompt_id: str) -> Explanation:
     """All that is known of one prompt: its split, signals, rewards, logits, assignment and
     responses.
 
@@ -52,16 +86,10 @@ def explain(recipe: Recipe, run: RunLayout, prompt_id: str) -> dict[str, Any]:
         DataError: no prompt, or more than one, begins so.
     """
     shard, prompt = _find(run, prompt_id)
-    full_id, names = prompt["prompt_id"], recipe.pool.names
-    teachers: dict[str, dict[str, Any]] = {name: {} for name in names}
-    for folder, columns in (
-        (run.rewards, ("learnability", "quality", "rewards")),
-        (run.logits, ("logits", "candidates")),
-    ):
-        row = _row(folder, shard, full_id)
-        for column in columns if row else ():
-            for name, value in zip(names, row[column], strict=True):
-                teachers[name][column] = value
+    full_id = prompt["prompt_id"]
+    teachers: dict[str, TeacherFacts] = {name: {} for name in recipe.pool.names}
+    _add_signals(teachers, _row(run.rewards, shard, full_id))
+    _add_logits(teachers, _row(run.logits, shard, full_id))
     for facts in teachers.values():
         if not recipe.measures_learnability and facts.get("learnability", 0) is None:
             facts["learnability"] = NOT_MEASURED
@@ -79,8 +107,24 @@ def explain(recipe: Recipe, run: RunLayout, prompt_id: str) -> dict[str, Any]:
     return {**prompt, "shard": shard, "teachers": teachers, "assigned": assigned}
 
 
-def _find(run: RunLayout, prompt_id: str) -> tuple[str, dict[str, Any]]:
-    found: list[tuple[str, dict[str, Any]]] = []
+def _add_signals(teachers: dict[str, TeacherFacts], row: Mapping[str, Any]) -> None:
+    """Add a row of the rewards, one value a teacher in the order of the pool; none if empty."""
+    if row:
+        columns = (row["learnability"], row["quality"], row["rewards"])
+        for facts, *values in zip(teachers.values(), *columns, strict=True):
+            facts["learnability"], facts["quality"], facts["rewards"] = values
+
+
+def _add_logits(teachers: dict[str, TeacherFacts], row: Mapping[str, Any]) -> None:
+    """The same with a row of the router's logits."""
+    if row:
+        columns = (row["logits"], row["candidates"])
+        for facts, *values in zip(teachers.values(), *columns, strict=True):
+            facts["logits"], facts["candidates"] = values
+
+
+def _find(run: RunLayout, prompt_id: str) -> tuple[str, Prompt]:
+    found: list[tuple[str, Prompt]] = []
     for shard in shards_of(run, "parallel", "heldout", "routed"):
         for row in run.prompts.read_table(shard).to_pylist():
             if row["prompt_id"].startswith(prompt_id):
@@ -94,7 +138,7 @@ def _find(run: RunLayout, prompt_id: str) -> tuple[str, dict[str, Any]]:
     return found[0]
 
 
-def _row(folder: Folder, shard: str, prompt_id: str) -> dict[str, Any]:
+def _row(folder: Folder, shard: str, prompt_id: str) -> Mapping[str, Any]:
     if not folder.exists(shard):
         return {}
     rows = folder.read_table(shard).to_pylist()

@@ -1,13 +1,13 @@
 """Shows one prompt's explanation on a terminal: a block per teacher, readable at any width."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
 from persyn_ray.escaping import CUT, plain, visible
+from persyn_ray.pipeline.results.explain import Explanation, TeacherFacts
 from persyn_ray.report.numbers import NOTHING
 
 LONGEST_PROMPT, LONGEST_RESPONSE = 4000, 800
@@ -21,8 +21,8 @@ FIGURES = {
 }
 
 
-def show_prompt(found: dict[str, Any], console: Console) -> None:
-    """Print what `explaining.explain` has found."""
+def show_prompt(found: Explanation, console: Console) -> None:
+    """Print what `explain` has found."""
     console.print(plain(f"{found['prompt_id']}  {found['split']}  {found['shard']}", "bold"))
     for message in found["messages"]:
         _indented(console, f"{message['role']}: {message['content']}", LONGEST_PROMPT)
@@ -43,7 +43,7 @@ def show_prompt(found: dict[str, Any], console: Console) -> None:
         console.print(plain(f"  {method} \N{RIGHTWARDS ARROW} {teacher}"))
 
 
-def _figures(facts: dict[str, Any]) -> Iterator[Text]:
+def _figures(facts: TeacherFacts) -> Iterator[Text]:
     """Each figure with its name."""
     for key, name in FIGURES.items():
         value = facts.get(key)

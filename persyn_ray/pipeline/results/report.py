@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 from rich.console import Console
 
 from persyn_ray.escaping import plain
-from persyn_ray.pipeline.results.run import gather
+from persyn_ray.pipeline.results.run import Content, gather
 from persyn_ray.pipeline.runner import versions
 from persyn_ray.pipeline.steps import STEP_NAMES
 from persyn_ray.recipe.recipe import Recipe
@@ -67,6 +66,6 @@ def standing(run: RunLayout) -> str:
     )
 
 
-def _write_card(gathered: dict[str, Any], run: RunLayout) -> None:
+def _write_card(gathered: Content, run: RunLayout) -> None:
     if (run.dataset / "data").exists():
         run.dataset.write_text("README.md", card.card(gathered, "data/*.parquet"))

@@ -4,10 +4,11 @@ Axes: P prompts, M teachers.
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from persyn_ray.data import selection
 from persyn_ray.method import metrics
@@ -16,40 +17,61 @@ from persyn_ray.method.arrays import mean_or_none
 from persyn_ray.method.preferences import count_preferences
 from persyn_ray.pipeline.plan.expected_tokens import WRITTEN, mean_student_tokens
 from persyn_ray.pipeline.results.estimates import estimate
+from persyn_ray.recipe.data import ResponsesConfig
 from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.scoring import ScoringConfig
 from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.report.problems import Problems
+from persyn_ray.report.sections.alpha import AlphaPoint, AlphaSweepSummary
+from persyn_ray.report.sections.rewards import (
+    Preferences,
+    ResponseFates,
+    Reward,
+    RewardedPrompts,
+    TeacherReward,
+)
 from persyn_ray.shards.response_store import existing
-from persyn_ray.shards.tables import Rewards, outcomes_PM, shards_of
+from persyn_ray.shards.tables import Rewards, outcome_of, shards_of
 from persyn_ray.statistics.intervals import bootstrap_mean
+from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import RunLayout
 from persyn_ray.storage.schemas import RESPONSES
 
-Content = dict[str, Any]
+UNKNOWN: ResponseFates = {
+    "num_responses": None,
+    "num_truncated": None,
+    "num_looped": None,
+    "num_failed": None,
+    "num_absent": None,
+    "num_unscored": None,
+}
+Floats = NDArray[np.float64]
 ALPHAS = tuple(np.round(np.arange(0, 1.01, 0.1), 1).tolist())
 
 
-def gather_reward(recipe: Recipe, run: RunLayout, parallel: Rewards, problems: Problems) -> Content:
+def gather_reward(recipe: Recipe, run: RunLayout, parallel: Rewards, problems: Problems) -> Reward:
     """Section `reward`; what cannot be read of the responses is null."""
-    lengths: dict[str, Any] = problems.attempt(
+    lengths: dict[str, float | None] = problems.attempt(
         "reward.mean_tokens", partial(mean_student_tokens, recipe, run), {}
     )
-    fates: dict[str, Content] = problems.attempt(
-        "reward.responses", partial(fates_of, recipe, run, parallel), {}
+    fates: dict[str, ResponseFates] = problems.attempt(
+        "reward.responses",
+        partial(fates_of, run, recipe.teachers, recipe.responses, parallel),
+        {},
     )
-    teachers = {
+    teachers: dict[str, TeacherReward] = {
         name: {
             "mean_reward": estimate(bootstrap_mean(parallel.rewards_PM[:, m], recipe.prompts.seed)),
             "mean_quality": mean_or_none(parallel.quality_PM[:, m]),
             "mean_learnability": mean_or_none(parallel.learnability_PM[:, m]),
             "mean_tokens": lengths.get(name),
             "num_null": int(np.isnan(parallel.rewards_PM[:, m]).sum()),
-            **fates.get(name, {}),
+            **fates.get(name, UNKNOWN),
         }
         for m, name in enumerate(recipe.pool)
     }
     counts = count_preferences(parallel.rewards_PM)
-    preferences = {
+    preferences: Preferences = {
         "num_pairs": counts.num_pairs,
         "num_ties": counts.num_ties,
         "num_null": counts.num_null_teachers,
@@ -64,7 +86,7 @@ def gather_reward(recipe: Recipe, run: RunLayout, parallel: Rewards, problems: P
     }
 
 
-def prompt_counts(rewards_PM: Any) -> Content:
+def prompt_counts(rewards_PM: Floats) -> RewardedPrompts:
     """Of some prompts, on how many the rewards say anything of teachers."""
     num_known_P = (~np.isnan(rewards_PM)).sum(axis=1)
     without = count_preferences(rewards_PM).num_prompts_without_pairs
@@ -79,32 +101,49 @@ def prompt_counts(rewards_PM: Any) -> Content:
     }
 
 
-def fates_of(recipe: Recipe, run: RunLayout, parallel: Rewards | None) -> dict[str, Content]:
+def fates_of(
+    run: RunLayout,
+    teachers: Sequence[TeacherConfig],
+    responses: ResponsesConfig,
+    parallel: Rewards | None,
+) -> dict[str, ResponseFates]:
     """What became of each teacher's responses to the parallel set.
 
     Args:
+        responses: what makes one complete.
         parallel: its rewards; without them nothing is said of scores.
     """
     shards = shards_of(run, "parallel")
     ids = {shard: _ids(run, shard) for shard in shards}
     num_prompts = sum(map(len, ids.values()))
-    unscored_M = np.zeros(len(recipe.pool), dtype=np.int64)
-    if parallel is not None:
-        parts = [outcomes_PM(recipe, shard, of) == "complete" for shard, of in ids.items()]
-        unscored_M = (np.concatenate(parts) & np.isnan(parallel.rewards_PM)).sum(axis=0)
-    found: dict[str, Content] = {}
-    for m, teacher in enumerate(recipe.teachers):
+    found: dict[str, ResponseFates] = {}
+    for m, teacher in enumerate(teachers):
         endings = endings_of(run, teacher, shards)
-        num_stored = sum(endings.values())
+        num_stored, num_unscored = sum(endings.values()), 0
+        if parallel is not None:
+            complete_P = _complete(run.responses(teacher), ids, responses)
+            num_unscored = int((complete_P & np.isnan(parallel.rewards_PM[:, m])).sum())
         found[teacher.name] = {
             "num_responses": num_stored,
             "num_truncated": endings["length"],
             "num_looped": endings["loop"],
             "num_failed": num_stored - sum(endings[reason] for reason in WRITTEN),
             "num_absent": max(0, _num_asked(teacher, num_prompts) - num_stored),
-            "num_unscored": int(unscored_M[m]),
+            "num_unscored": num_unscored,
         }
     return found
+
+
+def _complete(
+    stored: Folder, ids: Mapping[str, Sequence[str]], responses: ResponsesConfig
+) -> NDArray[np.bool_]:
+    """Which prompts have a complete response, shape (P,), shard after shard."""
+    found: list[bool] = []
+    for shard, prompt_ids in ids.items():
+        rows = existing(stored, shard, RESPONSES).to_pylist()
+        outcomes = {row["prompt_id"]: outcome_of(row, responses) for row in rows}
+        found += [outcomes.get(prompt_id) == "complete" for prompt_id in prompt_ids]
+    return np.array(found, dtype=np.bool_)
 
 
 def _ids(run: RunLayout, shard: str) -> list[str]:
@@ -129,20 +168,21 @@ def endings_of(run: RunLayout, teacher: TeacherConfig, shards: list[str]) -> Cou
     return found
 
 
-def gather_alpha_sweep(recipe: Recipe, parallel: Rewards) -> Content | None:
+def gather_alpha_sweep(
+    parallel: Rewards, names: Sequence[str], scoring: ScoringConfig, seed: int
+) -> AlphaSweepSummary | None:
     """Section `alpha_sweep`; None where no learnability was measured."""
     if np.isnan(parallel.learnability_PM).all():
         return None
-    scoring, names = recipe.scoring, recipe.pool.names
     sweep = metrics.alpha_sweep(
         parallel.quality_PM,
         parallel.learnability_PM,
         ALPHAS,
         scoring.scaling,
-        tie_breaks(parallel.prompt_ids, names, recipe.prompts.seed),
+        tie_breaks(parallel.prompt_ids, names, seed),
         scoring.alpha,
     )
-    points = [
+    points: list[AlphaPoint] = [
         {
             "alpha": float(alpha),
             "shares": dict(zip(names, map(float, sweep.shares_AM[a]), strict=True)),

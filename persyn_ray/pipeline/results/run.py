@@ -5,7 +5,7 @@ Each section is gathered by itself: one that cannot be made is null, and its rea
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from persyn_ray.method.allocation import tie_breaks
 from persyn_ray.pipeline.assign.constrained import gather_constraints
 from persyn_ray.pipeline.choices import students
 from persyn_ray.pipeline.integrity.missing_tables import missing_tables
-from persyn_ray.pipeline.integrity.recovery import find_damage
+from persyn_ray.pipeline.integrity.recovery import Damage, find_damage
 from persyn_ray.pipeline.plan.forecast import forecast_against_actual
 from persyn_ray.pipeline.results.costs import dead_letters, spending, tokens
 from persyn_ray.pipeline.results.rewards import gather_alpha_sweep, gather_reward
@@ -26,6 +26,9 @@ from persyn_ray.pipeline.steps import STEPS
 from persyn_ray.recipe.recipe import Recipe, shown
 from persyn_ray.report.content import complete_section
 from persyn_ray.report.problems import Problems
+from persyn_ray.report.sections.allocation import Allocation, Shares
+from persyn_ray.report.sections.run import Prompts, RunSummary
+from persyn_ray.report.sections.timing import StepTime, Timing
 from persyn_ray.shards.tables import Rewards, load_rewards, shards_of
 from persyn_ray.storage.layout import PERSYN, RunLayout, parts_of
 from persyn_ray.storage.records import Record, read_record
@@ -48,13 +51,13 @@ def gather(recipe: Recipe, run: RunLayout, versions: dict[str, str]) -> Content:
             checked = partial(_checked, name, make)
             content[name] = problems.attempt(name, checked, None)
     missing_tables(recipe, run, records, problems)
-    _damaged_tables(recipe, run, problems)
+    _name_damaged(partial(find_damage, recipe, run), problems)
     return content | {"problems": problems.reasons}
 
 
-def _damaged_tables(recipe: Recipe, run: RunLayout, problems: Problems) -> None:
+def _name_damaged(find: Callable[[], Iterable[Damage]], problems: Problems) -> None:
     """Name stored tables that cannot be read: their rows count as absent above."""
-    for damage in problems.attempt("tables", lambda: list(find_damage(recipe, run)), []):
+    for damage in problems.attempt("tables", lambda: list(find()), []):
         problems.reasons.setdefault(f"tables/{damage.name}", str(damage.reason))
 
 
@@ -86,6 +89,10 @@ def _sections(
     recipe: Recipe, run: RunLayout, records: Records, problems: Problems, versions: dict[str, str]
 ) -> Sections:
     """Each section with the steps that it needs, and how it is made."""
+    names, seed = recipe.pool.names, recipe.prompts.seed
+
+    def by_task() -> dict[str, Shares]:
+        return problems.attempt("allocation.by_task", partial(_by_task, run, names), {})
 
     @cache
     def parallel() -> Rewards:
@@ -98,10 +105,13 @@ def _sections(
         "prompts": (("prompts",), lambda: _prompts(_counts(records, "prompts"))),
         "dead_letters": (("prompts",), lambda: dead_letters(recipe, run)),
         "reward": (("rewards",), lambda: gather_reward(recipe, run, parallel(), problems)),
-        "alpha_sweep": (("rewards",), lambda: gather_alpha_sweep(recipe, parallel())),
+        "alpha_sweep": (
+            ("rewards",),
+            lambda: gather_alpha_sweep(parallel(), names, recipe.scoring, seed),
+        ),
         "allocation": (
             ("rewards", "route"),
-            lambda: _allocation(recipe, run, parallel(), _counts(records, "route"), problems),
+            lambda: _allocation(parallel(), names, seed, _counts(records, "route"), by_task),
         ),
         "router": (("rewards", "route"), lambda: gather_router(recipe, run, problems)),
         "constraints": (
@@ -113,7 +123,10 @@ def _sections(
             lambda: {"methods": _counts(records, "synthesize").get("examples", {})},
         ),
         "tokens": (("synthesize",), lambda: tokens(recipe, run)),
-        "spending": ((), lambda: spending(recipe, run, _num_ungraded(records))),
+        "spending": (
+            (),
+            lambda: spending(recipe.teachers, parts_of(recipe), run.ledger, _num_ungraded(records)),
+        ),
     }
     if students(recipe):
         found["student"] = (
@@ -138,7 +151,7 @@ def _counts(records: Records, step: str) -> Content:
     return _known(records, step).counts
 
 
-def _run(recipe: Recipe, records: Records, versions: dict[str, str]) -> Content:
+def _run(recipe: Recipe, records: Records, versions: dict[str, str]) -> RunSummary:
     done = [record for record in records.values() if record is not None]
     return {
         "name": recipe.name or recipe.run.rstrip("/").rsplit("/", 1)[-1],
@@ -162,16 +175,17 @@ def _run(recipe: Recipe, records: Records, versions: dict[str, str]) -> Content:
     }
 
 
-def _timing(records: Records) -> Content:
-    steps = [
+def _timing(records: Records) -> Timing:
+    done = {name: record for name, record in records.items() if record is not None}
+    steps: list[StepTime] = [
         {"step": name, "seconds": record.seconds, "rows": record.counts.get("rows")}
-        for name, record in records.items()
-        if record is not None
+        for name, record in done.items()
     ]
-    return {"steps": steps, "total_seconds": round(sum(step["seconds"] for step in steps), 1)}
+    total_seconds = round(sum(record.seconds for record in done.values()), 1)
+    return {"steps": steps, "total_seconds": total_seconds}
 
 
-def _prompts(counts: Content) -> Content:
+def _prompts(counts: Content) -> Prompts:
     splits = counts["splits"]
     return {
         "num_loaded": counts["rows"] + counts["duplicates"] + counts["errors"],
@@ -183,25 +197,28 @@ def _prompts(counts: Content) -> Content:
 
 
 def _allocation(
-    recipe: Recipe, run: RunLayout, parallel: Rewards, counts: Content, problems: Problems
-) -> Content:
-    names, seed = recipe.pool.names, recipe.prompts.seed
+    parallel: Rewards,
+    names: Sequence[str],
+    seed: int,
+    counts: Content,
+    by_task: Callable[[], dict[str, Shares]],
+) -> Allocation:
     best_P = baselines.oracle(parallel.rewards_PM, tie_breaks(parallel.prompt_ids, names, seed))
     oracle = np.bincount(best_P[best_P >= 0], minlength=len(names))
     return {
         "teachers": list(names),
         "methods": {m: _shares(assigned) for m, assigned in counts["assigned"].items()},
         "parallel_set_oracle": _shares(dict(zip(names, map(int, oracle), strict=True))),
-        "by_task": problems.attempt("allocation.by_task", partial(_by_task, recipe, run), {}),
+        "by_task": by_task(),
     }
 
 
-def _shares(counts: dict[str, int]) -> dict[str, float]:
+def _shares(counts: dict[str, int]) -> Shares:
     total = sum(counts.values())
     return {name: count / total if total else 0.0 for name, count in counts.items()}
 
 
-def _by_task(recipe: Recipe, run: RunLayout) -> dict[str, dict[str, float]]:
+def _by_task(run: RunLayout, names: Sequence[str]) -> dict[str, Shares]:
     counts: dict[str, dict[str, int]] = {}
     for shard in shards_of(run, "parallel", "routed"):
         table = run.prompts.read_table(shard, ["prompt_id", "task"]).to_pylist()
@@ -209,6 +226,6 @@ def _by_task(recipe: Recipe, run: RunLayout) -> dict[str, dict[str, float]]:
         for row in run.assignment(PERSYN).read_table(shard).to_pylist():
             task = task_of[row["prompt_id"]]
             if task is not None:
-                of_task = counts.setdefault(task, dict.fromkeys(recipe.pool.names, 0))
+                of_task = counts.setdefault(task, dict.fromkeys(names, 0))
                 of_task[row["teacher"]] += 1
     return {task: _shares(count) for task, count in sorted(counts.items())}

@@ -1,28 +1,33 @@
 """Collects the students' evaluation: accuracy before and after, on the same problems."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from persyn_ray.method.arrays import mean_or_none
 from persyn_ray.pipeline.choices import assigned_methods, students
 from persyn_ray.pipeline.results.estimates import estimate
 from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.report.estimate import Estimate
 from persyn_ray.report.problems import Problems
+from persyn_ray.report.sections.student import Student
 from persyn_ray.shards.response_store import existing, scores_of
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.shards.work import checks_and_models
 from persyn_ray.statistics.intervals import bootstrap_difference, wilson
+from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import BEFORE, PERSYN, RunLayout
 from persyn_ray.storage.schemas import QUALITY, RESPONSES
 
-Content = dict[str, Any]
+Floats = NDArray[np.float64]
 
 
 def gather_student(
-    recipe: Recipe, run: RunLayout, finetuned: Content, problems: Problems
-) -> Content | None:
+    recipe: Recipe, run: RunLayout, finetuned: Mapping[str, Any], problems: Problems
+) -> Student | None:
     """Section `student`; None without held-out problems.
 
     Args:
@@ -33,6 +38,13 @@ def gather_student(
     correct = {name: _answers(run, name) for name in students(recipe)}
     ids = sorted(set().union(*correct.values()))
     values = {name: np.array([of.get(i, np.nan) for i in ids]) for name, of in correct.items()}
+    checks, models = checks_and_models(recipe)
+    verdicts_of: dict[str, tuple[Folder, Folder]] = {}
+    if not models and len(checks) == 1:  # scores, grades and weighted means are no shares
+        verdicts_of = {
+            teacher.name: (run.responses(teacher), run.quality(recipe, teacher, checks[0]))
+            for teacher in recipe.teachers
+        }
     facts, methods = finetuned.get("students", {}), assigned_methods(recipe)
     return {
         "metric": "accuracy",
@@ -44,7 +56,7 @@ def gather_student(
                 "num_examples": facts.get(method, {}).get("num_examples"),
                 "correct_share": problems.attempt(
                     f"student.{method}.correct_share",
-                    partial(_correct_share, recipe, run, method),
+                    partial(_correct_share, run, method, verdicts_of),
                     None,
                 ),
             }
@@ -74,12 +86,14 @@ def _answers(run: RunLayout, student: str) -> dict[str, float]:
     }
 
 
-def _accuracy(values_P: Any) -> Content:
+def _accuracy(values_P: Floats) -> Estimate:
     known = values_P[~np.isnan(values_P)]
     return estimate(wilson(float(known.sum()), known.size))
 
 
-def _accuracy_by_task(run: RunLayout, values: dict[str, Any], ids: list[str]) -> Content:
+def _accuracy_by_task(
+    run: RunLayout, values: dict[str, Floats], ids: list[str]
+) -> dict[str, dict[str, float | None]]:
     task_of = {
         row["prompt_id"]: row["task"]
         for shard in shards_of(run, "heldout")
@@ -96,23 +110,22 @@ def _accuracy_by_task(run: RunLayout, values: dict[str, Any], ids: list[str]) ->
     }
 
 
-def _correct_share(recipe: Recipe, run: RunLayout, method: str) -> float | None:
+def _correct_share(
+    run: RunLayout, method: str, verdicts_of: Mapping[str, tuple[Folder, Folder]]
+) -> float | None:
     """Share of right answers in a method's data, where the verdicts of its responses are stored.
 
-    Only a single check gives verdicts: a score, a grade or a weighted mean is no share.
+    Args:
+        verdicts_of: by teacher, its responses and their verdicts; none without a single check.
     """
-    checks, models = checks_and_models(recipe)
-    if models or len(checks) != 1:
-        return None
     known: list[float] = []
-    for shard, table in run.examples(method).tables():
+    for shard, table in run.examples(method).tables() if verdicts_of else ():
         chosen = set(zip(table["prompt_id"].to_pylist(), table["teacher"].to_pylist(), strict=True))
-        for teacher in recipe.teachers:
-            responses = existing(run.responses(teacher), shard, RESPONSES)
-            verdicts = scores_of(run.quality(recipe, teacher, checks[0]), shard, QUALITY, responses)
+        for teacher, (stored, folder) in verdicts_of.items():
+            verdicts = scores_of(folder, shard, QUALITY, existing(stored, shard, RESPONSES))
             known += [
                 row["quality"]
                 for row in verdicts.to_pylist()
-                if (row["prompt_id"], teacher.name) in chosen and row["quality"] is not None
+                if (row["prompt_id"], teacher) in chosen and row["quality"] is not None
             ]
     return float(np.mean(known)) if known else None

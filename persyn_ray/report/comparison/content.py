@@ -22,7 +22,8 @@ from typing import Any, TypedDict, cast
 
 from persyn_ray.escaping import json_text, visible_values
 from persyn_ray.report.completing import completed
-from persyn_ray.report.content import LONGEST, LONGEST_KEY, Estimate
+from persyn_ray.report.content import LONGEST, LONGEST_KEY
+from persyn_ray.report.estimate import Estimate
 
 ACCURACY, REWARD = "student accuracy", "routed reward"
 

@@ -20,10 +20,11 @@ from persyn_ray.report import drawing, numbers
 from persyn_ray.report.comparison.content import ACCURACY, Comparison, displayed, has_students
 from persyn_ray.report.comparison.sentences import adjusted_verdict, sentences
 from persyn_ray.report.drawing import INK, WIDTH
-from persyn_ray.report.html import report_environment
+from persyn_ray.report.estimate import Verdict
 from persyn_ray.report.markdown import markdown_code, markdown_text
+from persyn_ray.report.methods import label, ordered
 from persyn_ray.report.problems import Problems
-from persyn_ray.report.summary import Verdict, label, ordered
+from persyn_ray.report.templates import report_environment
 from persyn_ray.report.text import COLOURS
 
 CLEAR = 0.001

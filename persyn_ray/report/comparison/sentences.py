@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from persyn_ray.report.comparison.content import ACCURACY, Comparison, has_students
+from persyn_ray.report.estimate import Verdict, verdict
+from persyn_ray.report.methods import label, ordered, selects
 from persyn_ray.report.numbers import count
-from persyn_ray.report.summary import Verdict, label, ordered, selects, verdict
 
 LEVEL = 0.05
 FEW = 3

@@ -12,7 +12,7 @@ from persyn_ray.errors import DataError
 from persyn_ray.report.comparison.content import complete, to_json
 from persyn_ray.report.comparison.page import console, lines, markdown, p_value, render, titles
 from persyn_ray.report.comparison.sentences import adjusted_verdict, sentences
-from persyn_ray.report.summary import label
+from persyn_ray.report.methods import label
 
 METHODS = {"before": 0.12, "random": 0.31, "strong": 0.42, "persyn": 0.48, "oracle": 0.52}
 

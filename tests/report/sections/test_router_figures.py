@@ -3,14 +3,13 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.report import drawing, router_figures
 from persyn_ray.report.content import complete
+from persyn_ray.report.figures import draw
 
 
 def drawn(content: dict[str, Any], name: str) -> str:
     report = complete({section: content[section] for section in ("router", "constraints")})
-    with drawing.styled():
-        return drawing.to_svg(getattr(router_figures, name)(report), name, "a figure")
+    return draw(report)[name]
 
 
 def texts(svg: str) -> list[str]:

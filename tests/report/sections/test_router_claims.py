@@ -2,19 +2,23 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.report.content import CalibrationSummary, NoveltySummary, complete
-from persyn_ray.report.router_sentences import (
+from persyn_ray.report.content import complete
+from persyn_ray.report.sections.router_claims import (
+    CalibrationSummary,
+    NoveltySummary,
+    claim_sentences,
     is_off,
     miscalibration,
     novelty_sentence,
-    router_sentences,
 )
 
 PLAIN = str.maketrans({"\N{EN DASH}": "-", "\N{MINUS SIGN}": "-", "\N{NO-BREAK SPACE}": " "})
 
 
 def sentences(content: dict[str, Any]) -> str:
-    return " ".join(router_sentences(complete({"router": content["router"]}))).translate(PLAIN)
+    router = complete({"router": content["router"]})["router"]
+    assert router is not None
+    return " ".join(claim_sentences(router["calibration"], router["novelty"])).translate(PLAIN)
 
 
 def calibration(values: dict[str, Any]) -> CalibrationSummary:
@@ -96,4 +100,4 @@ def test_splits_that_were_looked_at_are_named() -> None:
 
 
 def test_no_router_no_sentence() -> None:
-    assert router_sentences(complete({})) == []
+    assert claim_sentences(None, None) == []

@@ -1,15 +1,52 @@
-"""Forecast against actual, as the page and the summary show it: cells of text, step by step."""
+"""Section forecast: forecast against actual, step by step, as cells of text.
 
-from collections.abc import Callable, Mapping
+In report.json:
+
+    forecast      steps {collect or synthesize: {prompts, tokens, seconds, dollars (each {forecast,
+                  actual}), at_most, teachers {teacher: {the same five, source}}}}
+                  (at_most: tokens were forecast by their limit)
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
-from persyn_ray.report.content import Report
 from persyn_ray.report.numbers import NOTHING, compact, number, seconds
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 AT_MOST = "\N{LESS-THAN OR EQUAL TO}\N{NO-BREAK SPACE}"
 MEASURES = ("prompts", "tokens", "seconds", "dollars")
+NOT_MEASURED = {
+    "forecast": "the steps left no forecast.",
+}
+"""Why a part may be missing, in HTML."""
+
+
+class ComparedAccuracy(TypedDict):
+    forecast: float | None
+    actual: float | None
+
+
+class TeacherForecastSummary(TypedDict):
+    prompts: ComparedAccuracy | None
+    tokens: ComparedAccuracy | None
+    seconds: ComparedAccuracy | None
+    dollars: ComparedAccuracy | None
+    at_most: bool | None
+    source: str | None
+
+
+class StepForecast(TypedDict):
+    prompts: ComparedAccuracy | None
+    tokens: ComparedAccuracy | None
+    seconds: ComparedAccuracy | None
+    dollars: ComparedAccuracy | None
+    at_most: bool | None
+    teachers: dict[str, TeacherForecastSummary]
+
+
+class ForecastSummary(TypedDict):
+    steps: dict[str, StepForecast]
 
 
 @dataclass(frozen=True)
@@ -29,15 +66,14 @@ class ForecastTable:
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
-def forecast_tables(report: Mapping[str, Any]) -> list[ForecastTable]:
+def forecast_tables(forecast: ForecastSummary | None) -> list[ForecastTable]:
     """A table for each step that left a forecast; measures that nobody knows are left out."""
-    forecast = report["forecast"]
     return [_table(name, step) for name, step in (forecast["steps"] if forecast else {}).items()]
 
 
-def _table(name: str, step: Mapping[str, Any]) -> ForecastTable:
-    teachers: Mapping[str, Any] = step["teachers"]
-    everything = [("all", step), *teachers.items()]
+def _table(name: str, step: StepForecast) -> ForecastTable:
+    everything: list[tuple[str, StepForecast | TeacherForecastSummary]]
+    everything = [("all", step), *step["teachers"].items()]
     measures = tuple(
         measure for measure in MEASURES if any(_is_known(one.get(measure)) for _, one in everything)
     )
@@ -47,12 +83,12 @@ def _table(name: str, step: Mapping[str, Any]) -> ForecastTable:
     return ForecastTable(name, measures, rows)
 
 
-def _is_known(pair: Mapping[str, Any] | None) -> bool:
+def _is_known(pair: ComparedAccuracy | None) -> bool:
     return pair is not None and (pair["forecast"] is not None or pair["actual"] is not None)
 
 
-def _cell(one: Mapping[str, Any], measure: str) -> Cell:
-    pair = one.get(measure) or {"forecast": None, "actual": None}
+def _cell(one: StepForecast | TeacherForecastSummary, measure: str) -> Cell:
+    pair: ComparedAccuracy = one.get(measure) or {"forecast": None, "actual": None}
     show = _shown(measure)
     if pair["forecast"] is None:
         return Cell(show(pair["actual"]), "")
@@ -69,15 +105,15 @@ def dollars(value: float | None) -> str:
     return NOTHING if value is None else f"${value:,.2f}"
 
 
-def _ratio(pair: Mapping[str, Any]) -> str:
+def _ratio(pair: ComparedAccuracy) -> str:
     if pair["actual"] is None or not pair["forecast"]:
         return ""
     return f", {number(pair['actual'] / pair['forecast'])}{TIMES}"
 
 
-def forecast_sentences(report: Report) -> list[str]:
+def forecast_sentences(forecast: ForecastSummary | None) -> list[str]:
     """How near the tokens came, over all steps that left a forecast."""
-    steps = (report["forecast"] or {"steps": {}})["steps"].values()
+    steps = (forecast or {"steps": {}})["steps"].values()
     pairs = [step["tokens"] for step in steps if step["tokens"] and step["tokens"]["forecast"]]
     promised = sum(pair["forecast"] or 0 for pair in pairs)
     took = sum(pair["actual"] or 0 for pair in pairs)

@@ -2,8 +2,9 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.report.content import LimitsSummary, complete
-from persyn_ray.report.limits import (
+from persyn_ray.report.content import complete
+from persyn_ray.report.sections.limits import (
+    LimitsSummary,
     binds,
     chosen_cost,
     gap_share,
@@ -26,7 +27,7 @@ def section(values: dict[str, Any]) -> LimitsSummary:
 
 def sentence(content: dict[str, Any]) -> str:
     report = complete({"constraints": content["constraints"]})
-    return " ".join(limit_sentences(report)).translate(PLAIN)
+    return " ".join(limit_sentences(report["constraints"])).translate(PLAIN)
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 
 from persyn_ray.report.content import complete
-from persyn_ray.report.forecast import forecast_sentences, forecast_tables
 from persyn_ray.report.html import render
+from persyn_ray.report.sections.forecast import forecast_sentences, forecast_tables
 
 PLAIN = str.maketrans({"\N{NO-BREAK SPACE}": " ", "\N{EN DASH}": "-"})
 
 
 def cells(content: dict[str, Any], row: str) -> dict[str, tuple[str, str]]:
     """Actual figure and the line below it, by measure."""
-    (table,) = forecast_tables(complete(content))
+    (table,) = forecast_tables(complete(content)["forecast"])
     found = dict(table.rows)[row]
     return {
         measure: (cell.actual.translate(PLAIN), cell.below.translate(PLAIN))
@@ -52,7 +52,7 @@ def test_what_nobody_knows_is_left_out_and_what_one_lacks_is_a_dash(
 
 
 def test_the_summary_says_how_near_the_tokens_came(content: dict[str, Any]) -> None:
-    (sentence,) = forecast_sentences(complete(content))
+    (sentence,) = forecast_sentences(complete(content)["forecast"])
     assert (
         "wrote 341 k tokens in this run, where at most 1.2 M were forecast (0.28×)"
         in sentence.translate(PLAIN)
@@ -62,8 +62,8 @@ def test_the_summary_says_how_near_the_tokens_came(content: dict[str, Any]) -> N
 @pytest.mark.parametrize("forecast", [None, {"steps": {}}])
 def test_without_a_forecast_nothing_is_claimed(forecast: Any) -> None:
     report = complete({"forecast": forecast})
-    assert forecast_sentences(report) == []
-    assert forecast_tables(report) == []
+    assert forecast_sentences(report["forecast"]) == []
+    assert forecast_tables(report["forecast"]) == []
     assert "the steps left no forecast" in render({"forecast": forecast})
 
 
