@@ -54,7 +54,7 @@ from persyn_ray.storage.layout import run_of
 MIN_PROMPTS = 20
 """Fewer prompts of some tasks are not worth a router of their own."""
 
-NEIGHBOURS = 5
+NOVELTY_NEIGHBOURS = 5
 """Parallel prompts that a prompt must have close by, not to be novel."""
 
 Facts = dict[str, Any]
@@ -108,9 +108,9 @@ def _prior(router: Router, features_PD: Tensor) -> dict[str, float]:
 
 def _save_novelty(features_PD: Tensor, folder: Path) -> None:
     """Leave beside a router what tells prompts unlike those of its parallel set."""
-    if len(features_PD) <= NEIGHBOURS:
+    if len(features_PD) <= NOVELTY_NEIGHBOURS:
         return
-    Novelty.fit(features_PD.float().numpy(), NEIGHBOURS).save(folder / NOVELTY_FILE)
+    Novelty.fit(features_PD.float().numpy(), NOVELTY_NEIGHBOURS).save(folder / NOVELTY_FILE)
 
 
 class _Fitting:

@@ -18,7 +18,13 @@ from persyn_ray.errors import DataError
 from persyn_ray.method import metrics
 from persyn_ray.method.allocation import assign, draws, tie_breaks
 from persyn_ray.method.arrays import mean_known
-from persyn_ray.pipeline.assign.methods import Choices, Parallel, method_teachers, parallel_of
+from persyn_ray.pipeline.assign.methods import (
+    Choices,
+    Parallel,
+    method_teachers,
+    parallel_of,
+    settings_of,
+)
 from persyn_ray.pipeline.results.estimates import estimate
 from persyn_ray.pipeline.results.rewards import prompt_counts
 from persyn_ray.recipe.recipe import Recipe
@@ -99,7 +105,7 @@ def gather_router(recipe: Recipe, run: RunLayout, problems: Problems) -> Content
 
 
 def _basis(recipe: Recipe, run: RunLayout) -> Basis:
-    known = parallel_of(recipe, run)
+    known = parallel_of(recipe.pool, run)
     parallel = known.signals
     facts = run.router.read_json("fit.json")
     out_P = heldout_mask(parallel.prompt_ids, recipe.router.heldout_fraction, recipe.router.seed)
@@ -196,8 +202,9 @@ def _references(recipe: Recipe, basis: Basis, problems: Problems) -> Content:
     ids, able_PM = basis.measured.prompt_ids, ~np.isnan(basis.logits_PM)
     choices = Choices(ids, basis.logits_PM, able_PM, basis.measured, basis.embeddings_PD)
     chosen: dict[str, Any] = {}
+    settings = settings_of(recipe)
     for method in (PERSYN, *recipe.compare.methods):
-        choose = partial(method_teachers, method, recipe, choices, basis.known)
+        choose = partial(method_teachers, method, settings, choices, basis.known)
         found = problems.attempt(f"router.references.{method}", choose, None)
         if found is not None:
             chosen[method] = found[0]

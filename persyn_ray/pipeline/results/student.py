@@ -33,7 +33,7 @@ def gather_student(
     correct = {name: _answers(run, name) for name in students(recipe)}
     ids = sorted(set().union(*correct.values()))
     values = {name: np.array([of.get(i, np.nan) for i in ids]) for name, of in correct.items()}
-    facts, methods = finetuned.get("students", {}), assigned_methods(recipe)
+    facts, methods = finetuned.get("students", {}), assigned_methods(recipe.compare)
     return {
         "metric": "accuracy",
         "num_problems": len(ids),

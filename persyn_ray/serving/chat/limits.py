@@ -15,7 +15,6 @@ PRICED = frozenset({"models", "plugins", "provider", "service_tier", "web_search
 """With these a request would name another model, or what is billed beside its tokens."""
 READ = PRICED | {*TOKEN_FIELDS, *CHOICE_FIELDS, "model", "messages", "stream", "stream_options"}
 LONGEST_SHOWN = 40
-BYTES_PER_TOKEN = 4
 
 
 def bounded_chat(
