@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from persyn_ray.errors import ConfigError
+from persyn_ray.errors import ConfigError, advising
 from persyn_ray.method.novelty import Novelty
 from persyn_ray.method.preferences import preferences
 from persyn_ray.models.fit import fit_router
@@ -212,7 +212,8 @@ class _Fitting:
                 self.frozen, self.tokenizer, data.conversations, TOKENS_PER_BATCH, max_length
             )
             inputs = [{"features": features_D} for features_D in features_PD]
-        wins_PMM = preferences(data.rewards_PM, self.settings.ties)
+        with advising("Change router.ties.", ConfigError):
+            wins_PMM = preferences(data.rewards_PM, self.settings.ties)
         return [
             {**row, "wins": wins_MM, "rewards": rewards_M}
             for row, wins_MM, rewards_M in zip(inputs, wins_PMM, data.rewards_PM, strict=True)

@@ -107,8 +107,8 @@ class OpenAIEngine:
         most = self._endpoint.max_prompt_tokens
         if most is not None and num_bytes / BYTES_PER_TOKEN > most:
             return (
-                f"prompt of {num_bytes} bytes, about {num_bytes // BYTES_PER_TOKEN} tokens, is longer than the "
-                f"{most} of engine.max_prompt_tokens of {self._name}"
+                f"prompt of {num_bytes} bytes, about {num_bytes // BYTES_PER_TOKEN} tokens, "
+                f"is longer than the {most} of engine.max_prompt_tokens of {self._name}"
             )
         return self._fitting.refuses(num_bytes)
 

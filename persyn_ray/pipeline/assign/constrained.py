@@ -33,6 +33,7 @@ from persyn_ray.storage.schemas import ASSIGNMENT, conform
 
 Floats = NDArray[np.float64]
 Counts = dict[str, Any]
+CAPACITY, FLOOR = "assignment.capacity", "assignment.min_share"
 NUM_POINTS = 9  # of the front of reward against tokens
 ROUNDED = 1e-9  # in parts of a limit: less is rounding
 SHOWN = ("limits", "used", "value", "bound", "gap", "unconstrained_value", "pareto")
@@ -161,7 +162,7 @@ def _constraints(
     floor_M = None
     if limits.min_share is not None:
         least_M = np.where(able_PM.any(axis=0), limits.min_share, 0.0)
-        floor_M = prompts_of_share(least_M, int(able_PM.any(axis=1).sum()))
+        floor_M = prompts_of_share(least_M, int(able_PM.any(axis=1).sum()), FLOOR)
     return Constraints(
         names,
         tuple(
@@ -171,6 +172,8 @@ def _constraints(
         ),
         np.array([limits.capacity.get(name, np.inf) for name in names]),
         floor_M,
+        CAPACITY,
+        FLOOR,
     )
 
 

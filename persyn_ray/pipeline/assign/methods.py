@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from persyn_ray.errors import DataError
+from persyn_ray.errors import ConfigError, DataError, advising
 from persyn_ray.method import baselines
 from persyn_ray.method.allocation import assign, tie_breaks
 from persyn_ray.method.probes import knn_scores, linear_probe, probe_scores
@@ -29,6 +29,8 @@ from persyn_ray.storage.records import read_record
 Teachers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
+MIX_ADVICE = "Set compare.weak to another teacher than compare.strong, or see compare.mix_share."
+CAR_ADVICE = "Use a quality that is 0 or more, or leave car out of compare.methods."
 ONE_SIGNAL = {"quality_only": 0.0, "learnability_only": 1.0}
 """Methods that select by one signal alone, and the alpha that says so."""
 
@@ -106,7 +108,8 @@ def method_teachers(
     fallback_M = means(parallel.signals.rewards_PM)
     if method == "mix":
         pair = strong_teacher(settings, parallel), weak_teacher(settings, parallel)
-        wanted_P = baselines.mix_assignment(ids, *pair, settings.compare.mix_share, seed)
+        with advising(MIX_ADVICE, ConfigError):
+            wanted_P = baselines.mix_assignment(ids, *pair, settings.compare.mix_share, seed)
     else:
         wanted_P = np.full(len(ids), _constant(method, settings, parallel), dtype=np.int64)
     return baselines.served(wanted_P, able_PM, fallback_M, breaks_PM), none_P
@@ -156,9 +159,10 @@ def _scores(method: str, settings: MethodSettings, choices: Choices, parallel: P
     if choices.embeddings_PD is None or parallel.embeddings_PD is None:
         raise DataError(f"Method {method} needs embeddings, which step route writes for it.")
     known = parallel.embeddings_PD, parallel.signals.rewards_PM
-    if method == "knn":
-        return knn_scores(choices.embeddings_PD, *known, settings.compare.num_neighbours)
-    return probe_scores(linear_probe(*known), choices.embeddings_PD)
+    with advising("Embeddings come from router.backbone.", DataError):
+        if method == "knn":
+            return knn_scores(choices.embeddings_PD, *known, settings.compare.num_neighbours)
+        return probe_scores(linear_probe(*known), choices.embeddings_PD)
 
 
 def _constant(method: str, settings: MethodSettings, parallel: Parallel) -> int:
@@ -172,7 +176,8 @@ def _constant(method: str, settings: MethodSettings, parallel: Parallel) -> int:
         return baselines.best_of(np.where(is_family_M, quality_M, np.nan), names, seed)
     if method == "car":
         beta = settings.compare.car_beta
-        adjusted_M = baselines.compatibility_adjusted_reward(quality_M, parallel.losses_M, beta)
+        with advising("Change compare.car_beta.", ConfigError), advising(CAR_ADVICE, DataError):
+            adjusted_M = baselines.compatibility_adjusted_reward(quality_M, parallel.losses_M, beta)
         return baselines.best_of(adjusted_M, names, seed)
     return baselines.best_constant(parallel.signals.rewards_PM, names, seed)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from persyn_ray.errors import ConfigError
 from persyn_ray.recipe.serving import ServingConfig, UpstreamConfig
+from persyn_ray.recipe.teachers import BYTES_PER_TOKEN
 from persyn_ray.serving.error_response import Refusal
 
 TOKENS, NEW_TOKENS = "max_tokens", "max_completion_tokens"
