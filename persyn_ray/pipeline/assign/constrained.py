@@ -2,7 +2,7 @@
 
 What is maximised is the summed predicted reward: with `router.loss: regression` the logits, else
 how often a teacher is predicted to beat the others (method/win_share.py). What a pair costs is
-expected (limit_costs.py). Only the first choice is within limits: where it gives no complete
+expected (costs.py). Only the first choice is within limits: where it gives no complete
 response the next best is asked by logits, and step synthesize records what that comes to.
 
 Axes: P prompts, M teachers.
