@@ -1,9 +1,9 @@
 """Estimates tokens, seconds and dollars for given prompts per teacher.
 
 Time on GPUs comes from the schedule (scheduling/schedule.py) over speeds that are estimated
-(scheduling/gpu_memory.py) or, after step collect, measured; of endpoints and pools on CPUs from what
-collect took. Of teachers that share a pool no time is known apart. Endpoints cost by their price,
-GPUs by the hour for as long as an engine holds them.
+(scheduling/gpu_memory.py) or, after step collect, measured; of endpoints and pools on CPUs from
+what collect took. Of teachers that share a pool no time is known apart. Endpoints cost by their
+price, GPUs by the hour for as long as an engine holds them.
 """
 
 import math
