@@ -16,6 +16,8 @@ which value, what would be right, and which setting changes it. Keys, passwords 
 a server, a library or an address has brought into it are cut out when it is made.
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 from persyn_ray.credentials import cut_secrets
@@ -58,3 +60,12 @@ class AttemptError(PersynError, RuntimeError):
 
 class EngineDead(PersynError, RuntimeError):
     """What writes for a teacher has died; the process that holds it must be replaced."""
+
+
+@contextmanager
+def advising(advice: str, kind: type[ConfigError] | type[DataError]) -> Generator[None]:
+    """Add to an error of this kind which setting to change: formulas know none, callers do."""
+    try:
+        yield
+    except kind as error:
+        raise type(error)(f"{error} {advice}") from error

@@ -193,22 +193,22 @@ def carry_out_here(recipe: Recipe, until: str = "evaluate") -> RunLayout:
         }
 
     def score() -> dict[str, Any]:
-        counts = do(work.Score(recipe), units(*collected_splits(recipe)))
+        counts = do(work.Score(recipe), units(*collected_splits(recipe.compare)))
         return {"rows": counts["rows"], "tokens": counts["tokens"], "nulls": counts["errors"]}
 
     def rewards() -> dict[str, Any]:
-        for unit in units(*collected_splits(recipe)):
+        for unit in units(*collected_splits(recipe.compare)):
             run.rewards.write_table(unit["shard"], tables.shard_rewards(recipe, unit["shard"]))
         parallel = tables.shards_of(run, "parallel")
         return {"rows": 1, "teachers": teacher_aggregates(recipe, parallel)}
 
     def route() -> dict[str, Any]:
         do(work.RouteShard(recipe), units("parallel", "routed", "heldout"))
-        return assignments.write_assignments(recipe, run, assigned_methods(recipe))
+        return assignments.write_assignments(recipe, run, assigned_methods(recipe.compare))
 
     def synthesize() -> dict[str, Any]:
-        methods = assigned_methods(recipe)
-        open_splits = [s for s in ("routed",) if s not in collected_splits(recipe)]
+        methods = assigned_methods(recipe.compare)
+        open_splits = [s for s in ("routed",) if s not in collected_splits(recipe.compare)]
         counts = do(Collect(recipe, methods), units(*open_splits))
         return counts | {
             "examples": {m: write_examples.write_examples(recipe, run, m) for m in methods}
@@ -225,7 +225,7 @@ def carry_out_here(recipe: Recipe, until: str = "evaluate") -> RunLayout:
 
     actions: dict[str, Callable[[], dict[str, Any]]] = {
         "prompts": lambda: load_prompts.write_prompts(recipe, run),
-        "collect": lambda: do(Collect(recipe), units(*collected_splits(recipe))),
+        "collect": lambda: do(Collect(recipe), units(*collected_splits(recipe.compare))),
         "score": score,
         "rewards": rewards,
         "router": lambda: untrained_router(recipe, run),
@@ -274,7 +274,7 @@ def untuned_students(recipe: Recipe, run: RunLayout) -> dict[str, Any]:
     from persyn_ray.pipeline.choices import assigned_methods
 
     facts = {}
-    for method in assigned_methods(recipe):
+    for method in assigned_methods(recipe.compare):
         run.student(method).upload(Path(recipe.student.name))
         rows = sum(table.num_rows for _, table in run.examples(method).tables())
         facts[method] = {"num_examples": rows, "num_too_long": 0, "num_unreadable": 0}

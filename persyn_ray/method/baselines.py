@@ -131,13 +131,10 @@ def mix_assignment(
     """
     if not 0 <= strong_share <= 1:
         raise ConfigError(
-            f"The share of the strong teacher is {strong_share}; it must lie from 0 to 1: change "
-            "compare.mix_share."
+            f"The share of the strong teacher is {strong_share}; it must lie from 0 to 1."
         )
     if strong == weak:
-        raise ConfigError(
-            "Method mix needs two teachers: set compare.weak to another one than compare.strong."
-        )
+        raise ConfigError("Method mix needs two teachers, and both are the same.")
     draws_P = draws(prompt_ids, ["mix"], seed, "mix")[:, 0]
     return np.where(draws_P < strong_share, strong, weak).astype(np.int64)
 
@@ -155,15 +152,14 @@ def compatibility_adjusted_reward(
         DataError: a mean quality is negative: dividing it would reward a high loss.
     """
     if not beta >= 0:
-        raise ConfigError(f"CAR's beta is {beta}; it must be 0 or more: change compare.car_beta.")
+        raise ConfigError(f"CAR's beta is {beta}; it must be 0 or more.")
     quality_M = as_floats(mean_quality_M, "Mean qualities")
     loss_M = as_floats(mean_loss_M, "Mean losses")
     require_same_shape("Mean qualities and losses", quality_M, loss_M)
     if (quality_M < 0).any():
         raise DataError(
             f"CAR divides the mean quality by the loss, and a mean of {np.nanmin(quality_M):.3g} "
-            "would then gain by a high loss: use a quality that is 0 or more, or leave car out of "
-            "compare.methods."
+            "would then gain by a high loss."
         )
     return quality_M / (1 + beta * loss_M)
 

@@ -71,5 +71,5 @@ def require_width(embeddings_PD: Embeddings, width: int) -> None:
     if embeddings_PD.ndim != 2 or embeddings_PD.shape[1] != width:
         raise DataError(
             f"Embeddings have shape {embeddings_PD.shape}; the parallel set's are {width} wide. "
-            "Both must come from the same backbone (router.backbone)."
+            "Both must come from the same backbone."
         )

@@ -37,7 +37,7 @@ def preferences(rewards_PM: ArrayLike, ties: Ties = "drop") -> Floats:
         DataError: a reward is infinite.
     """
     if ties not in ("drop", "half"):
-        raise ConfigError(f"ties {ties!r} is unknown; set router.ties to drop or half.")
+        raise ConfigError(f"ties {ties!r} is unknown: it is drop or half.")
     rewards_PM = as_floats(rewards_PM, "Rewards")
     first_PM1, second_P1M = rewards_PM[:, :, None], rewards_PM[:, None, :]
     wins_PMM = (first_PM1 > second_P1M).astype(np.float64)

@@ -26,10 +26,10 @@ from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.method.arrays import Booleans, Floats, as_floats
 from persyn_ray.method.cosine import Embeddings, cosines, require_width, stretches, unit_rows
 
-SAME = 1e-9
+SAME_COSINE = 1e-9
 """Cosines this close are equal: matrix products round the same row differently by its place."""
-NEIGHBOURS = (1, 2, 5, 10, 20, 50, 100, 200)
-L2_GRID = tuple(10.0 ** (half / 2) for half in range(-6, 9))
+NEIGHBOUR_GRID = (1, 2, 5, 10, 20, 50, 100, 200)
+PROBE_L2_GRID = tuple(10.0 ** (half / 2) for half in range(-6, 9))
 """Penalties in units of the mean squared error of rewards, on standardised embeddings."""
 
 
@@ -51,7 +51,9 @@ def knn_scores(
     return scores_PM
 
 
-def choose_k(parallel_ND: Embeddings, rewards_NM: ArrayLike, ks: Sequence[int] = NEIGHBOURS) -> int:
+def choose_k(
+    parallel_ND: Embeddings, rewards_NM: ArrayLike, ks: Sequence[int] = NEIGHBOUR_GRID
+) -> int:
     """The k with the smallest squared error when each parallel prompt is scored by the others.
 
     Equal errors take the larger k. Where a k leaves more unknown than another, only what all know
@@ -89,7 +91,7 @@ class LinearProbe:
 
 
 def linear_probe(
-    parallel_ND: Embeddings, rewards_NM: ArrayLike, l2: float | Sequence[float] = L2_GRID
+    parallel_ND: Embeddings, rewards_NM: ArrayLike, l2: float | Sequence[float] = PROBE_L2_GRID
 ) -> LinearProbe:
     """Regress each teacher's known rewards on standardised embeddings; the intercept is free.
 
@@ -159,8 +161,8 @@ def _nearest(cosines_BN: Floats, k: int) -> Floats:
         raise ConfigError(f"k is {k}; at least 1 neighbour must be asked.")
     k = min(k, cosines_BN.shape[1])
     last_B1 = np.partition(cosines_BN, -k, axis=1)[:, -k, None]
-    nearer_BN = cosines_BN > last_B1 + SAME
-    equal_BN = np.abs(cosines_BN - last_B1) <= SAME
+    nearer_BN = cosines_BN > last_B1 + SAME_COSINE
+    equal_BN = np.abs(cosines_BN - last_B1) <= SAME_COSINE
     places_B1 = k - nearer_BN.sum(axis=1, keepdims=True)
     return nearer_BN + equal_BN * (places_B1 / equal_BN.sum(axis=1, keepdims=True))
 

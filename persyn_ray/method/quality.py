@@ -37,8 +37,7 @@ def weighted_quality(
         )
     if not np.all((weights_K > 0) & np.isfinite(weights_K)):
         raise ConfigError(
-            f"The weights of the qualities are {weights_K.tolist()}; each must be above 0: change "
-            "`weight` under scoring.quality.parts."
+            f"The weights of the qualities are {weights_K.tolist()}; each must be above 0."
         )
     if len(parts_KPM) == 1:
         return parts_KPM[0].copy()

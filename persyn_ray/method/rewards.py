@@ -39,9 +39,7 @@ def scale_within_prompt(values_PM: ArrayLike, scaling: Scaling) -> Floats:
         return _zscore(values_PM)
     if scaling == "rank":
         return _rank(values_PM)
-    raise ConfigError(
-        f"scaling {scaling!r} is unknown; set scoring.scaling to minmax, zscore, rank or none."
-    )
+    raise ConfigError(f"scaling {scaling!r} is unknown: it is minmax, zscore, rank or none.")
 
 
 def combine(
@@ -61,7 +59,7 @@ def combine(
     """
     alpha_P1 = np.asarray(alpha, dtype=np.float64)[..., None]
     if not ((alpha_P1 >= 0) & (alpha_P1 <= 1)).all():
-        raise ConfigError(f"alpha is {alpha}; it must lie from 0 to 1: change scoring.alpha.")
+        raise ConfigError(f"alpha is {alpha}; it must lie from 0 to 1.")
     quality_PM = as_floats(quality_PM, "Qualities")
     learnability_PM = as_floats(learnability_PM, "Learnabilities")
     require_same_shape("Quality and learnability", quality_PM, learnability_PM)
@@ -88,10 +86,7 @@ def alpha_by_difficulty(quality_PM: ArrayLike, hard: float, easy: float) -> Floa
     quality_PM = as_floats(quality_PM, "Qualities")
     known_PM = ~np.isnan(quality_PM)
     if not np.isin(quality_PM[known_PM], (0.0, 1.0)).all():
-        raise DataError(
-            "Alpha by difficulty needs qualities of 0 or 1: use a check as scoring.quality, or "
-            "remove scoring.alpha_by_difficulty."
-        )
+        raise DataError("Alpha by difficulty needs qualities of 0 or 1.")
     num_known_P = known_PM.sum(axis=1)
     correct_P = np.where(known_PM, quality_PM, 0.0).sum(axis=1)
     share_P = np.where(num_known_P > 0, correct_P / np.maximum(num_known_P, 1), 0.5)

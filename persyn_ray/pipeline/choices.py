@@ -1,6 +1,6 @@
 """Facts derived from a recipe: its methods, splits, students, and teachers with own pools."""
 
-from persyn_ray.recipe.comparison import SELECTING
+from persyn_ray.recipe.comparison import SELECTING, CompareConfig
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.teachers import (
     OpenAIEngineConfig,
@@ -12,29 +12,29 @@ from persyn_ray.shards.work import check_of
 from persyn_ray.storage.layout import BEFORE, PERSYN
 
 
-def assigned_methods(recipe: Recipe) -> tuple[str, ...]:
+def assigned_methods(compare: CompareConfig) -> tuple[str, ...]:
     """PerSyn, and the baselines whose students are compared with it."""
-    return (PERSYN, *(recipe.compare.methods if recipe.compare.students else ()))
+    return (PERSYN, *(compare.methods if compare.students else ()))
 
 
-def collected_splits(recipe: Recipe) -> tuple[str, ...]:
+def collected_splits(compare: CompareConfig) -> tuple[str, ...]:
     """Splits that every teacher answers: the parallel set, and what the references need."""
     splits = ["parallel"]
-    if recipe.compare.heldout:
+    if compare.heldout:
         splits.append("heldout")
-    if set(SELECTING) & set(assigned_methods(recipe)):
+    if set(SELECTING) & set(assigned_methods(compare)):
         splits.append("routed")
     return tuple(splits)
 
 
-def open_splits(recipe: Recipe) -> tuple[str, ...]:
+def open_splits(compare: CompareConfig) -> tuple[str, ...]:
     """Splits that step synthesize asks for: others hold all that any method can ask for already."""
-    return tuple(s for s in ("parallel", "routed") if s not in collected_splits(recipe))
+    return tuple(s for s in ("parallel", "routed") if s not in collected_splits(compare))
 
 
 def students(recipe: Recipe) -> tuple[str, ...]:
     """The student before fine-tuning and one per method; none when answers cannot be checked."""
-    return () if check_of(recipe) is None else (BEFORE, *assigned_methods(recipe))
+    return () if check_of(recipe) is None else (BEFORE, *assigned_methods(recipe.compare))
 
 
 def has_own_pool(teacher: TeacherConfig) -> bool:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from persyn_ray.data import selection
 from persyn_ray.pipeline.assign.assignments import asked_by
-from persyn_ray.pipeline.assign.methods import parallel_of
+from persyn_ray.pipeline.assign.methods import parallel_of, settings_of
 from persyn_ray.pipeline.choices import assigned_methods, collected_splits, open_splits
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.scoring import JudgeConfig, QualityPartConfig
@@ -100,7 +100,7 @@ def ungraded(recipe: Recipe, run: RunLayout) -> pa.Table:
     judged = [
         p for p in parts_of(recipe) if isinstance(p.quality, JudgeConfig) and p.quality.budget
     ]
-    for shard in shards_of(run, *collected_splits(recipe)):
+    for shard in shards_of(run, *collected_splits(recipe.compare)):
         asked = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"]
         for teacher in recipe.teachers:
             said = existing(run.responses(teacher), shard, RESPONSES)
@@ -133,7 +133,7 @@ Asked = Iterator[tuple[str, Mapping[str, Sequence[str]]]]
 
 def _asked_in_collect(recipe: Recipe, run: RunLayout) -> Asked:
     order = probe_order(recipe, run)
-    for shard in shards_of(run, *collected_splits(recipe)):
+    for shard in shards_of(run, *collected_splits(recipe.compare)):
         prompts = run.prompts.read_table(shard, ["prompt_id"])
         yield (
             shard,
@@ -142,10 +142,10 @@ def _asked_in_collect(recipe: Recipe, run: RunLayout) -> Asked:
 
 
 def _asked_in_synthesize(recipe: Recipe, run: RunLayout) -> Asked:
-    methods = assigned_methods(recipe)
+    methods = assigned_methods(recipe.compare)
     has_moved = recipe.responses.incomplete == "next_best"
-    parallel = None
-    for shard in shards_of(run, *open_splits(recipe)):
+    settings, parallel = settings_of(recipe), None
+    for shard in shards_of(run, *open_splits(recipe.compare)):
         if not all(run.assignment(method).exists(shard) for method in methods):
             continue
         asked: dict[str, list[str]] = {name: [] for name in recipe.pool.names}
@@ -153,8 +153,8 @@ def _asked_in_synthesize(recipe: Recipe, run: RunLayout) -> Asked:
             for row in assigned(run, shard, methods).to_pylist():
                 asked[row["teacher"]].append(row["prompt_id"])
         else:
-            parallel = parallel or parallel_of(recipe, run)
-            for of in map(partial(asked_by, recipe, run, shard, parallel=parallel), methods):
+            parallel = parallel or parallel_of(recipe.pool, run)
+            for of in map(partial(asked_by, settings, run, shard, parallel=parallel), methods):
                 for name, ids in of.items():
                     asked[name] += ids
         yield shard, asked

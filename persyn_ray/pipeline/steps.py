@@ -98,7 +98,7 @@ def _prompts(context: Context) -> dict[str, Any]:
 
 def _collect(context: Context) -> dict[str, Any]:
     write_forecast(context.recipe, context.run, "collect")
-    shards = shards_of(context.run, *collected_splits(context.recipe))
+    shards = shards_of(context.run, *collected_splits(context.recipe.compare))
     counts = _ask(context, "collect", shards, None)
     return counts | _endings(context, "collect")
 
@@ -120,7 +120,7 @@ def _ask(
 
 def _score(context: Context) -> dict[str, Any]:
     recipe, run, console = context.recipe, context.run, context.console
-    shards = shards_of(run, *collected_splits(recipe))
+    shards = shards_of(run, *collected_splits(recipe.compare))
     if not recipe.measures_learnability:
         console.print("score: learnability is not measured (alpha is 0, scoring.measure if_needed)")
     counts = score.score(recipe, run, shards, partial(_on_pool, context))
@@ -135,7 +135,7 @@ def _score(context: Context) -> dict[str, Any]:
 
 
 def _rewards(context: Context) -> dict[str, Any]:
-    shards = shards_of(context.run, *collected_splits(context.recipe))
+    shards = shards_of(context.run, *collected_splits(context.recipe.compare))
     rows = 0
     for shard in shards:
         table = shard_rewards(context.recipe, shard)
@@ -148,7 +148,7 @@ def _rewards(context: Context) -> dict[str, Any]:
 def _router(context: Context) -> dict[str, Any]:
     from persyn_ray.runtime.training import PROGRESS_FILE, fit_router
 
-    assignments.require_preferences(context.recipe, context.run)
+    assignments.require_preferences(context.run, len(context.recipe.pool))
     with watch_training(context.run.records, PROGRESS_FILE, context.console):
         fit_router(context.recipe, context.identity)
     return {"rows": context.run.router.read_json("fit.json")["num_fit"]}
@@ -159,13 +159,13 @@ def _route(context: Context) -> dict[str, Any]:
     splits = ("parallel", "routed") + (("heldout",) if recipe.compare.heldout else ())
     units = units_of(shards_of(run, *splits))
     _on_pool(context, partial(RouteShard, recipe), units, recipe.resources.route, "route")
-    return assignments.write_assignments(recipe, run, assigned_methods(recipe))
+    return assignments.write_assignments(recipe, run, assigned_methods(recipe.compare))
 
 
 def _synthesize(context: Context) -> dict[str, Any]:
     recipe, run = context.recipe, context.run
-    methods = assigned_methods(recipe)
-    shards = shards_of(run, *open_splits(recipe))
+    methods = assigned_methods(recipe.compare)
+    shards = shards_of(run, *open_splits(recipe.compare))
     write_forecast(recipe, run, "synthesize")
     counts = _ask(context, "synthesize", shards, methods)
     if recipe.responses.incomplete == "next_best":
@@ -194,7 +194,7 @@ def _added(counts: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
 def _finetune(context: Context) -> dict[str, Any]:
     from persyn_ray.runtime.training import PROGRESS_FILE, finetune
 
-    methods = assigned_methods(context.recipe)
+    methods = assigned_methods(context.recipe.compare)
     with watch_training(context.run.records, PROGRESS_FILE, context.console):
         finetune(context.recipe, methods, context.identity)
     facts = {method: context.run.student(method).read_json("finetune.json") for method in methods}
@@ -260,7 +260,7 @@ STEPS: tuple[Step, ...] = (
         ("prompts",),
         lambda r: {
             "teachers": {t.name: teacher_identity(t) | _dump(t, "num_probe") for t in r.teachers},
-            "compare": {"splits": list(collected_splits(r))},
+            "compare": {"splits": list(collected_splits(r.compare))},
             "responses": marking(r),
         },
         _collect,
@@ -308,8 +308,10 @@ STEPS: tuple[Step, ...] = (
         ("router",),
         lambda r: {
             "compare": _dump(r.compare),
-            "teachers": {t.name: _dump(t, "retired", *constrained.priced(r)) for t in r.teachers},
-            **constrained.settings(r),
+            "teachers": {
+                t.name: _dump(t, "retired", *constrained.priced(r.assignment)) for t in r.teachers
+            },
+            **constrained.settings(r.assignment),
         },
         _route,
         lambda run: [

@@ -6,6 +6,7 @@ from dataclasses import asdict
 import pyarrow as pa
 
 from persyn_ray.pipeline.assign.assignments import num_reassigned
+from persyn_ray.pipeline.assign.methods import settings_of
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.shards.tables import ExampleCounts, examples_of, shards_of
 from persyn_ray.storage.layout import PERSYN, RunLayout
@@ -28,7 +29,8 @@ def write_examples(recipe: Recipe, run: RunLayout, method: str) -> dict[str, int
     if method == PERSYN:
         _write_dataset(run)
     moves = recipe.responses.incomplete == "next_best"
-    return asdict(total) | {"reassigned": num_reassigned(recipe, run, method) if moves else 0}
+    moved = num_reassigned(settings_of(recipe), run, method) if moves else 0
+    return asdict(total) | {"reassigned": moved}
 
 
 def _write_dataset(run: RunLayout) -> None:

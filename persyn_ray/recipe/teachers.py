@@ -31,6 +31,7 @@ SETTINGS = frozenset(
         "distributed_executor_backend",
     }
 )
+BYTES_PER_TOKEN = 4  # of text, where no tokenizer counts
 GPU_USE = 0.9  # share of a GPU that engines may fill, where `gpu_memory_utilization` is not given
 SHAPING = frozenset({"kv_cache_dtype", "hf_overrides", "generation_config", "reasoning_config"})
 

@@ -22,7 +22,7 @@ import numpy as np
 from persyn_ray.errors import ConfigError
 from persyn_ray.method.arrays import Floats
 
-TOLERANCE = 1e-12
+CONVERGED = 1e-12  # in parts of the time: bisection goes no further
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def lower_bound(
     low = high = max(_alone(job, gpus_per_node) for job in jobs)
     while not _enough(jobs, capacities, high, whole_starts):
         low, high = high, 2 * high
-    while high - low > TOLERANCE * high:
+    while high - low > CONVERGED * high:
         middle = (low + high) / 2
         if _enough(jobs, capacities, middle, whole_starts):
             high = middle
@@ -122,7 +122,7 @@ def _enough(
     work_J = np.array([job.work_seconds for job in jobs])
     workers_J = np.array([job.workers for job in jobs])
     # Loads never reach the time of one job alone unless rounding swallows the work.
-    starts_J = work_J / np.maximum(seconds - load_J, TOLERANCE * max(seconds, TOLERANCE))
+    starts_J = work_J / np.maximum(seconds - load_J, CONVERGED * max(seconds, CONVERGED))
     if whole_starts:
         starts_J = np.ceil(starts_J * (1 - 1e-9))
     held_J = workers_J * (work_J + np.maximum(starts_J, 1.0) * load_J)

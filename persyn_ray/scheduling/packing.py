@@ -22,7 +22,7 @@ from persyn_ray.method.arrays import Floats, Integers
 from persyn_ray.scheduling.lower_bound import Job, most_replicas
 
 NEVER = 1e100  # free time of a GPU that is not there: finite, because inf - inf is NaN
-TOLERANCE = 1e-9
+LEFT_BY_ROUNDING = 1e-9  # in parts of the time: less work than this is done
 
 Gpu = tuple[int, int]
 
@@ -81,7 +81,7 @@ def _pack_job(
     job: Job, gpus_per_node: Sequence[int], free_NG: Floats, seconds: float, fill: float
 ) -> list[EngineRun] | None:
     """The runs of one job; moves `free_NG` on."""
-    need, slack = job.work_seconds, TOLERANCE * seconds
+    need, slack = job.work_seconds, LEFT_BY_ROUNDING * seconds
     most = job.max_replicas if _limited(job, gpus_per_node) else None
     runs: list[EngineRun] = []
     while not runs or need > slack:

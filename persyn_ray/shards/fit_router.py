@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from persyn_ray.errors import ConfigError
+from persyn_ray.errors import ConfigError, advising
 from persyn_ray.method.novelty import Novelty
 from persyn_ray.method.preferences import preferences
 from persyn_ray.models.fit import fit_router
@@ -54,7 +54,7 @@ from persyn_ray.storage.layout import run_of
 MIN_PROMPTS = 20
 """Fewer prompts of some tasks are not worth a router of their own."""
 
-NEIGHBOURS = 5
+NOVELTY_NEIGHBOURS = 5
 """Parallel prompts that a prompt must have close by, not to be novel."""
 
 Facts = dict[str, Any]
@@ -108,9 +108,9 @@ def _prior(router: Router, features_PD: Tensor) -> dict[str, float]:
 
 def _save_novelty(features_PD: Tensor, folder: Path) -> None:
     """Leave beside a router what tells prompts unlike those of its parallel set."""
-    if len(features_PD) <= NEIGHBOURS:
+    if len(features_PD) <= NOVELTY_NEIGHBOURS:
         return
-    Novelty.fit(features_PD.float().numpy(), NEIGHBOURS).save(folder / NOVELTY_FILE)
+    Novelty.fit(features_PD.float().numpy(), NOVELTY_NEIGHBOURS).save(folder / NOVELTY_FILE)
 
 
 class _Fitting:
@@ -212,7 +212,8 @@ class _Fitting:
                 self.frozen, self.tokenizer, data.conversations, TOKENS_PER_BATCH, max_length
             )
             inputs = [{"features": features_D} for features_D in features_PD]
-        wins_PMM = preferences(data.rewards_PM, self.settings.ties)
+        with advising("Change router.ties.", ConfigError):
+            wins_PMM = preferences(data.rewards_PM, self.settings.ties)
         return [
             {**row, "wins": wins_MM, "rewards": rewards_M}
             for row, wins_MM, rewards_M in zip(inputs, wins_PMM, data.rewards_PM, strict=True)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from persyn_ray.data.response_text import student_text
 from persyn_ray.data.selection import seeded_draw
+from persyn_ray.errors import ConfigError, DataError, advising
 from persyn_ray.method.learnability import as_learnability
 from persyn_ray.method.quality import weighted_quality
 from persyn_ray.method.rewards import alpha_by_difficulty, combine
@@ -38,6 +39,7 @@ from persyn_ray.storage.schemas import (
     rewards_schema,
 )
 
+CHECK_NEEDED = "Use a check as scoring.quality, or remove scoring.alpha_by_difficulty."
 Floats = NDArray[np.float64]
 Row = dict[str, Any]
 Outcome = Literal["complete", "truncated", "looped", "absent", "unasked"]
@@ -133,7 +135,8 @@ def shard_rewards(recipe: Recipe, shard: str) -> pa.Table:
     outcomes = _outcomes_PM(recipe, said, prompt_ids)
     is_incomplete_PM = np.isin(outcomes, ("truncated", "looped", "absent"))
     learnability_PM[is_incomplete_PM] = parts_KPM[:, is_incomplete_PM] = np.nan
-    quality_PM = weighted_quality(parts_KPM, [part.weight for part in parts], scoring.scaling)
+    with advising("See scoring.quality.parts and scoring.scaling.", ConfigError):
+        quality_PM = weighted_quality(parts_KPM, [part.weight for part in parts], scoring.scaling)
     rewards_PM = rewards_of(recipe, quality_PM, learnability_PM)
     schema = rewards_schema(recipe.pool.names)
     columns: dict[str, Any] = {"prompt_id": prompt_ids}
@@ -151,10 +154,12 @@ def shard_rewards(recipe: Recipe, shard: str) -> pa.Table:
 def rewards_of(recipe: Recipe, quality_PM: Floats, learnability_PM: Floats) -> Floats:
     """The rewards of Eq. 2 by the recipe's alpha and scaling."""
     rule, scaling = recipe.scoring.alpha_by_difficulty, recipe.scoring.scaling
-    if rule is None:
-        return combine(quality_PM, learnability_PM, recipe.scoring.alpha, scaling)
-    alpha_P = alpha_by_difficulty(quality_PM, rule.hard, rule.easy)
-    return combine(quality_PM, learnability_PM, alpha_P, scaling)
+    alpha = recipe.scoring.alpha
+    if rule is not None:
+        with advising(CHECK_NEEDED, DataError):
+            alpha = alpha_by_difficulty(quality_PM, rule.hard, rule.easy)
+    with advising("See scoring.alpha and scoring.scaling.", ConfigError):
+        return combine(quality_PM, learnability_PM, alpha, scaling)
 
 
 def _quality_PM(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from persyn_ray.errors import ConfigError, DataError
+from persyn_ray.errors import ConfigError, DataError, advising
 from persyn_ray.method.allocation import shares, tie_breaks
 from persyn_ray.method.baselines import (
     best_constant,
@@ -16,6 +16,7 @@ from persyn_ray.method.baselines import (
     served,
 )
 from persyn_ray.method.metrics import agreement, hit_at_k, regret
+from persyn_ray.pipeline.assign.methods import MIX_ADVICE
 
 TEACHERS = ["ada", "ben", "cy", "dot"]
 IDS = [f"p{number}" for number in range(8000)]
@@ -150,7 +151,7 @@ def test_mix_keeps_to_its_share_and_a_larger_share_only_adds() -> None:
 
 @pytest.mark.parametrize(("strong", "share"), [(0, 0.2), (1, 1.2), (1, float("nan"))])
 def test_mix_refuses_one_teacher_and_shares_that_are_none(strong: int, share: float) -> None:
-    with pytest.raises(ConfigError, match="compare"):
+    with pytest.raises(ConfigError, match="compare"), advising(MIX_ADVICE, ConfigError):
         mix_assignment(["a"], strong, 0, share, seed=0)
 
 
@@ -161,7 +162,10 @@ def test_car_is_the_quality_without_beta_and_falls_with_the_loss() -> None:
     np.testing.assert_allclose(found_M, [0.5 / 3, 0.5 / 7, np.nan])
     with pytest.raises(DataError, match="gain by a high loss"):
         compatibility_adjusted_reward([-1.0, 0.2], [1.0, 1.0], 1.0)
-    with pytest.raises(ConfigError, match="car_beta"):
+    with (
+        pytest.raises(ConfigError, match="car_beta"),
+        advising("Change compare.car_beta.", ConfigError),
+    ):
         compatibility_adjusted_reward(quality_M, loss_M, -1.0)
 
 

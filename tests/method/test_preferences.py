@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from persyn_ray.errors import ConfigError
+from persyn_ray.errors import ConfigError, advising
 from persyn_ray.method.preferences import PreferenceCounts, count_preferences, preferences
 
 # Few distinct values, so that ties and unknowns are common.
@@ -77,5 +77,8 @@ def test_one_teacher_or_no_prompt_makes_no_pair():
 
 
 def test_unknown_tie_rule_names_the_setting():
-    with pytest.raises(ConfigError, match=r"router\.ties"):
+    with (
+        pytest.raises(ConfigError, match=r"router\.ties"),
+        advising("Change router.ties.", ConfigError),
+    ):
         preferences([[1.0, 2.0]], "coin")  # type: ignore[arg-type]

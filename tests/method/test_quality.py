@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from persyn_ray.errors import ConfigError, DataError
+from persyn_ray.errors import ConfigError, DataError, advising
 from persyn_ray.method.quality import weighted_quality
 from persyn_ray.method.rewards import scale_within_prompt
 
@@ -67,7 +67,10 @@ def test_what_makes_no_sense_is_refused() -> None:
         weighted_quality(PARTS_KPM, [1.0], "minmax")
     with pytest.raises(DataError, match="one weight for each part"):
         weighted_quality(np.empty((0, 2, 2)), [], "minmax")
-    with pytest.raises(ConfigError, match=r"scoring\.quality\.parts"):
+    with (
+        pytest.raises(ConfigError, match=r"scoring\.quality\.parts"),
+        advising("See scoring.quality.parts.", ConfigError),
+    ):
         weighted_quality(PARTS_KPM, [1.0, 0.0, 1.0], "minmax")
     with pytest.raises(DataError, match="infinite"):
         weighted_quality([[[np.inf]], [[1.0]]], [1.0, 1.0], "minmax")

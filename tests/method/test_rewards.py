@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.stats import rankdata, zscore
 
-from persyn_ray.errors import ConfigError, DataError
+from persyn_ray.errors import ConfigError, DataError, advising
 from persyn_ray.method.rewards import Scaling, alpha_by_difficulty, combine, scale_within_prompt
+from persyn_ray.shards.tables import CHECK_NEEDED
 
 SCALINGS: list[Scaling] = ["minmax", "zscore", "rank", "none"]
 MATRICES = array_shapes(min_dims=2, max_dims=2, max_side=6).flatmap(
@@ -150,12 +151,18 @@ def test_inputs_are_left_alone():
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.5, float("nan")])
 def test_alpha_outside_its_range_names_the_setting(alpha):
-    with pytest.raises(ConfigError, match=r"scoring\.alpha"):
+    with (
+        pytest.raises(ConfigError, match=r"scoring\.alpha"),
+        advising("See scoring.alpha.", ConfigError),
+    ):
         combine([[1.0]], [[-1.0]], alpha)
 
 
 def test_other_misuse_is_refused():
-    with pytest.raises(ConfigError, match=r"scoring\.scaling"):
+    with (
+        pytest.raises(ConfigError, match=r"scoring\.scaling"),
+        advising("See scoring.scaling.", ConfigError),
+    ):
         scale_within_prompt([[1.0]], "softmax")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="one shape"):
         combine([[1.0, 2.0]], [[-1.0]], 0.4)
@@ -178,5 +185,5 @@ def test_an_alpha_a_prompt_is_each_prompt_by_itself() -> None:
 def test_alpha_by_difficulty_goes_from_hard_to_easy() -> None:
     quality_PM = np.array([[0, 0, 0, 0], [1, 1, 1, 1], [1, 0, np.nan, np.nan], [np.nan] * 4])
     np.testing.assert_allclose(alpha_by_difficulty(quality_PM, 0.2, 0.6), [0.2, 0.6, 0.4, 0.4])
-    with pytest.raises(DataError, match="alpha_by_difficulty"):
+    with pytest.raises(DataError, match="alpha_by_difficulty"), advising(CHECK_NEEDED, DataError):
         alpha_by_difficulty(np.array([[0.3, 1.0]]), 0.2, 0.6)

@@ -129,19 +129,22 @@ def test_every_step_reads_from_earlier_ones_only() -> None:
 
 
 def test_references_get_students_only_when_asked(make_recipe: Make) -> None:
-    assert assigned_methods(make_recipe()) == (PERSYN,)
+    assert assigned_methods(make_recipe().compare) == (PERSYN,)
     recipe = make_recipe({"compare.students": True, "compare.methods": ["random", "strong"]})
-    assert assigned_methods(recipe) == (PERSYN, "random", "strong")
+    assert assigned_methods(recipe.compare) == (PERSYN, "random", "strong")
     assert students(recipe) == (BEFORE, PERSYN, "random", "strong")
 
 
 def test_all_teachers_answer_what_the_references_need(make_recipe: Make) -> None:
-    assert collected_splits(make_recipe()) == ("parallel",)
-    assert collected_splits(make_recipe({"compare.heldout": True})) == ("parallel", "heldout")
+    assert collected_splits(make_recipe().compare) == ("parallel",)
+    assert collected_splits(make_recipe({"compare.heldout": True}).compare) == (
+        "parallel",
+        "heldout",
+    )
     oracle = make_recipe({"compare.students": True})
-    assert collected_splits(oracle) == ("parallel", "routed")
+    assert collected_splits(oracle.compare) == ("parallel", "routed")
     others = make_recipe({"compare.students": True, "compare.methods": ["random"]})
-    assert collected_splits(others) == ("parallel",)
+    assert collected_splits(others.compare) == ("parallel",)
 
 
 def test_no_student_is_evaluated_where_answers_cannot_be_checked(make_recipe: Make) -> None:

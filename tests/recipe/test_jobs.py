@@ -34,7 +34,7 @@ def test_every_teacher_fits_the_recipe_s_own_hardware(name: str) -> None:
     found = recipe(name)
     assert found.hardware.gpu_memory_gib == 80
     placed = place_teachers(found)
-    assert set(placed) == {teacher.name for teacher in gpu_teachers(found)}
+    assert set(placed) == {teacher.name for teacher in gpu_teachers(found.teachers)}
     for one in placed.values():
         assert one.need.total <= one.gpu.usable_bytes < 80 * 2**30
         assert one.smallest is not None

@@ -31,8 +31,8 @@ from persyn_ray.engines.openai.request_limiter import RequestLimiter, Ticket, Un
 from persyn_ray.engines.openai.response_limit import Fit, Fitting
 from persyn_ray.engines.openai.session import Session
 from persyn_ray.errors import ConfigError
+from persyn_ray.recipe.teachers import BYTES_PER_TOKEN, SamplingConfig
 from persyn_ray.recipe.teachers import OpenAIEngineConfig as Endpoint
-from persyn_ray.recipe.teachers import SamplingConfig
 from persyn_ray.storage.ledger import Account as Spending
 from persyn_ray.storage.usage import FREE
 
@@ -105,10 +105,10 @@ class OpenAIEngine:
         except UnicodeEncodeError as error:
             return f"the prompt is no valid Unicode: {error.reason} at character {error.start}"
         most = self._endpoint.max_prompt_tokens
-        if most is not None and num_bytes / 4 > most:
+        if most is not None and num_bytes / BYTES_PER_TOKEN > most:
             return (
-                f"prompt of {num_bytes} bytes, about {num_bytes // 4} tokens, is longer than the "
-                f"{most} of engine.max_prompt_tokens of {self._name}"
+                f"prompt of {num_bytes} bytes, about {num_bytes // BYTES_PER_TOKEN} tokens, "
+                f"is longer than the {most} of engine.max_prompt_tokens of {self._name}"
             )
         return self._fitting.refuses(num_bytes)
 

@@ -12,7 +12,7 @@ from persyn_ray.engines.openai.context_overflow import Overflow
 
 MARGIN = 64  # tokens; some servers only estimate what they say of a prompt
 MOST_SHRINKS = 2  # to what the endpoint says fits, and to that less the margin
-BYTES_PER_TOKEN = 8  # hardly any text has more; a prompt that is longer even so cannot fit
+MOST_BYTES_PER_TOKEN = 8  # hardly any text has more; a prompt that is longer even so cannot fit
 
 
 @dataclass
@@ -75,6 +75,6 @@ class Fitting:
 
     def refuses(self, num_bytes: int) -> str | None:
         """Why a prompt of so many bytes cannot fit into the context."""
-        if self._context is None or num_bytes <= BYTES_PER_TOKEN * self._context:
+        if self._context is None or num_bytes <= MOST_BYTES_PER_TOKEN * self._context:
             return None
         return f"prompt of {num_bytes} bytes is too long for a context of {self._context} tokens"

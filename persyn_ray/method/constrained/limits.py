@@ -15,7 +15,6 @@ from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.method.arrays import Booleans, Floats, Integers
 from persyn_ray.method.constrained.pricing import Costs
 
-CAPACITY, FLOOR = "assignment.capacity", "assignment.min_share"
 # Of a share times a number of prompts: 0.1 * 30 is a hair above 3 and still means 3.
 ROUNDING = 1e-9
 
@@ -24,7 +23,7 @@ ROUNDING = 1e-9
 class Limit:
     """The most that assigned pairs may cost in sum; costs broadcast to (P, M), float32 will do."""
 
-    setting: str  # assignment.max_tokens
+    setting: str  # its name in messages
     unit: str  # tokens
     costs_PM: Costs
     most: float
@@ -38,6 +37,9 @@ class Constraints:
     limits: tuple[Limit, ...] = ()
     capacity_M: ArrayLike | None = None  # inf: no limit
     floor_M: ArrayLike | None = None
+    capacity_name: str = "the capacity"
+    """In messages, as the next."""
+    floor_name: str = "the floor"
 
     def counts_between(self) -> tuple[Floats, Floats]:
         """Least and most prompts of each teacher, (M,) each.
@@ -45,13 +47,13 @@ class Constraints:
         Raises:
             ConfigError: a number is not a whole one from 0, or a floor is above its capacity.
         """
-        least_M = self._counts(self.floor_M, 0.0, FLOOR)
-        most_M = self._counts(self.capacity_M, np.inf, CAPACITY)
+        least_M = self._counts(self.floor_M, 0.0, self.floor_name)
+        most_M = self._counts(self.capacity_M, np.inf, self.capacity_name)
         for teacher, least, most in zip(self.teachers, least_M, most_M, strict=True):
             if least > most:
                 raise ConfigError(
                     f"{teacher} must get at least {least:,.0f} prompts and may get {most:,.0f}; "
-                    f"lower {FLOOR} or raise {CAPACITY}."
+                    f"lower {self.floor_name} or raise {self.capacity_name}."
                 )
         return least_M, most_M
 
@@ -71,8 +73,11 @@ class Constraints:
         return counts_M
 
 
-def prompts_of_share(share_M: ArrayLike, num_prompts: int) -> Integers:
+def prompts_of_share(share_M: ArrayLike, num_prompts: int, name: str = "the share") -> Integers:
     """The least number of prompts that is at least this share of all, shape (M,).
+
+    Args:
+        name: of the share, in messages.
 
     Raises:
         ConfigError: a share is not from 0 to 1.
@@ -80,7 +85,7 @@ def prompts_of_share(share_M: ArrayLike, num_prompts: int) -> Integers:
     share_M = np.asarray(share_M, dtype=np.float64)
     outside = share_M[~((share_M >= 0) & (share_M <= 1))]
     if outside.size:
-        raise ConfigError(f"{FLOOR} is {outside[0]:g}; a share is from 0 to 1.")
+        raise ConfigError(f"{name} is {outside[0]:g}; a share is from 0 to 1.")
     return np.array([max(0, ceil(share * num_prompts - ROUNDING)) for share in share_M], np.int64)
 
 
@@ -124,19 +129,19 @@ def check_one_by_one(constraints: Constraints, able_PM: Booleans) -> None:
     for teacher, least, num_able in zip(constraints.teachers, least_M, num_able_M, strict=True):
         if least > num_able:
             raise ConfigError(
-                f"{teacher} can take {num_able:,} of {num_prompts:,} prompts, {FLOOR} asks for "
-                f"{least:,.0f}; lower it."
+                f"{teacher} can take {num_able:,} of {num_prompts:,} prompts, "
+                f"{constraints.floor_name} asks for {least:,.0f}; lower it."
             )
     if least_M.sum() > num_prompts:
         raise ConfigError(
-            f"{FLOOR} asks for {least_M.sum():,.0f} prompts in sum, there are {num_prompts:,}; "
-            "lower it."
+            f"{constraints.floor_name} asks for {least_M.sum():,.0f} prompts in sum, there are "
+            f"{num_prompts:,}; lower it."
         )
     room = np.minimum(most_M, num_able_M).sum()
     if room < num_prompts:
         raise ConfigError(
-            f"{CAPACITY} has room for {room:,.0f} prompts in sum, there are {num_prompts:,}; "
-            "raise it."
+            f"{constraints.capacity_name} has room for {room:,.0f} prompts in sum, there are "
+            f"{num_prompts:,}; raise it."
         )
     for limit in constraints.limits:
         cheapest_P = np.where(able_PM, limit.costs_PM, np.inf).min(axis=1)[served_P]
@@ -166,8 +171,8 @@ def together(
         if price > 0
     ]
     for setting, count_M, is_named_M in (
-        (CAPACITY, most_M, prices_M > 0),
-        (FLOOR, least_M, prices_M < 0),
+        (constraints.capacity_name, most_M, prices_M > 0),
+        (constraints.floor_name, least_M, prices_M < 0),
     ):
         each = [f"{constraints.teachers[m]} {count_M[m]:,.0f}" for m in np.flatnonzero(is_named_M)]
         named += [f"{setting} (prompts of {', '.join(each)})"] if each else []

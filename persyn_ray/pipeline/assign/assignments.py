@@ -20,10 +20,12 @@ from persyn_ray.pipeline.assign.methods import (
     Booleans,
     Choices,
     Floats,
+    MethodSettings,
     Parallel,
     Teachers,
     method_teachers,
     parallel_of,
+    settings_of,
 )
 from persyn_ray.recipe.pool import TeacherPool
 from persyn_ray.recipe.recipe import Recipe
@@ -38,24 +40,24 @@ from persyn_ray.storage.layout import PERSYN, RunLayout
 from persyn_ray.storage.schemas import ASSIGNMENT, DEAD_LETTERS, conform
 
 
-def require_preferences(recipe: Recipe, run: RunLayout) -> None:
+def require_preferences(run: RunLayout, num_teachers: int) -> None:
     """Refuse to fit a router on nothing.
 
     Raises:
         DataError: no prompt of the parallel set prefers one teacher to another.
     """
-    rewards = load_rewards(run, shards_of(run, "parallel"), len(recipe.pool))
+    rewards = load_rewards(run, shards_of(run, "parallel"), num_teachers)
     counts = count_preferences(rewards.rewards_PM)
-    if counts.num_pairs == 0 and len(recipe.pool) > 1:
+    if counts.num_pairs == 0 and num_teachers > 1:
         raise DataError(
             "No preference can be made from the parallel set: of "
             f"{len(rewards.prompt_ids)} prompts x "
-            f"{len(recipe.pool)} teachers, {counts.num_null_teachers} rewards are unknown and "
+            f"{num_teachers} teachers, {counts.num_null_teachers} rewards are unknown and "
             f"{counts.num_ties} pairs are tied. Look at the dead letters and at scoring.quality."
         )
 
 
-def _choices(recipe: Recipe, run: RunLayout, shard: str) -> Choices:
+def _choices(pool: TeacherPool, run: RunLayout, shard: str) -> Choices:
     """What every method chooses from in one shard."""
     logits = run.logits.read_table(shard)
     has_rewards = run.rewards.exists(shard)
@@ -64,9 +66,9 @@ def _choices(recipe: Recipe, run: RunLayout, shard: str) -> Choices:
         prompt_ids,
         column_PM(logits, "logits"),
         column_PM(logits, "candidates").astype(bool),
-        load_rewards(run, [shard], len(recipe.pool)) if has_rewards else None,
+        load_rewards(run, [shard], len(pool)) if has_rewards else None,
         load_embeddings(run, [shard]),
-        constrained.within_limits(recipe, run, shard, prompt_ids),
+        constrained.within_limits(pool, run, shard, prompt_ids),
     )
 
 
@@ -77,14 +79,15 @@ def write_assignments(recipe: Recipe, run: RunLayout, methods: tuple[str, ...]) 
         ConfigError: the limits of `assignment` cannot be kept.
     """
     constraints = constrained.write_within_limits(recipe, run)
-    pool, parallel = recipe.pool, parallel_of(recipe, run)
+    settings, pool = settings_of(recipe), recipe.pool
+    parallel = parallel_of(pool, run)
     shares = {method: np.zeros(len(pool), dtype=np.int64) for method in methods}
     rows = unassigned = 0
     for shard in shards_of(run, "parallel", "routed"):
-        choices = _choices(recipe, run, shard)
+        choices = _choices(pool, run, shard)
         prompt_ids, candidates_PM = choices.prompt_ids, choices.candidates_PM
         for method in methods:
-            teacher_P, margin_P = method_teachers(method, recipe, choices, parallel)
+            teacher_P, margin_P = method_teachers(method, settings, choices, parallel)
             run.assignment(method).write_table(shard, _table(prompt_ids, teacher_P, margin_P, pool))
             shares[method] += np.bincount(teacher_P[teacher_P >= 0], minlength=len(pool))
         rows += len(prompt_ids)
@@ -107,20 +110,21 @@ def reassign(recipe: Recipe, run: RunLayout, methods: tuple[str, ...]) -> int:
     Returns:
         Assignments changed, over all methods; 0 when called again on the same responses.
     """
-    parallel = parallel_of(recipe, run)
+    settings, pool = settings_of(recipe), recipe.pool
+    parallel = parallel_of(pool, run)
     num_changed = 0
     for shard in shards_of(run, "parallel", "routed"):
-        choices = _choices(recipe, run, shard)
+        choices = _choices(pool, run, shard)
         outcomes = outcomes_PM(recipe, shard, choices.prompt_ids)
         left_PM = choices.candidates_PM & np.isin(outcomes, ("complete", "unasked"))
         left = replace(choices, candidates_PM=left_PM)
         for method in methods:
-            first = method_teachers(method, recipe, choices, parallel)
-            later = method_teachers(method, recipe, left, parallel)
+            first = method_teachers(method, settings, choices, parallel)
+            later = method_teachers(method, settings, left, parallel)
             margin_P = np.where(later[0] == first[0], first[1], later[1])
-            table = _table(choices.prompt_ids, later[0], margin_P, recipe.pool)
+            table = _table(choices.prompt_ids, later[0], margin_P, pool)
             num_changed += _replace(run, method, shard, table)
-        _bury_unanswered(recipe, run, shard, choices, left_PM, outcomes)
+        _bury_unanswered(pool, run, shard, choices, left_PM, outcomes)
     return num_changed
 
 
@@ -139,26 +143,30 @@ def _teacher_of(assignment: pa.Table) -> dict[str, str]:
     return dict(zip(*columns, strict=True))
 
 
-def num_reassigned(recipe: Recipe, run: RunLayout, method: str) -> int:
+def num_reassigned(settings: MethodSettings, run: RunLayout, method: str) -> int:
     """Prompts whose teacher in ASSIGNMENT is not the one that the method chose first."""
-    parallel = parallel_of(recipe, run)
+    parallel = parallel_of(settings.pool, run)
     num_moved = 0
     for shard in shards_of(run, "parallel", "routed"):
-        choices = _choices(recipe, run, shard)
-        teacher_P, margin_P = method_teachers(method, recipe, choices, parallel)
-        first = _teacher_of(_table(choices.prompt_ids, teacher_P, margin_P, recipe.pool))
+        choices = _choices(settings.pool, run, shard)
+        teacher_P, margin_P = method_teachers(method, settings, choices, parallel)
+        first = _teacher_of(_table(choices.prompt_ids, teacher_P, margin_P, settings.pool))
         assigned = _teacher_of(run.assignment(method).read_table(shard))
         num_moved += sum(first[prompt_id] != teacher for prompt_id, teacher in assigned.items())
     return num_moved
 
 
-def asked_by_persyn(recipe: Recipe, run: RunLayout, shard: str) -> dict[str, list[str]]:
+def asked_by_persyn(settings: MethodSettings, run: RunLayout, shard: str) -> dict[str, list[str]]:
     """Prompts that each teacher is asked when PerSyn works alone."""
-    return asked_by(recipe, run, shard, PERSYN, None)
+    return asked_by(settings, run, shard, PERSYN, None)
 
 
 def asked_by(
-    recipe: Recipe, run: RunLayout, shard: str, method: str, parallel: Parallel | None
+    settings: MethodSettings,
+    run: RunLayout,
+    shard: str,
+    method: str,
+    parallel: Parallel | None,
 ) -> dict[str, list[str]]:
     """Prompts that each teacher is asked for one method: ASSIGNMENT, and before it those that were
     preferred to it and gave no complete response.
@@ -166,13 +174,13 @@ def asked_by(
     Args:
         parallel: what methods beside PerSyn go by.
     """
-    choices, names = _choices(recipe, run, shard), recipe.pool.names
+    choices, names = _choices(settings.pool, run, shard), settings.pool.names
     teacher_of = _teacher_of(run.assignment(method).read_table(shard))
     asked: dict[str, list[str]] = {name: [] for name in names}
     left_PM = choices.candidates_PM.copy()
     for _ in names:
         left = replace(choices, candidates_PM=left_PM)
-        teacher_P, _ = method_teachers(method, recipe, left, parallel)
+        teacher_P, _ = method_teachers(method, settings, left, parallel)
         for p in np.flatnonzero(teacher_P >= 0):
             prompt_id, name = choices.prompt_ids[p], names[teacher_P[p]]
             asked[name].append(prompt_id)
@@ -216,7 +224,7 @@ def _bury(run: RunLayout, shard: str, prompt_ids: tuple[str, ...], candidates_PM
 
 
 def _bury_unanswered(
-    recipe: Recipe,
+    pool: TeacherPool,
     run: RunLayout,
     shard: str,
     choices: Choices,
@@ -226,7 +234,7 @@ def _bury_unanswered(
     """Prompts that no teacher has answered completely become dead letters of step synthesize."""
     rows: list[dict[str, Any]] = []
     for p in np.flatnonzero(choices.candidates_PM.any(axis=1) & ~left_PM.any(axis=1)):
-        found = zip(recipe.pool.names, outcomes_PM[p], choices.candidates_PM[p], strict=True)
+        found = zip(pool.names, outcomes_PM[p], choices.candidates_PM[p], strict=True)
         rows.append(
             {
                 "step": "synthesize",

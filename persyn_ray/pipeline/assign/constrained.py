@@ -2,7 +2,7 @@
 
 What is maximised is the summed predicted reward: with `router.loss: regression` the logits, else
 how often a teacher is predicted to beat the others (method/win_share.py). What a pair costs is
-expected (limit_costs.py). Only the first choice is within limits: where it gives no complete
+expected (costs.py). Only the first choice is within limits: where it gives no complete
 response the next best is asked by logits, and step synthesize records what that comes to.
 
 Axes: P prompts, M teachers.
@@ -23,6 +23,8 @@ from persyn_ray.method.constrained.limits import Constraints, Limit, prompts_of_
 from persyn_ray.method.metrics import routed_reward
 from persyn_ray.method.win_share import win_shares
 from persyn_ray.pipeline.assign.costs import UNITS, expected_costs
+from persyn_ray.recipe.limits import AssignmentConfig
+from persyn_ray.recipe.pool import TeacherPool
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.shards.tables import column_PM, shards_of
 from persyn_ray.storage.layout import PERSYN, RunLayout
@@ -32,8 +34,9 @@ from persyn_ray.storage.schemas import ASSIGNMENT, conform
 
 Floats = NDArray[np.float64]
 Counts = dict[str, Any]
+CAPACITY, FLOOR = "assignment.capacity", "assignment.min_share"
 NUM_POINTS = 9  # of the front of reward against tokens
-SAME = 1e-9  # in parts of a limit: less is rounding
+ROUNDED = 1e-9  # in parts of a limit: less is rounding
 SHOWN = ("limits", "used", "value", "bound", "gap", "unconstrained_value", "pareto")
 
 
@@ -48,15 +51,14 @@ class Predicted:
     breaks_PM: Floats
 
 
-def settings(recipe: Recipe) -> Settings:
+def settings(limits: AssignmentConfig) -> Settings:
     """What the recipe says about limits; nothing without any."""
-    limits = recipe.assignment
     return {"assignment": limits.model_dump(mode="json")} if limits.is_limited else {}
 
 
-def priced(recipe: Recipe) -> tuple[str, ...]:
+def priced(limits: AssignmentConfig) -> tuple[str, ...]:
     """Settings of a teacher that the assignment hangs on through its costs."""
-    return ("price",) if recipe.assignment.max_dollars is not None else ()
+    return ("price",) if limits.max_dollars is not None else ()
 
 
 def write_within_limits(recipe: Recipe, run: RunLayout) -> Counts | None:
@@ -70,25 +72,26 @@ def write_within_limits(recipe: Recipe, run: RunLayout) -> Counts | None:
         ConfigError: costs are unknown, or the limits cannot be kept; the message says which.
         DataError: the mean response of one teacher is unknown.
     """
-    if not recipe.assignment.is_limited:
+    limits, names = recipe.assignment, recipe.pool.names
+    if not limits.is_limited:
         return None
     shards = shards_of(run, "parallel", "routed")
-    predicted = _predicted(recipe, run, shards)
+    is_reward = recipe.router.loss == "regression"
+    predicted = _predicted(run, shards, names, recipe.prompts.seed, is_reward)
     costs = expected_costs(recipe, run)
-    chosen = assign_within(
-        predicted.values_PM, _constraints(recipe, predicted, costs), predicted.breaks_PM
-    )
+    constraints = _constraints(limits, names, predicted, costs)
+    chosen = assign_within(predicted.values_PM, constraints, predicted.breaks_PM)
     start = 0
     for shard, rows in zip(shards, predicted.rows, strict=True):
         part = slice(start, start + rows)
-        table = _table(recipe, predicted.prompt_ids[part], chosen.teacher_P[part])
+        table = _table(names, predicted.prompt_ids[part], chosen.teacher_P[part])
         run.within_limits.write_table(shard, table)
         start += rows
-    return _counts(recipe, predicted, costs, chosen)
+    return _counts(limits, names, predicted, costs, chosen)
 
 
 def within_limits(
-    recipe: Recipe, run: RunLayout, shard: str, prompt_ids: Sequence[str]
+    pool: TeacherPool, run: RunLayout, shard: str, prompt_ids: Sequence[str]
 ) -> NDArray[np.int64] | None:
     """The first choice within limits for some prompts of a shard, (P,); None without limits."""
     if not run.within_limits.exists(shard):
@@ -96,7 +99,7 @@ def within_limits(
     table = run.within_limits.read_table(shard, ["prompt_id", "teacher"])
     columns = (table[name].to_pylist() for name in ("prompt_id", "teacher"))
     chosen = dict(zip(*columns, strict=True))
-    place = {name: m for m, name in enumerate(recipe.pool.names)}
+    place = {name: m for m, name in enumerate(pool.names)}
     return np.array([place.get(chosen.get(name, ""), NOBODY) for name in prompt_ids], np.int64)
 
 
@@ -114,7 +117,7 @@ def after_reassigning(run: RunLayout) -> Counts:
     exceeded: dict[str, float] = {}
     for name, limit in planned.limits.items():
         over = limit - used[name] if name == "min_share" else used[name] - limit
-        if over > SAME * limit:
+        if over > ROUNDED * limit:
             exceeded[name] = over
     return {"constraints": {"used": used, "exceeded": exceeded, "prompts": prompts}}
 
@@ -129,7 +132,10 @@ def gather_constraints(route: Record, synthesize: Record | None) -> Counts | Non
     return {name: shown[name] for name in SHOWN} | ({"used": later.used} if later else {})
 
 
-def _predicted(recipe: Recipe, run: RunLayout, shards: Sequence[str]) -> Predicted:
+def _predicted(
+    run: RunLayout, shards: Sequence[str], names: Sequence[str], seed: int, is_reward: bool
+) -> Predicted:
+    """Read the logits of some shards; `is_reward`: they are rewards themselves."""
     ids: list[str] = []
     values: list[Floats] = []
     for shard in shards:
@@ -137,23 +143,26 @@ def _predicted(recipe: Recipe, run: RunLayout, shards: Sequence[str]) -> Predict
         ids += logits["prompt_id"].to_pylist()
         able_PM = column_PM(logits, "candidates").astype(bool)
         logits_PM = np.where(able_PM, column_PM(logits, "logits"), np.nan)
-        is_reward = recipe.router.loss == "regression"
         values.append(logits_PM if is_reward else win_shares(logits_PM))
     return Predicted(
         tuple(ids),
         tuple(map(len, values)),
         np.concatenate(values),
-        tie_breaks(ids, recipe.pool.names, recipe.prompts.seed),
+        tie_breaks(ids, names, seed),
     )
 
 
-def _constraints(recipe: Recipe, predicted: Predicted, costs: dict[str, Floats]) -> Constraints:
-    limits, names = recipe.assignment, recipe.pool.names
+def _constraints(
+    limits: AssignmentConfig,
+    names: tuple[str, ...],
+    predicted: Predicted,
+    costs: dict[str, Floats],
+) -> Constraints:
     able_PM = ~np.isnan(predicted.values_PM)
     floor_M = None
     if limits.min_share is not None:
         least_M = np.where(able_PM.any(axis=0), limits.min_share, 0.0)
-        floor_M = prompts_of_share(least_M, int(able_PM.any(axis=1).sum()))
+        floor_M = prompts_of_share(least_M, int(able_PM.any(axis=1).sum()), FLOOR)
     return Constraints(
         names,
         tuple(
@@ -163,13 +172,19 @@ def _constraints(recipe: Recipe, predicted: Predicted, costs: dict[str, Floats])
         ),
         np.array([limits.capacity.get(name, np.inf) for name in names]),
         floor_M,
+        CAPACITY,
+        FLOOR,
     )
 
 
 def _counts(
-    recipe: Recipe, predicted: Predicted, costs: dict[str, Floats], chosen: Constrained
+    limits: AssignmentConfig,
+    names: tuple[str, ...],
+    predicted: Predicted,
+    costs: dict[str, Floats],
+    chosen: Constrained,
 ) -> Counts:
-    limits, names, values_PM = recipe.assignment, recipe.pool.names, predicted.values_PM
+    values_PM = predicted.values_PM
     free_P, _ = assign(values_PM, predicted.breaks_PM)
     able_M = np.asarray((~np.isnan(values_PM)).any(axis=0), np.bool_)
     candidates = [name for name, able in zip(names, able_M, strict=True) if able]
@@ -228,9 +243,11 @@ def _prompts_of(teacher: str) -> str:
     return f"prompts of {teacher}"
 
 
-def _table(recipe: Recipe, prompt_ids: Sequence[str], teacher_P: NDArray[np.int64]) -> pa.Table:
+def _table(
+    names: Sequence[str], prompt_ids: Sequence[str], teacher_P: NDArray[np.int64]
+) -> pa.Table:
     rows = [
-        {"prompt_id": prompt_id, "teacher": recipe.pool.names[teacher], "margin": None}
+        {"prompt_id": prompt_id, "teacher": names[teacher], "margin": None}
         for prompt_id, teacher in zip(prompt_ids, teacher_P, strict=True)
         if teacher >= 0
     ]

@@ -6,6 +6,8 @@ speed. The prompt's own length and difficulty are not looked at, nor is the load
 Axes: M teachers.
 """
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,8 +19,9 @@ from persyn_ray.pipeline.plan.expected_tokens import (
     stored_prompt_tokens,
     stored_responses,
 )
-from persyn_ray.pipeline.plan.placement import place_teachers
+from persyn_ray.pipeline.plan.placement import Placed, place_teachers
 from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.storage.layout import RunLayout
 
 Floats = NDArray[np.float64]
@@ -37,20 +40,28 @@ def expected_costs(recipe: Recipe, run: RunLayout) -> dict[str, Floats]:
         ConfigError: a limit is on what no teacher is known to cost.
     """
     limits = recipe.assignment
-    stored, prompt_tokens = stored_responses(recipe, run), stored_prompt_tokens(run)
+    stored, prompt_tokens = stored_responses(recipe.teachers, run), stored_prompt_tokens(run)
     lengths = {
         teacher.name: expected_length(teacher, stored[teacher.name], prompt_tokens)
         for teacher in recipe.teachers
     }
-    costs = {"max_tokens": _tokens_M(recipe, run, lengths)}
+    response_M = np.array([lengths[name].response for name in recipe.pool])
+    if any(teacher.engine.kind == "recorded" for teacher in recipe.teachers):
+        response_M = _known_M(mean_student_tokens(recipe, run).values())
+    costs = {"max_tokens": response_M}
+    rate = recipe.hardware.gpu_hour_dollars
     needs_gpus = limits.max_gpu_seconds is not None or (
-        limits.max_dollars is not None and recipe.hardware.gpu_hour_dollars is not None
+        limits.max_dollars is not None and rate is not None
     )
-    gpu_seconds_M = _gpu_seconds_M(recipe, lengths) if needs_gpus else np.zeros(len(recipe.pool))
+    gpu_seconds_M = np.zeros(len(recipe.pool))
+    if needs_gpus:
+        active = tuple(teacher for teacher in recipe.teachers if not teacher.retired)
+        placed = place_teachers(recipe.model_copy(update={"teachers": active}))
+        gpu_seconds_M = _gpu_seconds_M(placed, lengths)
     if limits.max_gpu_seconds is not None:
         costs["max_gpu_seconds"] = gpu_seconds_M
     if limits.max_dollars is not None:
-        costs["max_dollars"] = _dollars_M(recipe, lengths, gpu_seconds_M)
+        costs["max_dollars"] = _dollars_M(recipe.teachers, lengths, gpu_seconds_M, rate or 0.0)
     for name, cost_M in costs.items():
         if getattr(limits, name) is not None and not (cost_M > 0).any():
             raise ConfigError(
@@ -60,34 +71,34 @@ def expected_costs(recipe: Recipe, run: RunLayout) -> dict[str, Floats]:
     return costs
 
 
-def _tokens_M(recipe: Recipe, run: RunLayout, lengths: dict[str, Length]) -> Floats:
-    """Response tokens; recorded responses were counted by the student's tokenizer alone."""
-    if any(teacher.engine.kind == "recorded" for teacher in recipe.teachers):
-        means = mean_student_tokens(recipe, run).values()
-        return np.array([np.nan if mean is None else mean for mean in means])
-    return np.array([lengths[name].response for name in recipe.pool])
+def _known_M(means: Iterable[float | None]) -> Floats:
+    """NaN for what is not known."""
+    return np.array([np.nan if mean is None else mean for mean in means])
 
 
-def _gpu_seconds_M(recipe: Recipe, lengths: dict[str, Length]) -> Floats:
+def _gpu_seconds_M(placed: dict[str, Placed], lengths: dict[str, Length]) -> Floats:
     """GPUs held while a response is written, by the speeds of `persyn plan`; 0 without GPUs."""
-    active = tuple(teacher for teacher in recipe.teachers if not teacher.retired)
-    placed = place_teachers(recipe.model_copy(update={"teachers": active}))
     return np.array(
         [
-            lengths[name].response
+            length.response
             * placed[name].gpus
-            / placed[name].tokens_per_second(lengths[name].while_writing)
+            / placed[name].tokens_per_second(length.while_writing)
             if name in placed
             else 0.0
-            for name in recipe.pool
+            for name, length in lengths.items()
         ]
     )
 
 
-def _dollars_M(recipe: Recipe, lengths: dict[str, Length], gpu_seconds_M: Floats) -> Floats:
-    rate = recipe.hardware.gpu_hour_dollars or 0.0
-    dollars_M = gpu_seconds_M / 3600 * rate
-    for m, teacher in enumerate(recipe.teachers):
+def _dollars_M(
+    teachers: Sequence[TeacherConfig],
+    lengths: dict[str, Length],
+    gpu_seconds_M: Floats,
+    gpu_hour_dollars: float,
+) -> Floats:
+    """By the price of a teacher's tokens, else by the hour of its GPUs."""
+    dollars_M = gpu_seconds_M / 3600 * gpu_hour_dollars
+    for m, teacher in enumerate(teachers):
         price, length = teacher.price, lengths[teacher.name]
         if price is not None:
             billed = length.prompt * price.prompt + length.response * price.response

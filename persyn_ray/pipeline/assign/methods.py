@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from persyn_ray.errors import DataError
+from persyn_ray.errors import ConfigError, DataError, advising
 from persyn_ray.method import baselines
 from persyn_ray.method.allocation import assign, tie_breaks
 from persyn_ray.method.probes import knn_scores, linear_probe, probe_scores
-from persyn_ray.method.rewards import combine
-from persyn_ray.recipe.comparison import EMBEDDED, SELECTING
+from persyn_ray.method.rewards import Scaling, combine
+from persyn_ray.recipe.comparison import EMBEDDED, SELECTING, CompareConfig
+from persyn_ray.recipe.pool import TeacherPool
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.shards.tables import Rewards, load_embeddings, load_rewards, shards_of
 from persyn_ray.storage.layout import PERSYN, RunLayout
@@ -28,8 +29,21 @@ from persyn_ray.storage.results import RewardsResult, read_result
 Teachers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
+MIX_ADVICE = "Set compare.weak to another teacher than compare.strong, or see compare.mix_share."
+CAR_ADVICE = "Use a quality that is 0 or more, or leave car out of compare.methods."
 ONE_SIGNAL = {"quality_only": 0.0, "learnability_only": 1.0}
 """Methods that select by one signal alone, and the alpha that says so."""
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """What the rules go by beside the prompts: the teachers, and the parts of the recipe."""
+
+    pool: TeacherPool
+    seed: int
+    """Of the draws among equals."""
+    scaling: Scaling
+    compare: CompareConfig
 
 
 @dataclass(frozen=True)
@@ -56,25 +70,31 @@ class Choices:
     """PerSyn's first choice within limits, where there are any."""
 
 
-def parallel_of(recipe: Recipe, run: RunLayout) -> Parallel:
+def settings_of(recipe: Recipe) -> MethodSettings:
+    """The settings of a recipe that its methods go by."""
+    scaling = recipe.scoring.scaling
+    return MethodSettings(recipe.pool, recipe.prompts.seed, scaling, recipe.compare)
+
+
+def parallel_of(pool: TeacherPool, run: RunLayout) -> Parallel:
     """The parallel set of a run that has rewards."""
     shards = shards_of(run, "parallel")
-    signals = load_rewards(run, shards, len(recipe.pool))
+    signals = load_rewards(run, shards, len(pool))
     found = read_result(run.records, RewardsResult)
-    losses = [found.mean_loss(name) if found else None for name in recipe.pool.names]
+    losses = [found.mean_loss(name) if found else None for name in pool.names]
     losses_M = np.array([np.nan if loss is None else loss for loss in losses])
     return Parallel(signals, losses_M, load_embeddings(run, shards))
 
 
 def method_teachers(
-    method: str, recipe: Recipe, choices: Choices, parallel: Parallel | None
+    method: str, settings: MethodSettings, choices: Choices, parallel: Parallel | None
 ) -> tuple[Teachers, Floats]:
     """A method's teacher for each prompt (-1: none can take it), and the margin where it has one.
 
     Raises:
         DataError: the method needs true rewards or embeddings of these prompts and has none.
     """
-    seed, names, ids = recipe.prompts.seed, recipe.pool.names, choices.prompt_ids
+    seed, names, ids = settings.seed, settings.pool.names, choices.prompt_ids
     able_PM, breaks_PM = choices.candidates_PM, tie_breaks(ids, names, seed)
     none_P = np.full(len(ids), np.nan)
     if method == "random":
@@ -83,13 +103,14 @@ def method_teachers(
         return persyn_teachers(choices, breaks_PM)
     assert parallel is not None
     if method in SELECTING or method in EMBEDDED:
-        return assign(_scores(method, recipe, choices, parallel), breaks_PM, able_PM)
+        return assign(_scores(method, settings, choices, parallel), breaks_PM, able_PM)
     fallback_M = means(parallel.signals.rewards_PM)
     if method == "mix":
-        pair = strong_teacher(recipe, parallel), weak_teacher(recipe, parallel)
-        wanted_P = baselines.mix_assignment(ids, *pair, recipe.compare.mix_share, seed)
+        pair = strong_teacher(settings, parallel), weak_teacher(settings, parallel)
+        with advising(MIX_ADVICE, ConfigError):
+            wanted_P = baselines.mix_assignment(ids, *pair, settings.compare.mix_share, seed)
     else:
-        wanted_P = np.full(len(ids), _constant(method, recipe, parallel), dtype=np.int64)
+        wanted_P = np.full(len(ids), _constant(method, settings, parallel), dtype=np.int64)
     return baselines.served(wanted_P, able_PM, fallback_M, breaks_PM), none_P
 
 
@@ -109,23 +130,23 @@ def persyn_teachers(choices: Choices, breaks_PM: Floats) -> tuple[Teachers, Floa
     return teacher_P, margin_P
 
 
-def strong_teacher(recipe: Recipe, parallel: Parallel) -> int:
+def strong_teacher(settings: MethodSettings, parallel: Parallel) -> int:
     """The most capable teacher: `compare.strong`, or the best mean quality on the parallel set."""
-    if recipe.compare.strong is not None:
-        return recipe.pool.index(recipe.compare.strong)
+    if settings.compare.strong is not None:
+        return settings.pool.index(settings.compare.strong)
     quality_PM = parallel.signals.quality_PM
-    return baselines.best_constant(quality_PM, recipe.pool.names, recipe.prompts.seed)
+    return baselines.best_constant(quality_PM, settings.pool.names, settings.seed)
 
 
-def weak_teacher(recipe: Recipe, parallel: Parallel) -> int:
+def weak_teacher(settings: MethodSettings, parallel: Parallel) -> int:
     """The other teacher of mix: `compare.weak`, or the lowest mean quality on the parallel set."""
-    if recipe.compare.weak is not None:
-        return recipe.pool.index(recipe.compare.weak)
+    if settings.compare.weak is not None:
+        return settings.pool.index(settings.compare.weak)
     quality_PM = parallel.signals.quality_PM
-    return baselines.best_constant(-quality_PM, recipe.pool.names, recipe.prompts.seed)
+    return baselines.best_constant(-quality_PM, settings.pool.names, settings.seed)
 
 
-def _scores(method: str, recipe: Recipe, choices: Choices, parallel: Parallel) -> Floats:
+def _scores(method: str, settings: MethodSettings, choices: Choices, parallel: Parallel) -> Floats:
     """What a method goes by, a value for each prompt and teacher."""
     if method in SELECTING:
         if choices.signals is None:
@@ -133,27 +154,29 @@ def _scores(method: str, recipe: Recipe, choices: Choices, parallel: Parallel) -
         if method == "oracle":
             return choices.signals.rewards_PM
         quality_PM, learnability_PM = choices.signals.quality_PM, choices.signals.learnability_PM
-        return combine(quality_PM, learnability_PM, ONE_SIGNAL[method], recipe.scoring.scaling)
+        return combine(quality_PM, learnability_PM, ONE_SIGNAL[method], settings.scaling)
     if choices.embeddings_PD is None or parallel.embeddings_PD is None:
         raise DataError(f"Method {method} needs embeddings, which step route writes for it.")
     known = parallel.embeddings_PD, parallel.signals.rewards_PM
-    if method == "knn":
-        return knn_scores(choices.embeddings_PD, *known, recipe.compare.num_neighbours)
-    return probe_scores(linear_probe(*known), choices.embeddings_PD)
+    with advising("Embeddings come from router.backbone.", DataError):
+        if method == "knn":
+            return knn_scores(choices.embeddings_PD, *known, settings.compare.num_neighbours)
+        return probe_scores(linear_probe(*known), choices.embeddings_PD)
 
 
-def _constant(method: str, recipe: Recipe, parallel: Parallel) -> int:
+def _constant(method: str, settings: MethodSettings, parallel: Parallel) -> int:
     """The one teacher that a method gives all prompts to."""
-    names, seed = recipe.pool.names, recipe.prompts.seed
+    names, seed = settings.pool.names, settings.seed
     if method == "strong":
-        return strong_teacher(recipe, parallel)
+        return strong_teacher(settings, parallel)
     quality_M = means(parallel.signals.quality_PM)
     if method == "family_strong":
-        is_family_M = np.isin(names, recipe.compare.family)
+        is_family_M = np.isin(names, settings.compare.family)
         return baselines.best_of(np.where(is_family_M, quality_M, np.nan), names, seed)
     if method == "car":
-        beta = recipe.compare.car_beta
-        adjusted_M = baselines.compatibility_adjusted_reward(quality_M, parallel.losses_M, beta)
+        beta = settings.compare.car_beta
+        with advising("Change compare.car_beta.", ConfigError), advising(CAR_ADVICE, DataError):
+            adjusted_M = baselines.compatibility_adjusted_reward(quality_M, parallel.losses_M, beta)
         return baselines.best_of(adjusted_M, names, seed)
     return baselines.best_constant(parallel.signals.rewards_PM, names, seed)
 

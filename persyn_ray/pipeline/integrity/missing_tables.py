@@ -47,14 +47,14 @@ def _expected(recipe: Recipe, run: RunLayout, step: str) -> Iterator[tuple[str, 
     elif step == "score":
         yield from _scores(recipe, run)
     elif step == "rewards":
-        yield "rewards", run.rewards, shards_of(run, *collected_splits(recipe))
+        yield "rewards", run.rewards, shards_of(run, *collected_splits(recipe.compare))
     elif step == "route":
         heldout = shards_of(run, "heldout") if recipe.compare.heldout else []
         yield "logits", run.logits, [*trained, *heldout]
-        for method in assigned_methods(recipe):
+        for method in assigned_methods(recipe.compare):
             yield f"assignment.{method}", run.assignment(method), trained
     elif step == "synthesize":
-        for method in assigned_methods(recipe):
+        for method in assigned_methods(recipe.compare):
             yield f"examples.{method}", run.examples(method), trained
     elif step == "evaluate" and recipe.evaluate.limit is None:
         for student in students(recipe):
@@ -63,7 +63,7 @@ def _expected(recipe: Recipe, run: RunLayout, step: str) -> Iterator[tuple[str, 
 
 def _scores(recipe: Recipe, run: RunLayout) -> Iterator[tuple[str, Folder, list[str]]]:
     """Both signals of each teacher, where it has responses; a signal may be measured of nobody."""
-    collected = shards_of(run, *collected_splits(recipe))
+    collected = shards_of(run, *collected_splits(recipe.compare))
     scored = read_result(run.records, ScoreResult)
     is_cut = scored is not None and bool(scored.over_budget)
     for teacher in recipe.teachers:

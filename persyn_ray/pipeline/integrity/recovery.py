@@ -49,7 +49,9 @@ def find_damage(recipe: Recipe, run: RunLayout) -> Iterator[Damage]:
             yield Damage(place, name, step, reason)
     if read_record(run.records, "prompts") is None:
         return
-    collected = {shard.partition(".")[0] for shard in shards_of(run, *collected_splits(recipe))}
+    collected = {
+        shard.partition(".")[0] for shard in shards_of(run, *collected_splits(recipe.compare))
+    }
     for teacher in recipe.teachers:
         ours = run.responses(teacher).address
         for place, name, reason in _unreadable(run.stored_responses(teacher)):

@@ -11,11 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from persyn_ray.pipeline.assign.methods import settings_of
 from persyn_ray.pipeline.choices import has_own_pool, resources_of
 from persyn_ray.pipeline.plan import expected_tokens
 from persyn_ray.pipeline.plan.expected_tokens import Length, Share, Stored
 from persyn_ray.pipeline.plan.placement import Placed
+from persyn_ray.recipe.comparison import CompareConfig
 from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.resources import HardwareConfig
 from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.scheduling.schedule import Job, Schedule, schedule
 from persyn_ray.storage.layout import RunLayout
@@ -80,10 +83,22 @@ class Forecast:
 
 
 @dataclass(frozen=True)
+class SharedActors:
+    """Actors of the pool of the teachers without one of their own, in each step."""
+
+    collect: int
+    synthesize: int
+
+
+@dataclass(frozen=True)
 class Known:
     """All that a forecast rests on."""
 
-    recipe: Recipe
+    teachers: tuple[TeacherConfig, ...]
+    hardware: HardwareConfig
+    compare: CompareConfig
+    shard_rows: int
+    shared_actors: SharedActors
     run: RunLayout
     splits: dict[str, int]
     placed: dict[str, Placed]
@@ -117,16 +132,34 @@ def gather_known(
     finished = set(done)
     stored = {teacher.name: Stored() for teacher in recipe.teachers}
     if "prompts" in finished:
-        stored = expected_tokens.stored_responses(recipe, run)
+        stored = expected_tokens.stored_responses(recipe.teachers, run)
     lengths = {
         teacher.name: expected_tokens.expected_length(teacher, stored[teacher.name], prompt_tokens)
         for teacher in recipe.teachers
     }
     is_routed = "route" in finished
-    share = expected_tokens.expected_share(recipe, run, is_routed, "rewards" in finished)
+    share = expected_tokens.expected_share(
+        settings_of(recipe), run, is_routed, "rewards" in finished
+    )
     collect = read_record(run.records, "collect") if "collect" in finished else None
     before = read_forecast(run, "collect").get("teachers", {}) if collect is not None else {}
-    return Known(recipe, run, splits, placed, stored, lengths, share, is_routed, collect, before)
+    resources = recipe.resources
+    return Known(
+        teachers=recipe.teachers,
+        hardware=recipe.hardware,
+        compare=recipe.compare,
+        shard_rows=recipe.prompts.shard_rows,
+        shared_actors=SharedActors(resources.collect.actors, resources.synthesize.actors),
+        run=run,
+        splits=splits,
+        placed=placed,
+        stored=stored,
+        lengths=lengths,
+        share=share,
+        is_routed=is_routed,
+        collect=collect,
+        before=before,
+    )
 
 
 def read_forecast(run: RunLayout, step: str) -> dict[str, Any]:
@@ -147,12 +180,12 @@ def reckon(known: Known, prompts: dict[str, float], is_later: bool = False) -> F
     jobs = {
         name: _job(known, name, prompts[name], is_later) for name in known.placed if prompts[name]
     }
-    hardware, plan = known.recipe.hardware, None
+    hardware, plan = known.hardware, None
     if jobs and hardware.nodes:
         plan = schedule(list(jobs.values()), [hardware.gpus_per_node] * hardware.nodes)
     teachers = {
         teacher.name: _teacher(known, teacher, prompts[teacher.name], jobs, plan, is_later)
-        for teacher in known.recipe.teachers
+        for teacher in known.teachers
     }
     shared = _shared_seconds(known, prompts) if is_later else None
     return Forecast(teachers, _whole_seconds(known, teachers, plan, shared), plan)
@@ -160,12 +193,12 @@ def reckon(known: Known, prompts: dict[str, float], is_later: bool = False) -> F
 
 def _job(known: Known, name: str, prompts: float, is_later: bool) -> Job:
     placed, tokens = known.placed[name], prompts * known.lengths[name].response
-    shards = math.ceil(prompts / known.recipe.prompts.shard_rows)
+    shards = math.ceil(prompts / known.shard_rows)
     return Job(
         name=name,
         workers=placed.gpus,
         per_node=placed.per_node,
-        load_seconds=placed.load_seconds(known.recipe.hardware),
+        load_seconds=placed.load_seconds(known.hardware),
         work_seconds=tokens / _engine_speed(known, name, is_later),
         max_replicas=max(1, min(placed.resources.replicas, shards)),
     )
@@ -176,7 +209,7 @@ def _engine_speed(known: Known, name: str, is_later: bool) -> float:
     placed, facts = known.placed[name], known.measured(name)
     replicas = known.before.get(name, {}).get("replicas")
     if is_later and facts and replicas:
-        loading = placed.load_seconds(known.recipe.hardware)
+        loading = placed.load_seconds(known.hardware)
         writing = max(facts.seconds - loading, LEAST_WRITING * facts.seconds)
         return facts.tokens / writing / replicas
     return placed.tokens_per_second(known.lengths[name].while_writing)
@@ -202,7 +235,9 @@ def _teacher(
         prompt_tokens=prompts * length.prompt,
         at_most=length.is_bound,
         seconds=seconds if prompts else 0.0,
-        dollars=_dollars(known.recipe, teacher, prompts, length, held if parts else None),
+        dollars=_dollars(
+            teacher, prompts, length, held if parts else None, known.hardware.gpu_hour_dollars
+        ),
         source=_source(known, teacher.name, is_later),
         gpu_seconds=held,
         replicas=max((part.replicas for part in parts), default=1),
@@ -225,9 +260,10 @@ def _pool_seconds(
 
 
 def _dollars(
-    recipe: Recipe, teacher: TeacherConfig, prompts: float, length: Length, held: float | None
+    teacher: TeacherConfig, prompts: float, length: Length, held: float | None, rate: float | None
 ) -> float | None:
-    price, rate = teacher.price, recipe.hardware.gpu_hour_dollars
+    """By the teacher's price, else by the `rate` of an hour of the GPUs `held` for so long."""
+    price = teacher.price
     if not prompts:
         return None if price is None and rate is None else 0.0
     if price is not None:
@@ -249,7 +285,7 @@ def _whole_seconds(
 ) -> float | None:
     """The longest of what goes on side by side: the schedule, every other pool, the shared pool."""
     times = [plan.makespan] if plan is not None else []
-    for teacher in known.recipe.teachers:
+    for teacher in known.teachers:
         one = teachers[teacher.name]
         if not one.prompts:
             continue
@@ -262,8 +298,8 @@ def _whole_seconds(
 
 def _shared_seconds(known: Known, prompts: dict[str, float]) -> float | None:
     """Time of the shared pool by what collect took, if all teachers shared it."""
-    recipe, record = known.recipe, known.collect
-    if record is None or any(has_own_pool(teacher) for teacher in recipe.teachers):
+    record = known.collect
+    if record is None or any(has_own_pool(teacher) for teacher in known.teachers):
         return None
     collected = result_of(record, CollectResult)
     done, asked = collected.rows, sum(prompts.values())
@@ -272,5 +308,5 @@ def _shared_seconds(known: Known, prompts: dict[str, float]) -> float | None:
         asked = sum(number * known.lengths[name].response for name, number in prompts.items())
     if not done:
         return None
-    actors = recipe.resources.collect.actors / recipe.resources.synthesize.actors
+    actors = known.shared_actors.collect / known.shared_actors.synthesize
     return record.seconds * actors * asked / done

@@ -6,6 +6,7 @@ that from who would be assigned on the parallel set if the router were perfect, 
 equal. Nothing is forecast here from the text of a prompt, but for its length.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,12 +14,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from persyn_ray.data import selection
-from persyn_ray.pipeline.assign.methods import Choices, method_teachers, parallel_of
+from persyn_ray.pipeline.assign.methods import (
+    Choices,
+    MethodSettings,
+    method_teachers,
+    parallel_of,
+)
 from persyn_ray.pipeline.choices import assigned_methods, collected_splits
 from persyn_ray.pipeline.plan.placement import longest
-from persyn_ray.recipe.comparison import EMBEDDED
+from persyn_ray.recipe.comparison import EMBEDDED, CompareConfig
 from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.recipe.teachers import TeacherConfig, VllmEngineConfig
+from persyn_ray.recipe.teachers import BYTES_PER_TOKEN, TeacherConfig, VllmEngineConfig
 from persyn_ray.shards.collect import assigned
 from persyn_ray.shards.response_store import existing, scores_of, shards_in
 from persyn_ray.shards.tables import shards_of
@@ -29,7 +35,6 @@ from persyn_ray.storage.schemas import LEARNABILITY, RESPONSES
 SPLITS = ("parallel", "heldout", "routed")
 WRITTEN = ("stop", "length", "loop")  # finish reasons of responses that cost their tokens
 PROMPT_TOKENS = 500.0  # of a prompt that cannot be read yet
-BYTES_PER_TOKEN = 4.0  # of text in a prompt
 
 
 @dataclass(frozen=True)
@@ -66,12 +71,12 @@ class Share:
     source: str
 
 
-def stored_responses(recipe: Recipe, run: RunLayout) -> dict[str, Stored]:
+def stored_responses(teachers: Sequence[TeacherConfig], run: RunLayout) -> dict[str, Stored]:
     """What each teacher has answered of this run's shards; nothing before step prompts."""
-    found = {teacher.name: Stored() for teacher in recipe.teachers}
+    found = {teacher.name: Stored() for teacher in teachers}
     if read_record(run.records, "prompts") is None:
         return found
-    folders = {teacher.name: run.responses(teacher) for teacher in recipe.teachers}
+    folders = {teacher.name: run.responses(teacher) for teacher in teachers}
     files = {name: shards_in(folder) for name, folder in folders.items()}
     columns = ["prompt_id", "finish_reason", "num_prompt_tokens", "num_tokens"]
     for split in SPLITS:
@@ -127,68 +132,74 @@ def most_tokens(teacher: TeacherConfig) -> int:
     return sum(limit if context is None else min(limit, context) for limit in limits)
 
 
-def expected_share(recipe: Recipe, run: RunLayout, is_routed: bool, is_rewarded: bool) -> Share:
+def expected_share(
+    settings: MethodSettings, run: RunLayout, is_routed: bool, is_rewarded: bool
+) -> Share:
     """Who answers the routed prompts.
 
     Args:
-        is_routed: whether the assignment of this recipe is stored.
+        is_routed: whether the assignment by these settings is stored.
         is_rewarded: whether the rewards of its parallel set are.
     """
-    names, methods = recipe.pool.names, assigned_methods(recipe)
+    names, methods = settings.pool.names, assigned_methods(settings.compare)
     if is_routed:
-        return Share(_assigned_shares(recipe, run), "as assigned")
+        return Share(_assigned_shares(names, methods, run), "as assigned")
     if is_rewarded:
-        of = dict(zip(names, map(float, _rewarded_shares(recipe, run)), strict=True))
+        of = dict(zip(names, map(float, _rewarded_shares(settings, run)), strict=True))
         return Share(of, "by the rewards of the parallel set")
     equal = min(len(methods), len(names)) / len(names)
     return Share(dict.fromkeys(names, equal), "assumed equal")
 
 
-def _assigned_shares(recipe: Recipe, run: RunLayout) -> dict[str, float]:
-    counts, total = dict.fromkeys(recipe.pool.names, 0), 0
+def _assigned_shares(
+    names: Sequence[str], methods: tuple[str, ...], run: RunLayout
+) -> dict[str, float]:
+    counts, total = dict.fromkeys(names, 0), 0
     for shard in shards_of(run, "routed"):
         total += run.prompts.num_rows(shard)
-        for name, ids in assigned_ids(recipe, run, shard).items():
+        for name, ids in assigned_ids(names, methods, run, shard).items():
             counts[name] += len(ids)
     return {name: count / max(total, 1) for name, count in counts.items()}
 
 
-def assigned_ids(recipe: Recipe, run: RunLayout, shard: str) -> dict[str, set[str]]:
+def assigned_ids(
+    names: Iterable[str], methods: tuple[str, ...], run: RunLayout, shard: str
+) -> dict[str, set[str]]:
     """Prompts of a shard that any method gives to each teacher."""
-    found = {name: set[str]() for name in recipe.pool.names}
-    for row in assigned(run, shard, assigned_methods(recipe)).to_pylist():
+    found = {name: set[str]() for name in names}
+    for row in assigned(run, shard, methods).to_pylist():
         found[row["teacher"]].add(row["prompt_id"])
     return found
 
 
-def _rewarded_shares(recipe: Recipe, run: RunLayout) -> NDArray[np.float64]:
+def _rewarded_shares(settings: MethodSettings, run: RunLayout) -> NDArray[np.float64]:
     """Share of the parallel set that any method would give to each teacher, by true rewards."""
-    parallel = parallel_of(recipe, run)
+    parallel = parallel_of(settings.pool, run)
     signals, rewards_PM = parallel.signals, parallel.signals.rewards_PM
     known_PM = ~np.isnan(rewards_PM)
     choices = Choices(signals.prompt_ids, rewards_PM, known_PM, signals, parallel.embeddings_PD)
     wanted_PM = np.zeros_like(known_PM)
-    for method in assigned_methods(recipe):
+    for method in assigned_methods(settings.compare):
         if method in EMBEDDED and parallel.embeddings_PD is None:
             continue  # nothing is embedded before step route; the others bound the shares
-        teacher_P, _ = method_teachers(method, recipe, choices, parallel)
+        teacher_P, _ = method_teachers(method, settings, choices, parallel)
         some_P = np.flatnonzero(teacher_P >= 0)
         wanted_PM[some_P, teacher_P[some_P]] = True
     return wanted_PM.sum(axis=0) / max(int(known_PM.any(axis=1).sum()), 1)
 
 
 def open_collect(
-    recipe: Recipe, splits: dict[str, int], stored: dict[str, Stored]
+    compare: CompareConfig, splits: dict[str, int], stored: dict[str, Stored]
 ) -> dict[str, float]:
     """Prompts that step collect still asks of each teacher."""
     return {
-        name: float(sum(splits[s] - len(one.answered[s]) for s in collected_splits(recipe)))
+        name: float(sum(splits[s] - len(one.answered[s]) for s in collected_splits(compare)))
         for name, one in stored.items()
     }
 
 
 def open_synthesize(
-    recipe: Recipe,
+    compare: CompareConfig,
     run: RunLayout,
     splits: dict[str, int],
     stored: dict[str, Stored],
@@ -196,16 +207,16 @@ def open_synthesize(
     is_routed: bool,
 ) -> dict[str, float]:
     """Prompts that step synthesize still asks of each teacher."""
-    if "routed" in collected_splits(recipe):
+    if "routed" in collected_splits(compare):
         return dict.fromkeys(stored, 0.0)
     if not is_routed:
         return {
             name: share.of[name] * (splits["routed"] - len(one.answered["routed"]))
             for name, one in stored.items()
         }
-    counts = dict.fromkeys(stored, 0.0)
+    counts, methods = dict.fromkeys(stored, 0.0), assigned_methods(compare)
     for shard in shards_of(run, "routed"):
-        for name, ids in assigned_ids(recipe, run, shard).items():
+        for name, ids in assigned_ids(stored, methods, run, shard).items():
             counts[name] += len(ids - stored[name].answered["routed"])
     return counts
 

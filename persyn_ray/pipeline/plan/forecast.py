@@ -5,7 +5,8 @@ where the scheduler finds it; the report sets it beside the step's record. Like 
 covers what was not stored yet when the step began.
 """
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from persyn_ray.errors import ConfigError
@@ -13,23 +14,25 @@ from persyn_ray.pipeline.plan import expected_tokens
 from persyn_ray.pipeline.plan.estimate import Forecast, Known, gather_known, read_forecast, reckon
 from persyn_ray.pipeline.plan.placement import place_known
 from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.recipe.resources import HardwareConfig
+from persyn_ray.recipe.teachers import PriceConfig, TeacherConfig
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.storage.layout import RunLayout
 from persyn_ray.storage.records import Record
 from persyn_ray.storage.results import CollectResult, SynthesizeResult, result_of
 
 FORECAST_STEPS = ("collect", "synthesize")
-BEFORE_SYNTHESIZE = ("prompts", "collect", "rewards", "route")
+DONE_BEFORE = {"collect": ("prompts",), "synthesize": ("prompts", "collect", "rewards", "route")}
 Figures = dict[str, Any]
 
 
 def forecast_step(known: Known, step: str) -> Forecast:
     """What a step still has to do."""
     if step == "collect":
-        return reckon(known, expected_tokens.open_collect(known.recipe, known.splits, known.stored))
+        return reckon(
+            known, expected_tokens.open_collect(known.compare, known.splits, known.stored)
+        )
     asked = expected_tokens.open_synthesize(
-        known.recipe, known.run, known.splits, known.stored, known.share, known.is_routed
+        known.compare, known.run, known.splits, known.stored, known.share, known.is_routed
     )
     return reckon(known, asked, is_later=True)
 
@@ -37,99 +40,108 @@ def forecast_step(known: Known, step: str) -> Forecast:
 def forecast_everything(known: Known) -> Forecast:
     """Generate-then-select: every teacher answers every prompt that is trained on."""
     num_prompts = float(known.splits["parallel"] + known.splits["routed"])
-    return reckon(known, dict.fromkeys(known.recipe.pool.names, num_prompts))
+    return reckon(known, dict.fromkeys(known.stored, num_prompts))
 
 
 def forecast_anew(known: Known) -> tuple[Forecast, Forecast]:
     """Route-then-generate from the start, whatever is stored: its two steps."""
-    recipe, splits = known.recipe, known.splits
+    compare, splits = known.compare, known.splits
     nothing = {name: expected_tokens.Stored() for name in known.stored}
-    collect = expected_tokens.open_collect(recipe, splits, nothing)
-    later = expected_tokens.open_synthesize(recipe, known.run, splits, nothing, known.share, False)
+    collect = expected_tokens.open_collect(compare, splits, nothing)
+    later = expected_tokens.open_synthesize(compare, known.run, splits, nothing, known.share, False)
     return reckon(known, collect), reckon(known, later, is_later=True)
 
 
 def write_forecast(recipe: Recipe, run: RunLayout, step: str) -> None:
     """Leave the forecast of a step that begins; nothing is refused, what is not known is null."""
+    placed, _ = place_known(recipe.teachers, recipe.hardware, recipe.prompts.shard_rows)
+    tokens, done = expected_tokens.stored_prompt_tokens(run), DONE_BEFORE[step]
+    known = gather_known(recipe, run, _stored_splits(run), tokens, placed, done)
     try:
-        made = forecast_step(_known_at(recipe, run, step), step)
+        made = forecast_step(known, step)
     except ConfigError:  # `hardware` need not be the cluster that the run has
-        made = forecast_step(_known_at(_without_gpus(recipe), run, step), step)
+        made = forecast_step(_without_gpus(known), step)
     teachers = {name: asdict(one) for name, one in made.teachers.items()}
     run.records.write_json(f"forecast-{step}.json", {"teachers": teachers, "seconds": made.seconds})
 
 
-def _known_at(recipe: Recipe, run: RunLayout, step: str) -> Known:
-    """What a step that begins can know."""
-    splits = {
+def _stored_splits(run: RunLayout) -> dict[str, int]:
+    """Prompts of each split, counted in the run's tables."""
+    return {
         split: sum(run.prompts.num_rows(shard) for shard in shards_of(run, split))
         for split in expected_tokens.SPLITS
     }
-    done = BEFORE_SYNTHESIZE if step == "synthesize" else ("prompts",)
-    placed, _ = place_known(recipe)
-    return gather_known(
-        recipe, run, splits, expected_tokens.stored_prompt_tokens(run), placed, done
-    )
 
 
-def _without_gpus(recipe: Recipe) -> Recipe:
-    hardware: HardwareConfig = recipe.hardware.model_copy(update={"nodes": 0})
-    return recipe.model_copy(update={"hardware": hardware})
+def _without_gpus(known: Known) -> Known:
+    return replace(known, hardware=known.hardware.model_copy(update={"nodes": 0}))
 
 
 def forecast_against_actual(
-    recipe: Recipe, run: RunLayout, records: dict[str, Record | None]
+    teachers: Sequence[TeacherConfig],
+    gpu_hour_dollars: float | None,
+    run: RunLayout,
+    records: dict[str, Record | None],
 ) -> Figures | None:
     """Per step and teacher, what was forecast and what it took; None if nothing was forecast."""
     steps: Figures = {}
     for step in FORECAST_STEPS:
         made, record = read_forecast(run, step), records.get(step)
         if made and record is not None:
-            steps[step] = _compared(recipe, made, record)
+            steps[step] = _compared(teachers, gpu_hour_dollars, made, record)
     return {"steps": steps} if steps else None
 
 
-def _compared(recipe: Recipe, made: Figures, record: Record) -> Figures:
+def _compared(
+    teachers: Sequence[TeacherConfig],
+    gpu_hour_dollars: float | None,
+    made: Figures,
+    record: Record,
+) -> Figures:
     result = result_of(record, CollectResult if record.step == "collect" else SynthesizeResult)
     counts = {name: done.model_dump() for name, done in result.teachers.items()}
-    teachers = {
-        name: _teacher(recipe, name, made["teachers"].get(name), counts.get(name))
-        for name in recipe.pool.names
-        if made["teachers"].get(name, {}).get("prompts") or name in counts
+    of = made["teachers"]
+    compared = {
+        name: _teacher(teacher.price, gpu_hour_dollars, of.get(name) or {}, counts.get(name) or {})
+        for teacher in teachers
+        if of.get(name := teacher.name, {}).get("prompts") or name in counts
     }
-    asked = made["teachers"].values()
+    asked = of.values()
     return {
         "prompts": _pair(sum(one["prompts"] for one in asked), result.rows),
         "tokens": _pair(sum(one["tokens"] for one in asked), result.tokens),
         "seconds": _pair(made["seconds"], record.seconds),
-        "dollars": _sum([one["dollars"] for one in teachers.values()]),
-        "at_most": any(one["at_most"] for one in teachers.values()),
-        "teachers": teachers,
+        "dollars": _sum([one["dollars"] for one in compared.values()]),
+        "at_most": any(one["at_most"] for one in compared.values()),
+        "teachers": compared,
     }
 
 
-def _teacher(recipe: Recipe, name: str, made: Figures | None, took: Figures | None) -> Figures:
-    made, took = made or {}, took or {}
+def _teacher(
+    price: PriceConfig | None, gpu_hour_dollars: float | None, made: Figures, took: Figures
+) -> Figures:
+    """One teacher's forecast beside what it took; either is empty where there is none."""
+    dollars = _actual_dollars(price, gpu_hour_dollars, made, took)
     return {
         "at_most": bool(made.get("at_most")),
         "source": made.get("source"),
         "prompts": _pair(made.get("prompts"), took.get("rows")),
         "tokens": _pair(made.get("tokens"), took.get("tokens")),
         "seconds": _pair(made.get("seconds"), took.get("seconds")),
-        "dollars": _pair(made.get("dollars"), _actual_dollars(recipe, name, made, took)),
+        "dollars": _pair(made.get("dollars"), dollars),
     }
 
 
-def _actual_dollars(recipe: Recipe, name: str, made: Figures, took: Figures) -> float | None:
+def _actual_dollars(
+    price: PriceConfig | None, gpu_hour_dollars: float | None, made: Figures, took: Figures
+) -> float | None:
     """By the price of what was written, or by the GPUs of the forecast for the time it took."""
-    price = recipe.teachers[recipe.pool.index(name)].price
     if price is not None and took.get("rows") is not None and made.get("prompts"):
         prompt_tokens = made["prompt_tokens"] / made["prompts"] * took["rows"]
         return (prompt_tokens * price.prompt + took["tokens"] * price.response) / 1e6
     if price is None and made.get("gpu_seconds") and took.get("seconds") is not None:
-        rate = recipe.hardware.gpu_hour_dollars
         held = made["gpu_seconds"] / made["seconds"] * took["seconds"]
-        return None if rate is None else held / 3600 * rate
+        return None if gpu_hour_dollars is None else held / 3600 * gpu_hour_dollars
     return None
 
 

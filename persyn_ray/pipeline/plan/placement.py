@@ -5,8 +5,8 @@ takes some. Teachers that share the actors of `resources.collect` are not sized.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from persyn_ray.errors import ConfigError
 from persyn_ray.pipeline.choices import has_own_pool, resources_of
@@ -85,9 +85,9 @@ def stands_on_gpus(teacher: TeacherConfig) -> bool:
     return is_local and has_own_pool(teacher) and resources_of(teacher).gpus > 0
 
 
-def gpu_teachers(recipe: Recipe) -> tuple[TeacherConfig, ...]:
-    """The teachers that run on GPUs of their own, in the recipe's order."""
-    return tuple(teacher for teacher in recipe.teachers if stands_on_gpus(teacher))
+def gpu_teachers(teachers: Sequence[TeacherConfig]) -> tuple[TeacherConfig, ...]:
+    """The teachers that run on GPUs of their own, in the same order."""
+    return tuple(teacher for teacher in teachers if stands_on_gpus(teacher))
 
 
 def place_teachers(recipe: Recipe) -> dict[str, Placed]:
@@ -97,36 +97,39 @@ def place_teachers(recipe: Recipe) -> dict[str, Placed]:
         ConfigError: teachers do not fit, each with its need, what there is and what would do; or
             sizes of models are not known.
     """
-    if not recipe.hardware.nodes:
+    hardware = recipe.hardware
+    if not hardware.nodes:
         return {}
-    placed, unknown = place_known(recipe)
+    placed, unknown = place_known(recipe.teachers, hardware, recipe.prompts.shard_rows)
     if unknown:
         raise ConfigError("\n".join(unknown.values()))
     lines = [
-        f"Teacher {name!r} {problem} {_advice(one, recipe.hardware)}"
+        f"Teacher {name!r} {problem} {_advice(one, hardware)}"
         for name, one in placed.items()
-        if (problem := _problem(one, recipe.hardware)) is not None
+        if (problem := _problem(one, hardware)) is not None
     ]
     if lines:
-        raise ConfigError("\n  ".join([f"{cluster_text(recipe.hardware)} cannot hold:", *lines]))
+        raise ConfigError("\n  ".join([f"{cluster_text(hardware)} cannot hold:", *lines]))
     return placed
 
 
-def place_known(recipe: Recipe) -> tuple[dict[str, Placed], dict[str, str]]:
+def place_known(
+    teachers: Sequence[TeacherConfig], hardware: HardwareConfig, shard_rows: int
+) -> tuple[dict[str, Placed], dict[str, str]]:
     """Teachers on GPUs whose size is known, fitting or not; and why it is not for the others."""
     placed: dict[str, Placed] = {}
     unknown: dict[str, str] = {}
-    for teacher in gpu_teachers(recipe):
+    for teacher in gpu_teachers(teachers):
         try:
-            placed[teacher.name] = place(recipe, teacher)
+            placed[teacher.name] = place(teacher, hardware, shard_rows)
         except ConfigError as error:
             unknown[teacher.name] = str(error)
     return placed, unknown
 
 
-def place(recipe: Recipe, teacher: TeacherConfig) -> Placed:
+def place(teacher: TeacherConfig, hardware: HardwareConfig, shard_rows: int) -> Placed:
     """One teacher as the recipe lays it out, fitting or not."""
-    hardware, resources = recipe.hardware, resources_of(teacher)
+    resources = resources_of(teacher)
     model, arguments = model_size(teacher), arguments_of(teacher)
     use = float(arguments.get("gpu_memory_utilization", GPU_USE * min(1.0, resources.gpus)))
     gpu = Gpu(
@@ -140,7 +143,9 @@ def place(recipe: Recipe, teacher: TeacherConfig) -> Placed:
         gpu=gpu,
         layout=Layout(resources.tensor_parallel, resources.pipeline_parallel),
         length=length,
-        most_at_once=_most_at_once(recipe, teacher, arguments),
+        most_at_once=_most_at_once(
+            teacher, shard_rows, int(arguments.get("max_num_seqs", REQUESTS_AT_ONCE))
+        ),
         resources=resources,
         smallest=gpu_memory.smallest_layout(
             model, length, gpu, hardware.gpus_per_node, hardware.nodes
@@ -155,11 +160,12 @@ def longest(teacher: TeacherConfig, context: int) -> int:
     return context
 
 
-def _most_at_once(recipe: Recipe, teacher: TeacherConfig, arguments: dict[str, Any]) -> int:
+def _most_at_once(teacher: TeacherConfig, shard_rows: int, engine_limit: int) -> int:
+    """Responses that an engine is given at once: its own limit, or all that are in flight."""
     if isinstance(teacher.engine, TransformersEngineConfig):
         return teacher.engine.batch_size
-    given = resources_of(teacher).in_flight * recipe.prompts.shard_rows
-    return min(int(arguments.get("max_num_seqs", REQUESTS_AT_ONCE)), given)
+    given = resources_of(teacher).in_flight * shard_rows
+    return min(engine_limit, given)
 
 
 def _problem(placed: Placed, hardware: HardwareConfig) -> str | None:

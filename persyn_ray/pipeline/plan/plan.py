@@ -6,8 +6,9 @@ model's weights; reads the prompts unless the run holds them already.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from persyn_ray.errors import ConfigError
 from persyn_ray.pipeline.choices import assigned_methods, collected_splits, has_own_pool
@@ -23,9 +24,15 @@ from persyn_ray.pipeline.plan.forecast import (
 from persyn_ray.pipeline.plan.placement import Placed, gpu_teachers, place_teachers, stands_on_gpus
 from persyn_ray.pipeline.plan.prompt_counts import count_prompts
 from persyn_ray.pipeline.runner import planned_steps, require_no_drift
+from persyn_ray.recipe.comparison import CompareConfig
 from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.recipe.resources import StepResourcesConfig, TrainResourcesConfig
-from persyn_ray.recipe.teachers import OpenAIEngineConfig
+from persyn_ray.recipe.resources import (
+    HardwareConfig,
+    ResourcesConfig,
+    StepResourcesConfig,
+    TrainResourcesConfig,
+)
+from persyn_ray.recipe.teachers import OpenAIEngineConfig, TeacherConfig
 from persyn_ray.report.numbers import compact
 from persyn_ray.storage.layout import run_of
 from persyn_ray.storage.ledger import Spent, accounts
@@ -108,14 +115,16 @@ def plan_run(recipe: Recipe, overrides: tuple[str, ...] = ()) -> Plan:
     known = gather_known(recipe, run, counted.splits, counted.prompt_tokens, placed, done)
     anew = forecast_anew(known)
     steps_ahead = {step: forecast_step(known, step) for step in FORECAST_STEPS}
+    needs = partial(_needs, recipe.teachers, recipe.resources, recipe.measures_learnability)
+    num_teachers = len(recipe.pool)
     return Plan(
         recipe=recipe,
         rows=tuple(
-            PlanRow(p.step.name, "done" if p.is_done else "to do", _needs(recipe, p.step.name))
+            PlanRow(p.step.name, "done" if p.is_done else "to do", needs(p.step.name))
             for p in steps
         ),
         num_prompts=counted.splits,
-        **_responses(recipe, counted.splits),
+        **_responses(recipe.compare, num_teachers, counted.splits),
         cpus=os.cpu_count() or 1,
         placed=placed,
         lengths=known.lengths,
@@ -127,8 +136,8 @@ def plan_run(recipe: Recipe, overrides: tuple[str, ...] = ()) -> Plan:
             note
             for note in (
                 counted.note,
-                _for_comparison(recipe, counted.splits),
-                _without_hardware(recipe),
+                _for_comparison(recipe.compare, num_teachers, counted.splits),
+                _without_hardware(recipe.teachers, recipe.hardware),
             )
             if note
         ),
@@ -136,20 +145,22 @@ def plan_run(recipe: Recipe, overrides: tuple[str, ...] = ()) -> Plan:
     )
 
 
-def _responses(recipe: Recipe, splits: dict[str, int]) -> dict[str, int]:
-    num_teachers, methods = len(recipe.pool), len(assigned_methods(recipe))
-    open_prompts = 0 if "routed" in collected_splits(recipe) else splits["routed"]
+def _responses(compare: CompareConfig, num_teachers: int, splits: dict[str, int]) -> dict[str, int]:
+    methods = len(assigned_methods(compare))
+    open_prompts = 0 if "routed" in collected_splits(compare) else splits["routed"]
     return {
-        "responses_collect": sum(splits[s] for s in collected_splits(recipe)) * num_teachers,
+        "responses_collect": sum(splits[s] for s in collected_splits(compare)) * num_teachers,
         "responses_routed": open_prompts * min(methods, num_teachers),
         "responses_generate_then_select": (splits["parallel"] + splits["routed"]) * num_teachers,
     }
 
 
-def _for_comparison(recipe: Recipe, splits: dict[str, int]) -> str | None:
+def _for_comparison(
+    compare: CompareConfig, num_teachers: int, splits: dict[str, int]
+) -> str | None:
     """What the references ask of all teachers, which route-then-generate alone would not."""
-    extra = [split for split in collected_splits(recipe) if split != "parallel"]
-    number = sum(splits[split] for split in extra) * len(recipe.pool)
+    extra = [split for split in collected_splits(compare) if split != "parallel"]
+    number = sum(splits[split] for split in extra) * num_teachers
     if not number:
         return None
     return (
@@ -158,9 +169,9 @@ def _for_comparison(recipe: Recipe, splits: dict[str, int]) -> str | None:
     )
 
 
-def _without_hardware(recipe: Recipe) -> str | None:
-    number = len(gpu_teachers(recipe))
-    if not number or recipe.hardware.nodes:
+def _without_hardware(teachers: Sequence[TeacherConfig], hardware: HardwareConfig) -> str | None:
+    number = len(gpu_teachers(teachers))
+    if not number or hardware.nodes:
         return None
     return (
         f"{number} teacher{'s run' if number > 1 else ' runs'} on GPUs, and the recipe names none: "
@@ -173,7 +184,7 @@ def _over_budget(
     known: Known, ahead: dict[str, Forecast], before: dict[str, Spent]
 ) -> Iterator[str]:
     """Budgets that what is still to do would go over, with what the ledger says is spent."""
-    for teacher in known.recipe.teachers:
+    for teacher in known.teachers:
         budget = teacher.budget
         parts = [part.teachers[teacher.name] for part in ahead.values()]
         if budget is None or not any(part.prompts for part in parts):
@@ -205,20 +216,25 @@ def _narrow(known: Known) -> Iterator[str]:
             )
 
 
-def _needs(recipe: Recipe, step: str) -> str:
-    resources = recipe.resources
-    if step == "score" and not recipe.measures_learnability:
+def _needs(
+    teachers: Sequence[TeacherConfig],
+    resources: ResourcesConfig,
+    measures_learnability: bool,
+    step: str,
+) -> str:
+    """Actors or workers of a step, each with its CPUs and GPUs."""
+    if step == "score" and not measures_learnability:
         return f"{_pool_text(resources.score)}, without the student: alpha is 0"
     if step not in type(resources).model_fields:
         return "this process"
-    if step in FORECAST_STEPS and any(has_own_pool(teacher) for teacher in recipe.teachers):
-        return " + ".join(_pools(recipe, step))
+    if step in FORECAST_STEPS and any(has_own_pool(teacher) for teacher in teachers):
+        return " + ".join(_pools(teachers, getattr(resources, step)))
     return _pool_text(getattr(resources, step))
 
 
-def _pools(recipe: Recipe, step: str) -> Iterator[str]:
-    """The teachers by where they run."""
-    own = [teacher for teacher in recipe.teachers if has_own_pool(teacher)]
+def _pools(teachers: Sequence[TeacherConfig], shared: StepResourcesConfig) -> Iterator[str]:
+    """The teachers by where they run; those without a pool of their own run in the shared one."""
+    own = [teacher for teacher in teachers if has_own_pool(teacher)]
     counts = {
         "on GPUs": sum(stands_on_gpus(teacher) for teacher in own),
         "at endpoints": sum(isinstance(teacher.engine, OpenAIEngineConfig) for teacher in own),
@@ -230,8 +246,8 @@ def _pools(recipe: Recipe, step: str) -> Iterator[str]:
             word = f"teacher{'s' if number > 1 else ''} " if first else ""
             first = False
             yield f"{number} {word}{where}"
-    if len(own) < len(recipe.teachers):
-        yield _pool_text(getattr(recipe.resources, step))
+    if len(own) < len(teachers):
+        yield _pool_text(shared)
 
 
 def _pool_text(part: StepResourcesConfig | TrainResourcesConfig) -> str:

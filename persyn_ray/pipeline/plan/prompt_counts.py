@@ -12,7 +12,9 @@ from persyn_ray.data.prompts import HUB
 from persyn_ray.errors import ConfigError
 from persyn_ray.pipeline.load_prompts import count_splits, read_prompts
 from persyn_ray.pipeline.plan import expected_tokens
+from persyn_ray.recipe.data import PromptsConfig
 from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.training import EvaluateConfig
 from persyn_ray.storage.layout import RunLayout
 from persyn_ray.storage.records import Record
 from persyn_ray.storage.results import PromptsResult, result_of
@@ -36,28 +38,27 @@ def count_prompts(recipe: Recipe, run: RunLayout, record: Record | None) -> Coun
     if record is not None:
         splits = result_of(record, PromptsResult).splits
         return Counted(splits, expected_tokens.stored_prompt_tokens(run))
-    if not _is_on_hub(recipe):
+    if not _is_on_hub(recipe.prompts, recipe.evaluate):
         table = read_prompts(recipe).table
         return Counted(count_splits(table), expected_tokens.prompt_tokens(table))
     with without_network():
         try:
             table = read_prompts(recipe).table
         except ConfigError:
-            return _as_the_recipe_says(recipe)
+            return _as_the_recipe_says(recipe.prompts, recipe.evaluate)
     return Counted(count_splits(table), expected_tokens.prompt_tokens(table))
 
 
-def _is_on_hub(recipe: Recipe) -> bool:
+def _is_on_hub(prompts: PromptsConfig, evaluate: EvaluateConfig) -> bool:
     paths: list[str] = []
-    for given in (recipe.prompts.path, recipe.evaluate.path or ()):
+    for given in (prompts.path, evaluate.path or ()):
         paths += [given] if isinstance(given, str) else given
     return any(path.startswith(HUB) for path in paths)
 
 
-def _as_the_recipe_says(recipe: Recipe) -> Counted:
-    section = recipe.prompts
-    apart = recipe.evaluate.path is not None
-    heldout = (recipe.evaluate.limit or 0) if apart else section.num_heldout
+def _as_the_recipe_says(section: PromptsConfig, evaluate: EvaluateConfig) -> Counted:
+    apart = evaluate.path is not None
+    heldout = (evaluate.limit or 0) if apart else section.num_heldout
     taken = section.num_parallel + (0 if apart else heldout)
     note = (
         "The prompts are on the hub and not in its cache: they are counted as the recipe says, "

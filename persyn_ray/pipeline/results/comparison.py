@@ -70,7 +70,7 @@ def gather_comparison(
         methods = {
             name: facts
             | {"routed_reward": routed.get(name, {}).get("mean")}
-            | _data(reports, name, assigned_methods(seeds[0]))
+            | _data(reports, name, assigned_methods(seeds[0].compare))
             for name, facts in accuracies.items()
         }
     else:

@@ -7,6 +7,7 @@ import numpy as np
 
 from persyn_ray.data import selection
 from persyn_ray.pipeline.assign.assignments import asked_by_persyn
+from persyn_ray.pipeline.assign.methods import settings_of
 from persyn_ray.pipeline.dead_letters import all_letters
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.scoring import JudgeConfig, QualityPartConfig
@@ -52,7 +53,8 @@ def tokens(recipe: Recipe, run: RunLayout) -> Tokens | None:
     by_student = _counts_by_student(recipe.teachers)
     if by_student and not recipe.measures_learnability:
         return None
-    asked = {shard: asked_by_persyn(recipe, run, shard) for shard in shards_of(run, "routed")}
+    settings = settings_of(recipe)
+    asked = {shard: asked_by_persyn(settings, run, shard) for shard in shards_of(run, "routed")}
     counted = {
         teacher.name: _teacher_tokens(
             run,

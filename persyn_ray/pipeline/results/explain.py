@@ -101,7 +101,7 @@ def explain(recipe: Recipe, run: RunLayout, prompt_id: str) -> Explanation:
                 teachers[teacher.name]["error"] = row["error"]
     assigned = {
         method: row["teacher"]
-        for method in assigned_methods(recipe)
+        for method in assigned_methods(recipe.compare)
         if (row := _row(run.assignment(method), shard, full_id))
     }
     return {**prompt, "shard": shard, "teachers": teachers, "assigned": assigned}

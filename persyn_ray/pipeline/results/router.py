@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from persyn_ray.method import metrics
-from persyn_ray.pipeline.assign.methods import Choices, Teachers, method_teachers, parallel_of
+from persyn_ray.pipeline.assign.methods import (
+    Choices,
+    Teachers,
+    method_teachers,
+    parallel_of,
+    settings_of,
+)
 from persyn_ray.pipeline.results import router_claims
 from persyn_ray.pipeline.results.estimates import estimate
 from persyn_ray.pipeline.results.rewards import prompt_counts
@@ -33,16 +39,16 @@ def gather_router(recipe: Recipe, run: RunLayout, problems: Problems) -> RouterS
     compare = recipe.compare
     basis = basis_of(
         run,
-        parallel_of(recipe, run),
+        parallel_of(recipe.pool, run),
         recipe.router,
         compare.heldout,
         recipe.prompts.seed,
         recipe.pool.names,
     )
-    choices = _choices(basis)
+    choices, settings = _choices(basis), settings_of(recipe)
 
     def choose(method: str) -> Teachers:
-        return method_teachers(method, recipe, choices, basis.known)[0]
+        return method_teachers(method, settings, choices, basis.known)[0]
 
     return _section(run, basis, (PERSYN, *compare.methods), choose, problems)
 

@@ -98,10 +98,14 @@ def _sections(
     def parallel() -> Rewards:
         return load_rewards(run, shards_of(run, "parallel"), len(recipe.pool))
 
+    hour_dollars = recipe.hardware.gpu_hour_dollars
     found: Sections = {
         "run": ((), lambda: _run(recipe, records, versions)),
         "timing": ((), lambda: _timing(records)),
-        "forecast": ((), lambda: forecast_against_actual(recipe, run, records)),
+        "forecast": (
+            (),
+            lambda: forecast_against_actual(recipe.teachers, hour_dollars, run, records),
+        ),
         "prompts": (("prompts",), lambda: _prompts(_counts(records, "prompts"))),
         "dead_letters": (("prompts",), lambda: dead_letters(recipe, run)),
         "reward": (("rewards",), lambda: gather_reward(recipe, run, parallel(), problems)),

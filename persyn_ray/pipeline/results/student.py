@@ -45,7 +45,7 @@ def gather_student(
             teacher.name: (run.responses(teacher), run.quality(recipe, teacher, checks[0]))
             for teacher in recipe.teachers
         }
-    facts, methods = finetuned.get("students", {}), assigned_methods(recipe)
+    facts, methods = finetuned.get("students", {}), assigned_methods(recipe.compare)
     return {
         "metric": "accuracy",
         "num_problems": len(ids),

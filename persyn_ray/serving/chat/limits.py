@@ -5,6 +5,7 @@ from typing import Any
 
 from persyn_ray.errors import ConfigError
 from persyn_ray.recipe.serving import ServingConfig, UpstreamConfig
+from persyn_ray.recipe.teachers import BYTES_PER_TOKEN
 from persyn_ray.serving.error_response import Refusal
 
 TOKENS, NEW_TOKENS = "max_tokens", "max_completion_tokens"
@@ -15,7 +16,6 @@ PRICED = frozenset({"models", "plugins", "provider", "service_tier", "web_search
 """With these a request would name another model, or what is billed beside its tokens."""
 READ = PRICED | {*TOKEN_FIELDS, *CHOICE_FIELDS, "model", "messages", "stream", "stream_options"}
 LONGEST_SHOWN = 40
-BYTES_PER_TOKEN = 4
 
 
 def bounded_chat(

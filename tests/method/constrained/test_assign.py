@@ -36,6 +36,8 @@ def within(rewards_PM, costs=(), limits=(), capacity_M=None, floor_M=None, able_
         ),
         capacity_M,
         floor_M,
+        "assignment.capacity",
+        "assignment.min_share",
     )
     return assign_within(rewards_PM, constraints, draws_for(rewards_PM, seed), able_PM)
 
@@ -412,7 +414,7 @@ def test_unknown_costs_and_foreign_shapes_are_refused():
 def test_shares_become_counts_without_a_hair_too_many():
     np.testing.assert_array_equal(prompts_of_share([0.1, 0.15, 0, 1], 30), [3, 5, 0, 30])
     with pytest.raises(ConfigError, match=r"min_share is 1\.2"):
-        prompts_of_share([0.5, 1.2], 30)
+        prompts_of_share([0.5, 1.2], 30, "assignment.min_share")
 
 
 def test_the_front_runs_from_the_cheapest_to_the_best():

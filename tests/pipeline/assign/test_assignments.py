@@ -21,6 +21,7 @@ from persyn_ray.pipeline.assign.methods import (
     Parallel,
     method_teachers,
     parallel_of,
+    settings_of,
     strong_teacher,
 )
 from persyn_ray.recipe.comparison import Method
@@ -88,7 +89,7 @@ def test_nothing_is_fitted_when_all_rewards_are_tied(
     run = carry_out(recipe, until="prompts")
     write_rewards(recipe, run, lambda p, m: 0.5)
     with pytest.raises(DataError, match="No preference can be made") as refused:
-        require_preferences(recipe, run)
+        require_preferences(run, len(recipe.pool))
     assert "of 12 prompts x 3 teachers, 0 rewards are unknown and 36 pairs are tied" in str(
         refused.value
     )
@@ -101,7 +102,7 @@ def test_nothing_is_fitted_when_all_rewards_are_unknown(
     run = carry_out(recipe, until="prompts")
     write_rewards(recipe, run, lambda p, m: None)
     with pytest.raises(DataError, match="36 rewards are unknown"):
-        require_preferences(recipe, run)
+        require_preferences(run, len(recipe.pool))
 
 
 def test_one_preference_is_enough_and_one_teacher_needs_none(
@@ -110,11 +111,11 @@ def test_one_preference_is_enough_and_one_teacher_needs_none(
     recipe = make_recipe()
     run = carry_out(recipe, until="prompts")
     write_rewards(recipe, run, lambda p, m: float(p == m == 0))
-    require_preferences(recipe, run)
+    require_preferences(run, len(recipe.pool))
     single = make_recipe(scripted("a") | {"run": f"{recipe.run}-single"})
     run = carry_out(single, until="prompts")
     write_rewards(single, run, lambda p, m: 0.5)
-    require_preferences(single, run)
+    require_preferences(run, len(single.pool))
 
 
 @pytest.mark.parametrize("method", ALL)
@@ -131,7 +132,7 @@ def test_permuting_the_pool_permutes_the_assignment_ties_included(
         recipe = make_recipe(scripted(*(names[m] for m in chosen)) | {"compare.family": ["a", "b"]})
         teacher_P, _ = method_teachers(
             method,
-            recipe,
+            settings_of(recipe),
             Choices(
                 IDS,
                 logits_PM[:, chosen],
@@ -154,7 +155,7 @@ def test_only_candidates_are_chosen_and_prompts_without_any_are_left_out(
     true_PM, able_PM = rng.random((60, 3)), rng.random((60, 3)) < 0.5
     choices = Choices(IDS, rng.random((60, 3)), able_PM, rewards(true_PM), EMBEDDINGS_PD)
     recipe = make_recipe({"compare.family": ["b"]})
-    teacher_P, _ = method_teachers(method, recipe, choices, parallel(true_PM))
+    teacher_P, _ = method_teachers(method, settings_of(recipe), choices, parallel(true_PM))
     assert ((teacher_P >= 0) == able_PM.any(axis=1)).all()
     assert able_PM[teacher_P >= 0, teacher_P[teacher_P >= 0]].all()
 
@@ -166,8 +167,10 @@ def test_the_oracle_has_no_regret_and_persyn_with_true_logits_is_the_oracle(
     able_PM = np.ones_like(true_PM, dtype=bool)
     recipe, known = make_recipe(), parallel(true_PM)
     choices = Choices(IDS, true_PM, able_PM, rewards(true_PM))
-    oracle_P, _ = method_teachers("oracle", recipe, choices, known)
-    persyn_P, margin_P = method_teachers(PERSYN, recipe, Choices(IDS, true_PM, able_PM), known)
+    oracle_P, _ = method_teachers("oracle", settings_of(recipe), choices, known)
+    persyn_P, margin_P = method_teachers(
+        PERSYN, settings_of(recipe), Choices(IDS, true_PM, able_PM), known
+    )
     np.testing.assert_array_equal(regret(true_PM, oracle_P), np.zeros(60))
     np.testing.assert_array_equal(persyn_P, oracle_P)
     assert (margin_P >= 0).all()
@@ -177,14 +180,14 @@ def test_the_oracle_needs_true_rewards(make_recipe: Make) -> None:
     values_PM = np.zeros((60, 3))
     choices = Choices(IDS, values_PM, values_PM == 0)
     with pytest.raises(DataError, match="every teacher's reward"):
-        method_teachers("oracle", make_recipe(), choices, parallel(values_PM))
+        method_teachers("oracle", settings_of(make_recipe()), choices, parallel(values_PM))
 
 
 def test_the_strong_teacher_is_the_named_one_or_the_best_by_quality(make_recipe: Make) -> None:
     quality_PM = np.tile([0.1, 0.2, 0.9], (60, 1))
     known = Parallel(Rewards(IDS, quality_PM, quality_PM, quality_PM[:, ::-1]), np.ones(3))
-    assert strong_teacher(make_recipe(), known) == 2
-    assert strong_teacher(make_recipe({"compare.strong": "b"}), known) == 1
+    assert strong_teacher(settings_of(make_recipe()), known) == 2
+    assert strong_teacher(settings_of(make_recipe({"compare.strong": "b"})), known) == 1
 
 
 def test_methods_with_a_rule_of_their_own_follow_it(make_recipe: Make) -> None:
@@ -198,7 +201,7 @@ def test_methods_with_a_rule_of_their_own_follow_it(make_recipe: Make) -> None:
     recipe = make_recipe({"compare.family": ["a", "c"], "compare.car_beta": 4.0})
 
     def chosen(method: str) -> np.ndarray:
-        return method_teachers(method, recipe, choices, known)[0]
+        return method_teachers(method, settings_of(recipe), choices, known)[0]
 
     means_M = quality_PM.mean(axis=0)
     adjusted = [mean / (1 + 4.0 * loss) for mean, loss in zip(means_M, losses_M, strict=True)]
@@ -215,7 +218,10 @@ def test_quality_alone_leaves_ties_to_the_seed(make_recipe: Make) -> None:
     choices = Choices(IDS, true_PM, true_PM > 0, rewards(true_PM))
     found = [
         method_teachers(
-            "quality_only", make_recipe({"prompts.seed": seed}), choices, parallel(true_PM)
+            "quality_only",
+            settings_of(make_recipe({"prompts.seed": seed})),
+            choices,
+            parallel(true_PM),
         )[0]
         for seed in (0, 1)
     ]
@@ -228,11 +234,14 @@ def test_probes_need_embeddings_and_find_what_they_tell(make_recipe: Make, metho
     best_P = EMBEDDINGS_PD[:, 0] > 0
     true_PM = np.column_stack([best_P, ~best_P, np.full(60, 0.1)]).astype(float)
     choices = Choices(IDS, true_PM, true_PM >= 0, None, EMBEDDINGS_PD)
-    teacher_P, _ = method_teachers(method, make_recipe(), choices, parallel(true_PM))
+    teacher_P, _ = method_teachers(method, settings_of(make_recipe()), choices, parallel(true_PM))
     assert (teacher_P == np.where(best_P, 0, 1)).mean() > 0.75
     with pytest.raises(DataError, match="needs embeddings"):
         method_teachers(
-            method, make_recipe(), Choices(IDS, true_PM, true_PM >= 0), parallel(true_PM)
+            method,
+            settings_of(make_recipe()),
+            Choices(IDS, true_PM, true_PM >= 0),
+            parallel(true_PM),
         )
 
 
@@ -333,7 +342,7 @@ def assignments(run: RunLayout, methods: tuple[str, ...] = METHODS) -> dict[str,
 
 def chosen_among(recipe: Recipe, run: RunLayout, ends: Ends) -> dict[str, dict[str, str]]:
     """What each method chooses when only teachers with a complete response are candidates."""
-    known = parallel_of(recipe, run)
+    known = parallel_of(recipe.pool, run)
     found: dict[str, dict[str, str]] = {method: {} for method in METHODS}
     for shard in shards_of(run, "parallel", "routed"):
         logits = run.logits.read_table(shard)
@@ -343,7 +352,7 @@ def chosen_among(recipe: Recipe, run: RunLayout, ends: Ends) -> dict[str, dict[s
         for method in METHODS:
             teacher_P, _ = method_teachers(
                 method,
-                recipe,
+                settings_of(recipe),
                 Choices(
                     ids,
                     np.array(logits["logits"].to_pylist()),
@@ -371,7 +380,7 @@ def test_prompts_go_to_the_next_best_teachers_until_a_response_is_complete(
     assert final == chosen_among(recipe, run, by_hash)
     for method in METHODS:
         moved = [i for i, name in final[method].items() if first[method][i] != name]
-        assert 0 < len(moved) == num_reassigned(recipe, run, method)
+        assert 0 < len(moved) == num_reassigned(settings_of(recipe), run, method)
         assert all(by_hash(i, first[method][i]) != "stop" for i in moved)
         assert all(by_hash(i, name) == "stop" for i, name in final[method].items())
 
@@ -404,7 +413,7 @@ def test_complete_responses_change_nothing_and_unreachable_teachers_keep_their_p
         answer(recipe, run, METHODS, ends)
         assert reassign(recipe, run, METHODS) == 0
     assert {method: dict(run.assignment(method).tables()) for method in METHODS} == before
-    assert num_reassigned(recipe, run, "random") == 0
+    assert num_reassigned(settings_of(recipe), run, "random") == 0
     assert not run.dead_letters("synthesize").exists()
 
 
@@ -432,7 +441,7 @@ def test_who_is_asked_ends_with_the_assigned_teacher(
     for shard in shards_of(run, "parallel", "routed"):
         for teacher in recipe.teachers:
             stored = existing(run.responses(teacher), shard, RESPONSES)
-            asked = asked_by_persyn(recipe, run, shard)[teacher.name]
+            asked = asked_by_persyn(settings_of(recipe), run, shard)[teacher.name]
             assert sorted(asked) == sorted(stored["prompt_id"].to_pylist())
 
 

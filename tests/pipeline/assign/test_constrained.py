@@ -23,6 +23,7 @@ from persyn_ray.pipeline.assign.constrained import (
     write_within_limits,
 )
 from persyn_ray.pipeline.assign.costs import expected_costs
+from persyn_ray.pipeline.assign.methods import settings_of
 from persyn_ray.pipeline.runner import planned_steps
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.report.content import complete
@@ -313,11 +314,11 @@ def test_the_next_best_is_asked_beyond_the_limits_and_that_is_recorded(
     assert reassign(recipe, run, (PERSYN,)) == NUM - 4
     assert set(chosen(run).values()) == {"a"}
     assert reassign(recipe, run, (PERSYN,)) == 0
-    assert num_reassigned(recipe, run, PERSYN) == NUM - 4
+    assert num_reassigned(settings_of(recipe), run, PERSYN) == NUM - 4
     later = after_reassigning(run)["constraints"]
     assert later["exceeded"] == {"prompts of a": NUM - 4, "max_tokens": NUM * 400 - 4000}
     for shard in shards_of(run, "routed"):
-        asked = asked_by_persyn(recipe, run, shard)
+        asked = asked_by_persyn(settings_of(recipe), run, shard)
         for prompt_id in ids_of(run, shard):
             assert prompt_id in asked[first[prompt_id]]
             assert prompt_id in asked["a"]

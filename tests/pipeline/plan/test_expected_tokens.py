@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from persyn_ray.pipeline.assign.methods import settings_of
 from persyn_ray.pipeline.plan.expected_tokens import (
     PROMPT_TOKENS,
     Length,
@@ -96,13 +97,13 @@ def test_stored_responses_give_means_without_failures(
 ) -> None:
     recipe = make_recipe()
     run, one = carry_out(recipe, until="prompts"), recipe.teachers[0]
-    assert stored_responses(recipe, run)["a"].num_tokens == []
+    assert stored_responses(recipe.teachers, run)["a"].num_tokens == []
     first, second, *_ = shards_of(run, "parallel")
     respond(run, one, first, (0, "stop", 30), (1, "length", 90), (2, "error", 0))
     respond(run, one, second, (0, "loop", 60))
     (heldout,) = shards_of(run, "heldout")
     respond(run, one, heldout, (0, "stop", 7000))
-    stored = stored_responses(recipe, run)
+    stored = stored_responses(recipe.teachers, run)
     assert expected_length(one, stored["a"], 50.0) == Length(10.0, 60.0, False)
     # A failure is answered all the same: it is not asked again.
     assert {split: len(ids) for split, ids in stored["a"].answered.items()} == {
@@ -110,26 +111,26 @@ def test_stored_responses_give_means_without_failures(
         "heldout": 1,
         "routed": 0,
     }
-    assert open_collect(recipe, SPLITS, stored) == {"a": 8, "b": 12, "c": 12}
+    assert open_collect(recipe.compare, SPLITS, stored) == {"a": 8, "b": 12, "c": 12}
 
 
 def test_nothing_is_stored_before_the_prompts(make_recipe: Make) -> None:
     from persyn_ray.storage.layout import run_of
 
     recipe = make_recipe()
-    stored = stored_responses(recipe, run_of(recipe))
-    assert open_collect(recipe, SPLITS, stored) == {"a": 12, "b": 12, "c": 12}
+    stored = stored_responses(recipe.teachers, run_of(recipe))
+    assert open_collect(recipe.compare, SPLITS, stored) == {"a": 12, "b": 12, "c": 12}
 
 
 def test_shares_are_equal_at_first_and_as_many_as_methods_ask(make_recipe: Make) -> None:
     from persyn_ray.storage.layout import run_of
 
     recipe = make_recipe()
-    share = expected_share(recipe, run_of(recipe), False, False)
+    share = expected_share(settings_of(recipe), run_of(recipe), False, False)
     assert share.of == pytest.approx(dict.fromkeys("abc", 1 / 3))
     assert "assumed" in share.source
     several = make_recipe({"compare.students": True, "compare.methods": ["random"]})
-    twice = expected_share(several, run_of(several), False, False)
+    twice = expected_share(settings_of(several), run_of(several), False, False)
     assert twice.of == pytest.approx(dict.fromkeys("abc", 2 / 3))
 
 
@@ -137,7 +138,7 @@ def test_shares_follow_the_rewards_and_then_the_assignment(
     finished: tuple[Recipe, RunLayout],
 ) -> None:
     recipe, run = finished
-    share = expected_share(recipe, run, False, True)
+    share = expected_share(settings_of(recipe), run, False, True)
     rewards_PM = load_rewards(run, shards_of(run, "parallel"), 3).rewards_PM
     assert sum(share.of.values()) == pytest.approx(1)
     best_PM = rewards_PM == rewards_PM.max(axis=1, keepdims=True)
@@ -145,7 +146,7 @@ def test_shares_follow_the_rewards_and_then_the_assignment(
         sure = (best_PM[:, m] & (best_PM.sum(axis=1) == 1)).mean()
         assert sure - 1e-9 <= share.of[name] <= best_PM[:, m].mean() + 1e-9
 
-    assigned = expected_share(recipe, run, True, True)
+    assigned = expected_share(settings_of(recipe), run, True, True)
     counts = dict.fromkeys("abc", 0)
     for shard in shards_of(run, "routed"):
         for name in run.assignment(PERSYN).read_table(shard)["teacher"].to_pylist():
@@ -158,14 +159,19 @@ def test_what_synthesis_asks_shrinks_with_what_is_stored(
     finished: tuple[Recipe, RunLayout], make_recipe: Make
 ) -> None:
     recipe, run = finished
-    share, nothing = expected_share(recipe, run, True, True), {n: Stored() for n in "abc"}
-    asked = open_synthesize(recipe, run, SPLITS, nothing, share, True)
+    share, nothing = (
+        expected_share(settings_of(recipe), run, True, True),
+        {n: Stored() for n in "abc"},
+    )
+    asked = open_synthesize(recipe.compare, run, SPLITS, nothing, share, True)
     assert asked == pytest.approx({name: 8 * share.of[name] for name in "abc"})
-    assert asked == pytest.approx(open_synthesize(recipe, run, SPLITS, nothing, share, False))
-    stored = stored_responses(recipe, run)
-    assert sum(open_synthesize(recipe, run, SPLITS, stored, share, True).values()) == 0
+    assert asked == pytest.approx(
+        open_synthesize(recipe.compare, run, SPLITS, nothing, share, False)
+    )
+    stored = stored_responses(recipe.teachers, run)
+    assert sum(open_synthesize(recipe.compare, run, SPLITS, stored, share, True).values()) == 0
     every = make_recipe({"compare.students": True})  # the oracle has all routed prompts collected
-    assert sum(open_synthesize(every, run, SPLITS, nothing, share, False).values()) == 0
+    assert sum(open_synthesize(every.compare, run, SPLITS, nothing, share, False).values()) == 0
 
 
 def test_prompts_are_measured_by_their_text(finished: tuple[Recipe, RunLayout]) -> None:

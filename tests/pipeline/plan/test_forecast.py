@@ -81,7 +81,9 @@ def test_a_finished_run_has_both_steps_beside_their_records(
     finished: tuple[Recipe, RunLayout],
 ) -> None:
     recipe, run = finished
-    found = forecast_against_actual(recipe, run, dict(state(run)))
+    found = forecast_against_actual(
+        recipe.teachers, recipe.hardware.gpu_hour_dollars, run, dict(state(run))
+    )
     assert found is not None
     collect, later = found["steps"]["collect"], found["steps"]["synthesize"]
     assert collect["at_most"] is True
@@ -110,7 +112,10 @@ def test_actual_figures_come_from_the_record(on_gpus: OnGpus, carry_out: CarryOu
         "api": {"rows": 12, "tokens": 500, "seconds": 20.0},
     }
     found = forecast_against_actual(
-        recipe, run, record("collect", rows=24, tokens=1100, teachers=counts)
+        recipe.teachers,
+        recipe.hardware.gpu_hour_dollars,
+        run,
+        record("collect", rows=24, tokens=1100, teachers=counts),
     )
     assert found is not None
     step = found["steps"]["collect"]
@@ -134,9 +139,19 @@ def test_actual_figures_come_from_the_record(on_gpus: OnGpus, carry_out: CarryOu
 def test_without_forecast_or_record_there_is_nothing(on_gpus: OnGpus, carry_out: CarryOut) -> None:
     recipe = on_gpus({"a": {}})
     run = carry_out(recipe, until="prompts")
-    assert forecast_against_actual(recipe, run, record("collect")) is None
+    assert (
+        forecast_against_actual(
+            recipe.teachers, recipe.hardware.gpu_hour_dollars, run, record("collect")
+        )
+        is None
+    )
     write_forecast(recipe, run, "collect")
-    assert forecast_against_actual(recipe, run, {"collect": None}) is None
+    assert (
+        forecast_against_actual(
+            recipe.teachers, recipe.hardware.gpu_hour_dollars, run, {"collect": None}
+        )
+        is None
+    )
 
 
 def test_a_forecast_covers_what_is_not_stored_yet(finished: tuple[Recipe, RunLayout]) -> None:

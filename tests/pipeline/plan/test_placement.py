@@ -35,7 +35,7 @@ def test_local_teachers_with_gpus_of_their_own_are_placed(on_gpus: OnGpus) -> No
         "hugging": {"engine": {"kind": "transformers", "model": {"name": "random:llama"}}},
     }
     recipe = on_gpus(kinds)
-    names = [teacher.name for teacher in gpu_teachers(recipe)]
+    names = [teacher.name for teacher in gpu_teachers(recipe.teachers)]
     assert names == ["alone", "by-default", "hugging"]
     assert list(place_teachers(recipe)) == names
 
@@ -141,5 +141,5 @@ def test_sizes_that_are_not_known_are_asked_for_all_at_once(on_gpus: OnGpus) -> 
     text = refusal(recipe)
     assert "teacher 'b' (nowhere/b)" in text
     assert "teacher 'c' (nowhere/c)" in text
-    placed, unknown = place_known(recipe)
+    placed, unknown = place_known(recipe.teachers, recipe.hardware, recipe.prompts.shard_rows)
     assert (set(placed), set(unknown)) == ({"a"}, {"b", "c"})
