@@ -34,7 +34,11 @@ def open_splits(recipe: Recipe) -> tuple[str, ...]:
 
 def students(recipe: Recipe) -> tuple[str, ...]:
     """The student before fine-tuning and one per method; none when answers cannot be checked."""
-    return () if check_of(recipe) is None else (BEFORE, *assigned_methods(recipe))
+    return (
+        ()
+        if check_of(recipe.evaluate, recipe.scoring) is None
+        else (BEFORE, *assigned_methods(recipe))
+    )
 
 
 def has_own_pool(teacher: TeacherConfig) -> bool:

@@ -80,7 +80,7 @@ def _teacher_tokens(
             # Files may also hold prompts that another split had put into this shard.
             table = existing(run.responses(teacher), shard, RESPONSES)
             if by_student:
-                folder = run.learnability(recipe, teacher)
+                folder = run.learnability(teacher)
                 table = scores_of(folder, shard, LEARNABILITY, table)
             table = selection.among(table, "prompt_id", prompt_ids)
             of = dict(
@@ -111,7 +111,7 @@ def spending(recipe: Recipe, run: RunLayout, num_ungraded: int | None) -> dict[s
     budgets: dict[str, tuple[BudgetConfig | None, PriceConfig | None]] = {
         f"teachers/{teacher.name}": (teacher.budget, teacher.price) for teacher in recipe.teachers
     }
-    for part in parts_of(recipe):
+    for part in parts_of(recipe.scoring):
         if isinstance(part.quality, JudgeConfig):
             budgets[f"judges/{part.name}"] = (part.quality.budget, part.quality.price)
     paid = accounts(run.ledger)

@@ -18,7 +18,7 @@ from persyn_ray.pipeline.results.estimates import estimate
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.report.problems import Problems
-from persyn_ray.shards.response_store import existing
+from persyn_ray.shards.response_store import existing, responses_of
 from persyn_ray.shards.tables import Rewards, outcomes_PM, shards_of
 from persyn_ray.statistics.intervals import bootstrap_mean
 from persyn_ray.storage.layout import RunLayout
@@ -89,7 +89,11 @@ def fates_of(recipe: Recipe, run: RunLayout, parallel: Rewards | None) -> dict[s
     num_prompts = sum(map(len, ids.values()))
     unscored_M = np.zeros(len(recipe.pool), dtype=np.int64)
     if parallel is not None:
-        parts = [outcomes_PM(recipe, shard, of) == "complete" for shard, of in ids.items()]
+        parts = [
+            outcomes_PM(responses_of(run, recipe.teachers, shard), recipe.responses, of)
+            == "complete"
+            for shard, of in ids.items()
+        ]
         unscored_M = (np.concatenate(parts) & np.isnan(parallel.rewards_PM)).sum(axis=0)
     found: dict[str, Content] = {}
     for m, teacher in enumerate(recipe.teachers):

@@ -155,7 +155,7 @@ def _run(recipe: Recipe, records: Records, versions: dict[str, str]) -> Content:
         },
         "student": recipe.student.name,
         "learnability_kind": recipe.scoring.learnability,
-        "quality_kind": " + ".join(part.quality.kind for part in parts_of(recipe)),
+        "quality_kind": " + ".join(part.quality.kind for part in parts_of(recipe.scoring)),
         "alpha": recipe.scoring.alpha,
         "scaling": recipe.scoring.scaling,
         "seed": recipe.prompts.seed,

@@ -100,7 +100,7 @@ def _correct_share(recipe: Recipe, run: RunLayout, method: str) -> float | None:
 
     Only a single check gives verdicts: a score, a grade or a weighted mean is no share.
     """
-    checks, models = checks_and_models(recipe)
+    checks, models = checks_and_models(recipe.scoring)
     if models or len(checks) != 1:
         return None
     known: list[float] = []
@@ -108,7 +108,7 @@ def _correct_share(recipe: Recipe, run: RunLayout, method: str) -> float | None:
         chosen = set(zip(table["prompt_id"].to_pylist(), table["teacher"].to_pylist(), strict=True))
         for teacher in recipe.teachers:
             responses = existing(run.responses(teacher), shard, RESPONSES)
-            verdicts = scores_of(run.quality(recipe, teacher, checks[0]), shard, QUALITY, responses)
+            verdicts = scores_of(run.quality(teacher, checks[0]), shard, QUALITY, responses)
             known += [
                 row["quality"]
                 for row in verdicts.to_pylist()
