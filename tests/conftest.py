@@ -13,7 +13,7 @@ from rich.console import Console
 from persyn_ray.method.planted import specialists
 from persyn_ray.pipeline.runner import planned_steps
 from persyn_ray.recipe.recipe import Recipe, parse_recipe, stored
-from persyn_ray.storage.layout import RunLayout, run_of
+from persyn_ray.storage.layout import RunLayout, parts_of, run_of
 from persyn_ray.storage.records import Record, read_record, write_record
 
 # Property tests: the same examples on every run, no clock (machines are shared), no database.
@@ -200,7 +200,12 @@ def carry_out_here(recipe: Recipe, until: str = "evaluate") -> RunLayout:
         for unit in units(*collected_splits(recipe.compare)):
             run.rewards.write_table(unit["shard"], tables.shard_rewards(recipe, unit["shard"]))
         parallel = tables.shards_of(run, "parallel")
-        return {"rows": 1, "teachers": teacher_aggregates(recipe, parallel)}
+        return {
+            "rows": 1,
+            "teachers": teacher_aggregates(
+                run, recipe.teachers, parts_of(recipe.scoring), recipe.responses, parallel
+            ),
+        }
 
     def route() -> dict[str, Any]:
         do(work.RouteShard(recipe), units("parallel", "routed", "heldout"))

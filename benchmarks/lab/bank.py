@@ -50,7 +50,7 @@ class Bank:
         some = np.asarray(rows, dtype=np.int64)
         quality_PM = self.signals["quality"] if quality_PM is None else quality_PM
         learnability_PM = self.signals["log_likelihood"][some]
-        rewards_PM = rewards_of(recipe, quality_PM[some], learnability_PM)
+        rewards_PM = rewards_of(recipe.scoring, quality_PM[some], learnability_PM)
         ids = tuple(self.ids[row] for row in some)
         return Rewards(ids, learnability_PM, quality_PM[some], rewards_PM)
 

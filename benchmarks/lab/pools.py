@@ -94,8 +94,8 @@ def _newcomer(lab: Lab, seed: int, name: str, num_probe: int) -> Newcomer:
     columns = [m for m in range(len(recipe.pool)) if m != place]
     quality_PM = lab.bank.signals["quality"][some]
     learnability_PM = lab.bank.signals["log_likelihood"][some]
-    old_PM = rewards_of(without, quality_PM[:, columns], learnability_PM[:, columns])
-    rewards_PM = rewards_of(recipe, quality_PM, learnability_PM)
+    old_PM = rewards_of(without.scoring, quality_PM[:, columns], learnability_PM[:, columns])
+    rewards_PM = rewards_of(recipe.scoring, quality_PM, learnability_PM)
     # The first of the parallel set: its order is a draw already.
     rewards_PM[num_probe:, place] = np.nan
     fit = lab.router(recipe, rows, lab.rows(seed))._replace(recipe=without, rewards_PM=old_PM)

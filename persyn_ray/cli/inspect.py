@@ -25,7 +25,7 @@ def status(run_folder: RunFolder) -> None:
             rows = f"{record.counts.get('rows', 0):,}"
             table.add_row(name, plain(record.finished), rows, f"{record.seconds:.1f}")
     console.print(table)
-    paid = spending(recipe.teachers, parts_of(recipe), opened.ledger, None)
+    paid = spending(recipe.teachers, parts_of(recipe.scoring), opened.ledger, None)
     for account, of in (paid["accounts"] if paid else {}).items():
         console.print(f"{account}: {spending_text(of)}", markup=False)
     if holder := holder_of(opened.attempts):

@@ -34,7 +34,8 @@ def open_splits(compare: CompareConfig) -> tuple[str, ...]:
 
 def students(recipe: Recipe) -> tuple[str, ...]:
     """The student before fine-tuning and one per method; none when answers cannot be checked."""
-    return () if check_of(recipe) is None else (BEFORE, *assigned_methods(recipe.compare))
+    is_checked = check_of(recipe.evaluate, recipe.scoring) is not None
+    return (BEFORE, *assigned_methods(recipe.compare)) if is_checked else ()
 
 
 def has_own_pool(teacher: TeacherConfig) -> bool:

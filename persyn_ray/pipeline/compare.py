@@ -124,7 +124,7 @@ def seed_runs(run: RunLayout, num_seeds: int) -> list[RunLayout]:
 def why_no_students(recipe: Recipe) -> str | None:
     """What keeps students from being compared; routed rewards are compared in any case."""
     what = None
-    if check_of(recipe) is None:
+    if check_of(recipe.evaluate, recipe.scoring) is None:
         what = "no check (evaluate.check, or an exact scoring.quality)"
     elif recipe.evaluate.path is None and not recipe.prompts.num_heldout:
         what = "no held-out problems (evaluate.path or prompts.num_heldout)"

@@ -98,7 +98,9 @@ def ungraded(recipe: Recipe, run: RunLayout) -> pa.Table:
     if scored is None or not scored.over_budget:
         return found[0]
     judged = [
-        p for p in parts_of(recipe) if isinstance(p.quality, JudgeConfig) and p.quality.budget
+        p
+        for p in parts_of(recipe.scoring)
+        if isinstance(p.quality, JudgeConfig) and p.quality.budget
     ]
     for shard in shards_of(run, *collected_splits(recipe.compare)):
         asked = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"]
@@ -106,7 +108,7 @@ def ungraded(recipe: Recipe, run: RunLayout) -> pa.Table:
             said = existing(run.responses(teacher), shard, RESPONSES)
             said = selection.among(said, "prompt_id", asked)
             for part in judged:
-                scores = scores_of(run.quality(recipe, teacher, part), shard, QUALITY, said)
+                scores = scores_of(run.quality(teacher, part), shard, QUALITY, said)
                 without = selection.without(said, "prompt_id", scores["prompt_id"])
                 found.append(_over_budget(part, without))
     return pa.concat_tables(found)
@@ -132,7 +134,7 @@ Asked = Iterator[tuple[str, Mapping[str, Sequence[str]]]]
 
 
 def _asked_in_collect(recipe: Recipe, run: RunLayout) -> Asked:
-    order = probe_order(recipe, run)
+    order = probe_order(run, recipe.teachers, recipe.prompts.seed)
     for shard in shards_of(run, *collected_splits(recipe.compare)):
         prompts = run.prompts.read_table(shard, ["prompt_id"])
         yield (

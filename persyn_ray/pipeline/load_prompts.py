@@ -48,8 +48,8 @@ def read_prompts(recipe: Recipe, readers: Sequence[Reader] = ()) -> LoadedPrompt
         DataError: a file is damaged, no row is a prompt, or no reference can be read.
     """
     section, path = recipe.prompts, recipe.evaluate.path
-    check = check_of(recipe)
-    scored = [part.quality for part in parts_of(recipe)]
+    check = check_of(recipe.evaluate, recipe.scoring)
+    scored = [part.quality for part in parts_of(recipe.scoring)]
     checked = [] if check is None else [check]
     if path is None:
         qualities = scored + (checked if section.num_heldout else [])
@@ -159,7 +159,7 @@ def write_prompts(recipe: Recipe, run: RunLayout) -> dict[str, Any]:
     `sharding` names how prompts were put into shards: the same prompts in the same shards have
     the same name, whatever else the recipe says.
     """
-    for part in parts_of(recipe):
+    for part in parts_of(recipe.scoring):
         if isinstance(
             part.quality, RecordedScoresConfig
         ):  # what it cannot read is known before responses

@@ -22,7 +22,7 @@ from persyn_ray.recipe.scoring import (
     needs_reference,
 )
 from persyn_ray.shards.units import Progress, Unit, Work, units_of
-from persyn_ray.shards.work import Score, checks_and_models, is_scored
+from persyn_ray.shards.work import Score, checks_and_models
 from persyn_ray.storage.layout import RunLayout, parts_of, quality_identity
 from persyn_ray.storage.records import Settings
 
@@ -36,15 +36,13 @@ def score(recipe: Recipe, run: RunLayout, shards: Sequence[str], on_pool: OnPool
         ConfigError: a judge cannot work.
         StepError: a pool failed, a judge could not be reached, or its budget allows no grade.
     """
-    checks, models = checks_and_models(recipe)
-    open_models = [
-        shard
-        for shard in (shards if models else ())
-        if not is_scored(recipe, shard, learnability=False, parts=models)
-    ]
+    checks, models = checks_and_models(recipe.scoring)
+    found = Score(recipe, learnability=False, parts=models)
+    open_models = [shard for shard in shards if models and not found.is_complete(shard)]
     if open_models:
         _check_judges(recipe, models)
-    open_checks = [shard for shard in shards if not is_scored(recipe, shard, parts=checks)]
+    scored = Score(recipe, parts=checks)
+    open_checks = [shard for shard in shards if not scored.is_complete(shard)]
     build = partial(Score, recipe, learnability=True, parts=checks)
     done = on_pool(build, units_of(open_checks), recipe.resources.score, "score")
     counts = {
@@ -70,7 +68,7 @@ def quality_settings(recipe: Recipe) -> Settings:
     """The recipe's qualities as far as they shape what is stored: without names and weights."""
     if not isinstance(recipe.scoring.quality, SeveralConfig):
         return quality_identity(recipe.scoring.quality)
-    parts = [{"quality": quality_identity(part.quality)} for part in parts_of(recipe)]
+    parts = [{"quality": quality_identity(part.quality)} for part in parts_of(recipe.scoring)]
     return {"kind": "several", "parts": parts}
 
 
@@ -80,7 +78,7 @@ def reading_settings(recipe: Recipe) -> Settings:
     They decide which prompts there are: what they cannot read is none.
     """
     reads: list[dict[str, Any]] = []
-    for part in parts_of(recipe):
+    for part in parts_of(recipe.scoring):
         how = part.quality
         settings: Settings = {"kind": how.kind if needs_reference(how) else None}
         if isinstance(how, RewardModelConfig):
@@ -96,7 +94,7 @@ def weight_settings(recipe: Recipe) -> Settings:
     """The weights of several qualities, under the recipe's keys; in the order of their parts."""
     if not isinstance(recipe.scoring.quality, SeveralConfig):
         return {}
-    return {"quality": {"parts": [{"weight": part.weight} for part in parts_of(recipe)]}}
+    return {"quality": {"parts": [{"weight": part.weight} for part in parts_of(recipe.scoring)]}}
 
 
 def _check_judges(recipe: Recipe, models: Sequence[QualityPartConfig]) -> None:
@@ -108,7 +106,7 @@ def _check_judges(recipe: Recipe, models: Sequence[QualityPartConfig]) -> None:
 def _require_grades(recipe: Recipe, run: RunLayout, models: Sequence[QualityPartConfig]) -> None:
     """Refuse to go on where a judge's budget was used up before its first grade."""
     for part in models:
-        folders = [run.quality(recipe, teacher, part) for teacher in recipe.teachers]
+        folders = [run.quality(teacher, part) for teacher in recipe.teachers]
         if isinstance(part.quality, JudgeConfig) and not any(folder.names() for folder in folders):
             raise StepError(
                 f"The budget of the judge of scoring.quality (part {part.name!r}) does not reach "
@@ -118,11 +116,9 @@ def _require_grades(recipe: Recipe, run: RunLayout, models: Sequence[QualityPart
 
 def _num_scored(recipe: Recipe, run: RunLayout, shards: Sequence[str]) -> int:
     """Responses that have been scored: by the student, or else by the first quality."""
-    first = parts_of(recipe)[0]
+    first = parts_of(recipe.scoring)[0]
     folders = [
-        run.learnability(recipe, teacher)
-        if recipe.measures_learnability
-        else run.quality(recipe, teacher, first)
+        run.learnability(teacher) if recipe.measures_learnability else run.quality(teacher, first)
         for teacher in recipe.teachers
     ]
     return sum(f.num_rows(shard) for f in folders for shard in shards if f.exists(shard))

@@ -42,6 +42,7 @@ from persyn_ray.storage.layout import (
     RunLayout,
     marking,
     measuring,
+    parts_of,
     seen_by_student,
     teacher_identity,
 )
@@ -141,8 +142,10 @@ def _rewards(context: Context) -> dict[str, Any]:
         table = shard_rewards(context.recipe, shard)
         context.run.rewards.write_table(shard, table)
         rows += table.num_rows
-    parallel = shards_of(context.run, "parallel")
-    return {"rows": rows, "teachers": teacher_aggregates(context.recipe, parallel)}
+    recipe, run, parts = context.recipe, context.run, parts_of(context.recipe.scoring)
+    parallel = shards_of(run, "parallel")
+    means = teacher_aggregates(run, recipe.teachers, parts, recipe.responses, parallel)
+    return {"rows": rows, "teachers": means}
 
 
 def _router(context: Context) -> dict[str, Any]:
@@ -261,7 +264,7 @@ STEPS: tuple[Step, ...] = (
         lambda r: {
             "teachers": {t.name: teacher_identity(t) | _dump(t, "num_probe") for t in r.teachers},
             "compare": {"splits": list(collected_splits(r.compare))},
-            "responses": marking(r),
+            "responses": marking(r.responses),
         },
         _collect,
         # Responses stay: they are filed by what determines them.
@@ -275,9 +278,9 @@ STEPS: tuple[Step, ...] = (
             "scoring": {
                 "quality": score.quality_settings(r),
                 "measure": "always" if r.measures_learnability else "if_needed",
-                **measuring(r),
+                **measuring(r.scoring),
             },
-            "responses": seen_by_student(r),
+            "responses": seen_by_student(r.responses),
         },
         _score,
         lambda run: [run.dead_letters("score")],

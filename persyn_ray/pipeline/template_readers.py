@@ -45,7 +45,7 @@ def readers_of(recipe: Recipe) -> list[Reader]:
         makers["router.extend"] = partial(_extended, recipe)
     if _reads_by_backbone(recipe):
         makers["router.backbone"] = partial(_backbone, recipe)
-    for number, part in enumerate(parts_of(recipe)):
+    for number, part in enumerate(parts_of(recipe.scoring)):
         if isinstance(part.quality, RewardModelConfig):
             setting = _setting_of_part(recipe, number)
             makers[setting] = partial(_reward_model, setting, part.quality)

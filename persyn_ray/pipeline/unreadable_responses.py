@@ -74,11 +74,11 @@ def _signals(
 ) -> Iterator[tuple[str, Folder, pa.Schema]]:
     if recipe.measures_learnability:
         model = f"student {recipe.student.name!r}"
-        yield model, run.learnability(recipe, teacher), LEARNABILITY
-    for part in parts_of(recipe):
+        yield model, run.learnability(teacher), LEARNABILITY
+    for part in parts_of(recipe.scoring):
         if isinstance(part.quality, RewardModelConfig):
             model = f"reward model {part.quality.model.name!r}"
-            yield model, run.quality(recipe, teacher, part), QUALITY
+            yield model, run.quality(teacher, part), QUALITY
 
 
 def _letter(model: str, row: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def write_examples(recipe: Recipe, run: RunLayout, method: str) -> dict[str, int
     """
     total = ExampleCounts()
     for shard in shards_of(run, "parallel", "routed"):
-        table, counts = examples_of(recipe, method, shard)
+        table, counts = examples_of(run, recipe.teachers, recipe.responses, method, shard)
         run.examples(method).write_table(shard, table)
         total += counts
     if method == PERSYN:

@@ -13,18 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persyn_ray.method.arrays import mean_or_none
-from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.recipe.scoring import LearnabilityKind
-from persyn_ray.shards.response_store import existing, scores_of
+from persyn_ray.recipe.data import ResponsesConfig
+from persyn_ray.recipe.scoring import LearnabilityKind, QualityPartConfig
+from persyn_ray.recipe.teachers import TeacherConfig
+from persyn_ray.shards.response_store import measures_of, qualities_of, responses_of
 from persyn_ray.shards.tables import by_teacher_PM, column_PM, outcomes_PM
-from persyn_ray.storage.layout import parts_of, run_of
-from persyn_ray.storage.schemas import LEARNABILITY, QUALITY, RESPONSES
+from persyn_ray.storage.layout import RunLayout
 
 Floats = NDArray[np.float64]
 MEASURES: tuple[str, ...] = get_args(LearnabilityKind)
 
 
-def teacher_aggregates(recipe: Recipe, shards: Sequence[str]) -> dict[str, dict[str, Any]]:
+def teacher_aggregates(
+    run: RunLayout,
+    teachers: Sequence[TeacherConfig],
+    parts: Sequence[QualityPartConfig],
+    section: ResponsesConfig,
+    shards: Sequence[str],
+) -> dict[str, dict[str, Any]]:
     """Means over each teacher's complete responses to some shards; None where nothing is known.
 
     Per teacher: `num_responses` that have a reward, `mean_reward`, `mean_quality` (with several
@@ -32,34 +38,33 @@ def teacher_aggregates(recipe: Recipe, shards: Sequence[str]) -> dict[str, dict[
     `mean_loss` (nats per token, averaged over responses), `token_loss` (over tokens), `mean_tokens`
     (the student's), and the other measures of learnability under their own names.
     """
-    columns = [_shard_columns(recipe, shard) for shard in shards]
+    columns = [_shard_columns(run, teachers, parts, section, shard) for shard in shards]
     joined = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
     return {
-        name: _means({key: values_PM[:, m] for key, values_PM in joined.items()})
-        for m, name in enumerate(recipe.pool.names)
+        teacher.name: _means({key: values_PM[:, m] for key, values_PM in joined.items()})
+        for m, teacher in enumerate(teachers)
     }
 
 
-def _shard_columns(recipe: Recipe, shard: str) -> dict[str, Floats]:
+def _shard_columns(
+    run: RunLayout,
+    teachers: Sequence[TeacherConfig],
+    parts: Sequence[QualityPartConfig],
+    section: ResponsesConfig,
+    shard: str,
+) -> dict[str, Floats]:
     """Every stored value of a shard, (P, M) in pool order; NaN for incomplete responses."""
-    run = run_of(recipe)
     rewards = run.rewards.read_table(shard)
     ids = rewards["prompt_id"].to_pylist()
     found = {"reward": column_PM(rewards, "rewards"), "quality": column_PM(rewards, "quality")}
-    said = [existing(run.responses(t), shard, RESPONSES) for t in recipe.teachers]
-    measured = [
-        scores_of(run.learnability(recipe, t), shard, LEARNABILITY, of)
-        for t, of in zip(recipe.teachers, said, strict=True)
-    ]
+    said = responses_of(run, teachers, shard)
+    measured = measures_of(run, teachers, shard, said)
     for name in (*MEASURES, "num_tokens"):
         found[name] = by_teacher_PM(measured, ids, name)
-    for part in parts_of(recipe):
-        tables = [
-            scores_of(run.quality(recipe, t, part), shard, QUALITY, of)
-            for t, of in zip(recipe.teachers, said, strict=True)
-        ]
+    for part in parts:
+        tables = qualities_of(run, teachers, part, shard, said)
         found[f"quality:{part.name}"] = by_teacher_PM(tables, ids, "quality")
-    is_incomplete_PM = outcomes_PM(recipe, shard, ids) != "complete"
+    is_incomplete_PM = outcomes_PM(said, section, ids) != "complete"
     for values_PM in found.values():
         values_PM[is_incomplete_PM] = np.nan
     return found

@@ -113,7 +113,7 @@ class Collect:
 
     @cached_property
     def _probe_order(self) -> list[str]:
-        return probe_order(self.recipe, self.run)
+        return probe_order(self.run, self.recipe.teachers, self.recipe.prompts.seed)
 
 
 def asked_of(teacher: TeacherConfig, prompts: pa.Table, order: Sequence[str]) -> pa.Table:
@@ -127,16 +127,16 @@ def asked_of(teacher: TeacherConfig, prompts: pa.Table, order: Sequence[str]) ->
     return selection.without(prompts, "prompt_id", order[teacher.num_probe :])
 
 
-def probe_order(recipe: Recipe, run: RunLayout) -> list[str]:
+def probe_order(run: RunLayout, teachers: Sequence[TeacherConfig], seed: int) -> list[str]:
     """Ids of the parallel prompts in the order in which probes take them: by a hash.
 
     It is the same for all teachers, so that those with a probe meet one another.
     """
-    if all(teacher.num_probe is None for teacher in recipe.teachers):
+    if all(teacher.num_probe is None for teacher in teachers):
         return []
     tables = [run.prompts.read_table(s, ["prompt_id"]) for s in shards_of(run, "parallel")]
     ids = sorted(name for table in tables for name in table["prompt_id"].to_pylist())
-    draws_P = draws(ids, [""], recipe.prompts.seed, "probe")[:, 0]
+    draws_P = draws(ids, [""], seed, "probe")[:, 0]
     return [ids[place] for place in draws_P.argsort(kind="stable")]
 
 

@@ -24,10 +24,11 @@ import pyarrow as pa
 
 from persyn_ray.data import selection
 from persyn_ray.errors import DamagedError
+from persyn_ray.recipe.scoring import QualityPartConfig
 from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import RunLayout
-from persyn_ray.storage.schemas import RESPONSE_HASH, RESPONSES, filed
+from persyn_ray.storage.schemas import LEARNABILITY, QUALITY, RESPONSE_HASH, RESPONSES, filed
 
 logger = logging.getLogger(__name__)
 FAILED = ("error", "missing", "unavailable")
@@ -66,6 +67,35 @@ def scores_of(folder: Folder, shard: str, schema: pa.Schema, responses: pa.Table
     """Those stored scores of a shard (see `schemas.filed`) that belong to some responses to it."""
     table = existing(folder, shard, filed(schema))
     return table.filter(pa.array(_is_of(table, responses), pa.bool_()))
+
+
+def responses_of(run: RunLayout, teachers: Sequence[TeacherConfig], shard: str) -> list[pa.Table]:
+    """Each teacher's RESPONSES to a shard, in pool order."""
+    return [existing(run.responses(teacher), shard, RESPONSES) for teacher in teachers]
+
+
+def measures_of(
+    run: RunLayout, teachers: Sequence[TeacherConfig], shard: str, said: Sequence[pa.Table]
+) -> list[pa.Table]:
+    """LEARNABILITY of each teacher's responses `said` to a shard, in pool order."""
+    return [
+        scores_of(run.learnability(teacher), shard, LEARNABILITY, of)
+        for teacher, of in zip(teachers, said, strict=True)
+    ]
+
+
+def qualities_of(
+    run: RunLayout,
+    teachers: Sequence[TeacherConfig],
+    part: QualityPartConfig,
+    shard: str,
+    said: Sequence[pa.Table],
+) -> list[pa.Table]:
+    """QUALITY, by one part, of each teacher's responses `said` to a shard, in pool order."""
+    return [
+        scores_of(run.quality(teacher, part), shard, QUALITY, of)
+        for teacher, of in zip(teachers, said, strict=True)
+    ]
 
 
 def kept_scores(folder: Folder, shard: str, schema: pa.Schema, responses: pa.Table) -> pa.Table:

@@ -26,18 +26,12 @@ from persyn_ray.method.quality import weighted_quality
 from persyn_ray.method.rewards import alpha_by_difficulty, combine
 from persyn_ray.recipe.data import ResponsesConfig
 from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.recipe.scoring import QualityPartConfig
-from persyn_ray.shards.response_store import existing, scores_of
+from persyn_ray.recipe.scoring import ScoringConfig
+from persyn_ray.recipe.teachers import TeacherConfig
+from persyn_ray.shards.response_store import measures_of, qualities_of, responses_of
 from persyn_ray.storage.layout import RunLayout, parts_of, run_of
 from persyn_ray.storage.results import PromptsResult, read_result
-from persyn_ray.storage.schemas import (
-    EXAMPLES,
-    LEARNABILITY,
-    QUALITY,
-    RESPONSES,
-    conform,
-    rewards_schema,
-)
+from persyn_ray.storage.schemas import EXAMPLES, conform, rewards_schema
 
 CHECK_NEEDED = "Use a check as scoring.quality, or remove scoring.alpha_by_difficulty."
 Floats = NDArray[np.float64]
@@ -98,84 +92,87 @@ def outcome_of(response: Row | None, section: ResponsesConfig) -> Outcome:
     return "complete" if student_text(response["response"], section) else "absent"
 
 
-def outcomes_PM(recipe: Recipe, shard: str, prompt_ids: Sequence[str]) -> NDArray[np.str_]:
-    """The outcome of every stored response to some prompts of a shard, in pool order."""
-    run = run_of(recipe)
-    said = [existing(run.responses(teacher), shard, RESPONSES) for teacher in recipe.teachers]
-    return _outcomes_PM(recipe, said, prompt_ids)
-
-
-def _outcomes_PM(
-    recipe: Recipe, said: Sequence[pa.Table], prompt_ids: Sequence[str]
+def outcomes_PM(
+    said: Sequence[pa.Table], section: ResponsesConfig, prompt_ids: Sequence[str]
 ) -> NDArray[np.str_]:
+    """The outcome of each teacher's response to some prompts; `said`: RESPONSES in pool order."""
     columns = [
-        {row["prompt_id"]: outcome_of(row, recipe.responses) for row in of.to_pylist()}
-        for of in said
+        {row["prompt_id"]: outcome_of(row, section) for row in of.to_pylist()} for of in said
     ]
     values = [[of.get(prompt_id, "unasked") for of in columns] for prompt_id in prompt_ids]
     return np.array(values, dtype=np.str_).reshape(len(prompt_ids), len(columns))
 
 
-def shard_rewards(recipe: Recipe, shard: str) -> pa.Table:
-    """REWARDS of one shard: the stored signals, put on one scale and mixed with alpha (Eq. 2).
+@dataclass(frozen=True, eq=False)
+class Signals:
+    """Stored signals of some prompts as they were measured, in pool order; NaN where unknown."""
 
-    Signals of incomplete responses are left out, see above.
-    """
-    run = run_of(recipe)
-    prompt_ids = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"].to_pylist()
-    scoring, parts = recipe.scoring, parts_of(recipe)
-    said = [existing(run.responses(t), shard, RESPONSES) for t in recipe.teachers]
-    measured = [
-        scores_of(run.learnability(recipe, t), shard, LEARNABILITY, of)
-        for t, of in zip(recipe.teachers, said, strict=True)
-    ]
-    measures_PM = by_teacher_PM(measured, prompt_ids, scoring.learnability)
+    prompt_ids: tuple[str, ...]
+    learnability_PM: Floats
+    """More is more learnable, whatever measure it comes from."""
+    qualities_KPM: Floats
+    """Each quality on its own scale."""
+
+
+def read_signals(
+    run: RunLayout,
+    teachers: Sequence[TeacherConfig],
+    shard: str,
+    scoring: ScoringConfig,
+    section: ResponsesConfig,
+) -> Signals:
+    """The stored signals of one shard; those of incomplete responses are left out, see above."""
+    ids = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"].to_pylist()
+    said = responses_of(run, teachers, shard)
+    measures_PM = by_teacher_PM(measures_of(run, teachers, shard, said), ids, scoring.learnability)
     learnability_PM = as_learnability(measures_PM, scoring.learnability)
-    parts_KPM = np.stack([_quality_PM(recipe, part, shard, said, prompt_ids) for part in parts])
-    outcomes = _outcomes_PM(recipe, said, prompt_ids)
+    qualities = [qualities_of(run, teachers, p, shard, said) for p in parts_of(scoring)]
+    qualities_KPM = np.stack([by_teacher_PM(tables, ids, "quality") for tables in qualities])
+    outcomes = outcomes_PM(said, section, ids)
     is_incomplete_PM = np.isin(outcomes, ("truncated", "looped", "absent"))
-    learnability_PM[is_incomplete_PM] = parts_KPM[:, is_incomplete_PM] = np.nan
+    learnability_PM[is_incomplete_PM] = qualities_KPM[:, is_incomplete_PM] = np.nan
+    return Signals(tuple(ids), learnability_PM, qualities_KPM)
+
+
+def mixed(signals: Signals, weights: Sequence[float], scoring: ScoringConfig) -> Rewards:
+    """The qualities joined by their weights, and the rewards by alpha (Eq. 2)."""
     with advising("See scoring.quality.parts and scoring.scaling.", ConfigError):
-        quality_PM = weighted_quality(parts_KPM, [part.weight for part in parts], scoring.scaling)
-    rewards_PM = rewards_of(recipe, quality_PM, learnability_PM)
-    schema = rewards_schema(recipe.pool.names)
-    columns: dict[str, Any] = {"prompt_id": prompt_ids}
-    for name, values_PM in (
-        ("learnability", learnability_PM),
-        ("quality", quality_PM),
-        ("rewards", rewards_PM),
-    ):
-        columns[name] = [
-            [None if np.isnan(value) else float(value) for value in row] for row in values_PM
-        ]
-    return conform(pa.table(columns, schema=schema), schema, f"rewards of {shard}")
+        quality_PM = weighted_quality(signals.qualities_KPM, weights, scoring.scaling)
+    rewards_PM = rewards_of(scoring, quality_PM, signals.learnability_PM)
+    return Rewards(signals.prompt_ids, signals.learnability_PM, quality_PM, rewards_PM)
 
 
-def rewards_of(recipe: Recipe, quality_PM: Floats, learnability_PM: Floats) -> Floats:
+def rewards_of(scoring: ScoringConfig, quality_PM: Floats, learnability_PM: Floats) -> Floats:
     """The rewards of Eq. 2 by the recipe's alpha and scaling."""
-    rule, scaling = recipe.scoring.alpha_by_difficulty, recipe.scoring.scaling
-    alpha = recipe.scoring.alpha
+    rule, alpha = scoring.alpha_by_difficulty, scoring.alpha
     if rule is not None:
         with advising(CHECK_NEEDED, DataError):
             alpha = alpha_by_difficulty(quality_PM, rule.hard, rule.easy)
     with advising("See scoring.alpha and scoring.scaling.", ConfigError):
-        return combine(quality_PM, learnability_PM, alpha, scaling)
+        return combine(quality_PM, learnability_PM, alpha, scoring.scaling)
 
 
-def _quality_PM(
-    recipe: Recipe,
-    part: QualityPartConfig,
-    shard: str,
-    said: Sequence[pa.Table],
-    prompt_ids: Sequence[str],
-) -> Floats:
-    """One stored quality of a shard, raw; `said`: each teacher's responses."""
-    run = run_of(recipe)
-    tables = [
-        scores_of(run.quality(recipe, t, part), shard, QUALITY, of)
-        for t, of in zip(recipe.teachers, said, strict=True)
-    ]
-    return by_teacher_PM(tables, prompt_ids, "quality")
+def rewards_table(rewards: Rewards, teachers: tuple[str, ...], what: str) -> pa.Table:
+    """REWARDS of some prompts; unknown values are nulls. `what` names the table in an error."""
+    schema = rewards_schema(teachers)
+    columns: dict[str, Any] = {"prompt_id": rewards.prompt_ids}
+    for name, values_PM in (
+        ("learnability", rewards.learnability_PM),
+        ("quality", rewards.quality_PM),
+        ("rewards", rewards.rewards_PM),
+    ):
+        columns[name] = [
+            [None if np.isnan(value) else float(value) for value in row] for row in values_PM
+        ]
+    return conform(pa.table(columns, schema=schema), schema, what)
+
+
+def shard_rewards(recipe: Recipe, shard: str) -> pa.Table:
+    """REWARDS of one shard: the stored signals, put on one scale and mixed with alpha."""
+    scoring, section = recipe.scoring, recipe.responses
+    signals = read_signals(run_of(recipe), recipe.teachers, shard, scoring, section)
+    rewards = mixed(signals, [part.weight for part in parts_of(scoring)], scoring)
+    return rewards_table(rewards, recipe.pool.names, f"rewards of {shard}")
 
 
 def load_rewards(run: RunLayout, shards: Sequence[str], num_teachers: int) -> Rewards:
@@ -224,36 +221,56 @@ class ExampleCounts:
         return ExampleCounts(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
 
-def examples_of(recipe: Recipe, method: str, shard: str) -> tuple[pa.Table, ExampleCounts]:
+def examples_of(
+    run: RunLayout,
+    teachers: Sequence[TeacherConfig],
+    section: ResponsesConfig,
+    method: str,
+    shard: str,
+) -> tuple[pa.Table, ExampleCounts]:
     """EXAMPLES of one shard: each prompt with the response of the teacher it was assigned to."""
-    run = run_of(recipe)
-    prompts = {row["prompt_id"]: row for row in run.prompts.read_table(shard).to_pylist()}
-    responses = {
-        (row["prompt_id"], row["teacher"]): row
-        for teacher in recipe.teachers
-        for row in existing(run.responses(teacher), shard, RESPONSES).to_pylist()
-    }
+    prompts, assigned = (of.read_table(shard) for of in (run.prompts, run.assignment(method)))
+    rows = _responses_to(assigned, pa.concat_tables(responses_of(run, teachers, shard)))
+    return examples_table(prompts, rows, section, f"examples of {shard}")
+
+
+def _responses_to(assigned: pa.Table, responses: pa.Table) -> list[Row | None]:
+    """For each assigned prompt the row of its teacher's response, or None."""
+    of = {(row["prompt_id"], row["teacher"]): row for row in responses.to_pylist()}
+    pairs = zip(assigned["prompt_id"].to_pylist(), assigned["teacher"].to_pylist(), strict=True)
+    return [of.get(pair) for pair in pairs]
+
+
+def examples_table(
+    prompts: pa.Table, responses: Sequence[Row | None], section: ResponsesConfig, what: str
+) -> tuple[pa.Table, ExampleCounts]:
+    """EXAMPLES of those responses that are complete, and what became of all prompts.
+
+    Args:
+        responses: the assigned teacher's, for each prompt that has one; None where it is not there.
+        what: names the table in an error.
+    """
+    messages_of = dict(
+        zip(prompts["prompt_id"].to_pylist(), prompts["messages"].to_pylist(), strict=True)
+    )
     rows: list[Row] = []
-    outcomes: list[Outcome] = []
+    outcomes: list[Outcome] = [outcome_of(response, section) for response in responses]
     num_cut = 0
-    for assigned in run.assignment(method).read_table(shard).to_pylist():
-        prompt_id, teacher = assigned["prompt_id"], assigned["teacher"]
-        response = responses.get((prompt_id, teacher))
-        outcomes.append(outcome_of(response, recipe.responses))
-        if response is None or outcomes[-1] != "complete":
+    for response, outcome in zip(responses, outcomes, strict=True):
+        if response is None or outcome != "complete":
             continue
         num_cut += response["finish_reason"] == "length"
-        seen = student_text(response["response"], recipe.responses)
-        answer = {"role": "assistant", "content": seen}
-        messages = [*prompts[prompt_id]["messages"], answer]
-        rows.append({"prompt_id": prompt_id, "teacher": teacher, "messages": messages})
-    table = conform(pa.Table.from_pylist(rows, schema=EXAMPLES), EXAMPLES, f"examples of {shard}")
+        answer = {"role": "assistant", "content": student_text(response["response"], section)}
+        messages = [*messages_of[response["prompt_id"]], answer]
+        of = {name: response[name] for name in ("prompt_id", "teacher")}
+        rows.append(of | {"messages": messages})
+    table = conform(pa.Table.from_pylist(rows, schema=EXAMPLES), EXAMPLES, what)
     counts = ExampleCounts(
         kept=len(rows),
         without_response=outcomes.count("absent") + outcomes.count("unasked"),
         truncated=outcomes.count("truncated"),
         looped=outcomes.count("looped"),
-        without_teacher=len(prompts) - len(outcomes),
+        without_teacher=prompts.num_rows - len(outcomes),
         kept_truncated=num_cut,
     )
     return table, counts

@@ -1,5 +1,4 @@
-"""Units of work: one shard of one table, read from the run folder, computed by a stage, written
-back.
+"""Units of work: one shard of one table, read from the run folder, computed by a stage, filed.
 
 A unit is a small dict (`{"shard": …}`), so a whole step is a list of units that any executor can
 run in any order and more than once: what is there already is not done again, and a file appears
@@ -12,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -22,12 +21,18 @@ from persyn_ray.recipe.base import StudentConfig
 from persyn_ray.recipe.comparison import EMBEDDED
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.scoring import (
+    Check,
+    ExactAnswerConfig,
+    ExactMatchConfig,
+    InstructionsConfig,
     JudgeConfig,
     QualityPartConfig,
     RecordedScoresConfig,
     RewardModelConfig,
+    ScoringConfig,
 )
 from persyn_ray.recipe.teachers import TeacherConfig
+from persyn_ray.recipe.training import EvaluateConfig
 from persyn_ray.shards.collect import Collect
 from persyn_ray.shards.response_store import existing, hashed, kept_scores, scores_of
 from persyn_ray.shards.units import Progress, Unit
@@ -59,7 +64,7 @@ class Score:
     ) -> None:
         self.recipe, self.run = recipe, run_of(recipe)
         self.with_learnability = learnability and recipe.measures_learnability
-        self.parts = parts_of(recipe) if parts is None else tuple(parts)
+        self.parts = parts_of(recipe.scoring) if parts is None else tuple(parts)
         self.learnability: Learnability | None = None
         self.qualities: dict[str, Quality] = {}
 
@@ -71,10 +76,8 @@ class Score:
             folder_of, stage = self.run.learnability, self._measure_learnability
             done = self._signal(shard, prompts, folder_of, LEARNABILITY, stage)
         for part in self.parts:
-            folder_of, stage = (
-                partial(self.run.quality, part=part),
-                partial(self._measure_quality, part),
-            )
+            folder_of = partial(self.run.quality, part=part)
+            stage = partial(self._measure_quality, part)
             found = self._signal(shard, prompts, folder_of, QUALITY, stage)
             done = replace(done + found, rows=max(done.rows, found.rows))
         return done
@@ -86,11 +89,29 @@ class Score:
         for quality in self.qualities.values():
             quality.close()
 
+    def is_complete(self, shard: str) -> bool:
+        """Whether every response to a shard has all the signals that this finds."""
+        prompts = self.run.prompts.read_table(shard, ["prompt_id"])
+        columns = ["prompt_id", "response"]
+        for teacher in self.recipe.teachers:
+            responses = existing(self.run.responses(teacher), shard, RESPONSES, columns)
+            answered = selection.among(responses, "prompt_id", prompts["prompt_id"])
+            for folder, schema in self._signals_of(teacher):
+                found = scores_of(folder, shard, schema, responses)
+                if selection.without(answered, "prompt_id", found["prompt_id"]).num_rows:
+                    return False
+        return True
+
+    def _signals_of(self, teacher: TeacherConfig) -> list[tuple[Folder, pa.Schema]]:
+        """Where the signals of a teacher's responses are filed, and as what."""
+        measures = [(self.run.learnability(teacher), LEARNABILITY)] * self.with_learnability
+        return measures + [(self.run.quality(teacher, part), QUALITY) for part in self.parts]
+
     def _signal(
         self,
         shard: str,
         prompts: pa.Table,
-        folder_of: Callable[[Recipe, TeacherConfig], Folder],
+        folder_of: Callable[[TeacherConfig], Folder],
         writes: pa.Schema,
         stage: Callable[[pa.Table, pa.Table], pa.Table],
     ) -> Progress:
@@ -104,8 +125,7 @@ class Score:
         for teacher in self.recipe.teachers:
             responses = existing(self.run.responses(teacher), shard, RESPONSES)
             responses = selection.among(responses, "prompt_id", prompts["prompt_id"])
-            folder = folder_of(self.recipe, teacher)
-            old[teacher.name] = kept_scores(folder, shard, writes, responses)
+            old[teacher.name] = kept_scores(folder_of(teacher), shard, writes, responses)
             todo.append(selection.without(responses, "prompt_id", old[teacher.name]["prompt_id"]))
         waiting = pa.concat_tables(todo)
         if not waiting.num_rows:
@@ -118,7 +138,7 @@ class Score:
             new = selection.where(lasting, "teacher", teacher.name)
             if new.num_rows:
                 table = pa.concat_tables([old[teacher.name], new])
-                folder_of(self.recipe, teacher).write_table(shard, table)
+                folder_of(teacher).write_table(shard, table)
         tokens = selection.total(scores, "num_tokens") if "num_tokens" in scores.column_names else 0
         over = selection.where(scores, "outcome", OVER_BUDGET).num_rows if writes is QUALITY else 0
         away = scores.num_rows - lasting.num_rows - over
@@ -138,7 +158,7 @@ class Score:
 
     def _require_once_reached(self, part: QualityPartConfig, scores: pa.Table) -> None:
         """Go on without a judge for a while, but not where it has never answered."""
-        if any(self.run.quality(self.recipe, t, part).names() for t in self.recipe.teachers):
+        if any(self.run.quality(t, part).names() for t in self.recipe.teachers):
             return
         open_rows = selection.where(scores, "outcome", UNAVAILABLE)
         raise StepError(
@@ -168,11 +188,9 @@ class Score:
         from persyn_ray.stages.quality import Quality
 
         if part.name not in self.qualities:
-            self.qualities[part.name] = Quality(
-                part.quality,
-                self.recipe.responses,
-                spending=self.run.spending_of_judge(part),
-            )
+            spending = self.run.spending_of_judge(part)
+            stage = Quality(part.quality, self.recipe.responses, spending=spending)
+            self.qualities[part.name] = stage
         return self.qualities[part.name]
 
 
@@ -180,7 +198,7 @@ class CollectAndScore:
     """Collects a shard and scores it in the same process, for models that fit in one together."""
 
     def __init__(self, recipe: Recipe, teachers: tuple[str, ...] | None = None) -> None:
-        checks, _ = checks_and_models(recipe)
+        checks, _ = checks_and_models(recipe.scoring)
         self.collect = Collect(recipe, None, teachers)
         self.score = Score(recipe, parts=checks)
 
@@ -188,29 +206,6 @@ class CollectAndScore:
         collected = self.collect(unit)
         self.score(unit)
         return collected
-
-
-def is_scored(
-    recipe: Recipe,
-    shard: str,
-    learnability: bool = True,
-    parts: Sequence[QualityPartConfig] | None = None,
-) -> bool:
-    """Whether every response to a shard has both signals, or some of them."""
-    run = run_of(recipe)
-    learnability = learnability and recipe.measures_learnability
-    parts = parts_of(recipe) if parts is None else parts
-    asked = set(run.prompts.read_table(shard, ["prompt_id"])["prompt_id"].to_pylist())
-    for teacher in recipe.teachers:
-        responses = existing(run.responses(teacher), shard, RESPONSES, ["prompt_id", "response"])
-        answered = set(responses["prompt_id"].to_pylist()) & asked
-        signals = [(run.learnability(recipe, teacher), LEARNABILITY)] if learnability else []
-        signals += [(run.quality(recipe, teacher, part), QUALITY) for part in parts]
-        for folder, schema in signals:
-            found = scores_of(folder, shard, schema, responses)
-            if not answered <= set(found["prompt_id"].to_pylist()):
-                return False
-    return True
 
 
 def _with_hashes(scored: pa.Table, responses: pa.Table) -> pa.Table:
@@ -266,9 +261,11 @@ class EvaluateShard:
         if self.stage is None or self.stage.student != student:
             from persyn_ray.stages.evaluate import Evaluate
 
-            model = self._within_reach(self.run.student_model(self.recipe, student))
-            check, section = check_of(self.recipe), self.recipe.responses
-            self.stage = Evaluate(student, model, self.recipe.evaluate, check, section)
+            model = self._within_reach(self.run.student_model(self.recipe.student, student))
+            section, recipe = self.recipe.evaluate, self.recipe
+            check = check_of(section, recipe.scoring)
+            assert check is not None, "students are evaluated where the recipe knows a check"
+            self.stage = Evaluate(student, model, section, check, recipe.responses)
         problems = self.run.prompts.read_table(shard).slice(0, int(unit["rows"]))
         table = self.stage(problems)
         folder.write_table(shard, table)
@@ -284,20 +281,20 @@ class EvaluateShard:
 
 
 def checks_and_models(
-    recipe: Recipe,
+    scoring: ScoringConfig,
 ) -> tuple[tuple[QualityPartConfig, ...], tuple[QualityPartConfig, ...]]:
     """The checks, which go along with the student, and the qualities with actors of their own."""
     apart = RewardModelConfig | JudgeConfig | RecordedScoresConfig
-    models = tuple(part for part in parts_of(recipe) if isinstance(part.quality, apart))
-    return tuple(part for part in parts_of(recipe) if part not in models), models
+    models = tuple(part for part in parts_of(scoring) if isinstance(part.quality, apart))
+    return tuple(part for part in parts_of(scoring) if part not in models), models
 
 
-def check_of(recipe: Recipe) -> Any:
+def check_of(evaluate: EvaluateConfig, scoring: ScoringConfig) -> Check | None:
     """How held-out answers are checked, or None when the recipe knows no check.
 
     Of several qualities it is the first that is one.
     """
-    if recipe.evaluate.check is not None:
-        return recipe.evaluate.check
-    checks, _ = checks_and_models(recipe)
-    return checks[0].quality if checks else None
+    for how in (evaluate.check, *(part.quality for part in parts_of(scoring))):
+        if isinstance(how, ExactAnswerConfig | ExactMatchConfig | InstructionsConfig):
+            return how
+    return None

@@ -12,22 +12,29 @@ key they are filed by how the prompts were put into shards, see shards/response_
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from persyn_ray.errors import ConfigError
 from persyn_ray.recipe.base import StudentConfig
+from persyn_ray.recipe.data import ResponsesConfig
 from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.recipe.scoring import JudgeConfig, QualityPartConfig, SeveralConfig, Single
+from persyn_ray.recipe.scoring import (
+    JudgeConfig,
+    QualityPartConfig,
+    ScoringConfig,
+    SeveralConfig,
+    Single,
+)
 from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.ledger import Account
-from persyn_ray.storage.records import fingerprint
+from persyn_ray.storage.records import Settings, fingerprint
 from persyn_ray.storage.results import PromptsResult, read_result
 from persyn_ray.storage.schemas import LEARNABILITY, QUALITY, filed
 
 PERSYN = "persyn"
 BEFORE = "before"
-
 
 NOT_IN_RESPONSES: dict[str, Any] = {
     "licence": True,
@@ -57,51 +64,65 @@ NOT_IN_QUALITY: dict[str, Any] = {
 }
 
 
-def teacher_identity(teacher: TeacherConfig) -> dict[str, Any]:
+def teacher_identity(teacher: TeacherConfig) -> Settings:
     """All that determines a teacher's responses: model, engine, template, sampling and seed."""
     return teacher.model_dump(mode="json", exclude=NOT_IN_RESPONSES)
 
 
-def student_identity(recipe: Recipe) -> dict[str, Any]:
+def student_identity(
+    student: StudentConfig, scoring: ScoringConfig, responses: ResponsesConfig
+) -> Settings:
     """All that determines learnability."""
     return {
-        "student": recipe.student.model_dump(mode="json"),
-        **measuring(recipe),
-        **seen_by_student(recipe),
+        "student": student.model_dump(mode="json"),
+        **measuring(scoring),
+        **seen_by_student(responses),
     }
 
 
-def measuring(recipe: Recipe) -> dict[str, Any]:
+def measuring(scoring: ScoringConfig) -> Settings:
     """What the recipe says about how the student's measures are taken."""
     names = {"backend", "max_length", "too_long", "local_window"}
-    return recipe.scoring.model_dump(mode="json", include=names)
+    return scoring.model_dump(mode="json", include=names)
 
 
-def parts_of(recipe: Recipe) -> tuple[QualityPartConfig, ...]:
+def parts_of(scoring: ScoringConfig) -> tuple[QualityPartConfig, ...]:
     """The recipe's qualities, each by itself; a single one is the only part, named quality."""
-    quality = recipe.scoring.quality
+    quality = scoring.quality
     if isinstance(quality, SeveralConfig):
         return quality.parts
     return (QualityPartConfig(name="quality", quality=quality, weight=1.0),)
 
 
-def quality_identity(how: Single) -> dict[str, Any]:
+def quality_identity(how: Single) -> Settings:
     """All that a recipe says about one quality that determines its values."""
     return how.model_dump(mode="json", exclude=NOT_IN_QUALITY)
 
 
-def marking(recipe: Recipe) -> dict[str, Any]:
+def marking(responses: ResponsesConfig) -> Settings:
     """Settings of all teachers that stored responses depend on."""
-    return recipe.responses.model_dump(mode="json", include={"think_tags", "loop_repeats"})
+    return responses.model_dump(mode="json", include={"think_tags", "loop_repeats"})
 
 
-def seen_by_student(recipe: Recipe) -> dict[str, Any]:
+def seen_by_student(responses: ResponsesConfig) -> Settings:
     """What becomes of a response before it is scored and learned."""
-    return recipe.responses.model_dump(mode="json", include={"thinking", "think_tags"})
+    return responses.model_dump(mode="json", include={"thinking", "think_tags"})
 
 
-def _key(name: str, value: dict[str, Any]) -> str:
+def _key(name: str, value: Settings) -> str:
     return f"{name}-{fingerprint(value)[:8]}"
+
+
+@dataclass(frozen=True)
+class Identities:
+    """What of a recipe determines stored values and so names their folders, beside the teacher."""
+
+    responses: Settings
+    """How thinking is tagged, and what counts as a loop."""
+    learnability: Settings
+    """The student, and how its measures are taken."""
+    quality: Settings
+    """What every quality reads; its own settings come on top."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +132,8 @@ class RunLayout:
     root: Folder
     store: Folder | None = None
     """Where responses lie, if not in the run."""
-    marking: tuple[tuple[str, Any], ...] = ()
-    """What else shapes stored responses: how thinking is tagged, and what counts as a loop."""
+    identities: Identities | None = None
+    """Names tables of responses and scores; None where a run is known by its address alone."""
     shared_ledger: Folder | None = None
     """Where spending is recorded, if not in the run."""
 
@@ -214,26 +235,23 @@ class RunLayout:
         """A teacher's responses to this run's shards; step prompts comes first."""
         return self.stored_responses(teacher) / self.sharding
 
-    @property
+    @cached_property
     def sharding(self) -> str:
-        """Names how this run's prompts were put into shards."""
-        if "sharding" not in self.__dict__:
-            prompts = read_result(self.records, PromptsResult)
-            assert prompts is not None, "step prompts comes first"
-            self.__dict__["sharding"] = prompts.sharding
-        return self.__dict__["sharding"]
+        """Names how this run's prompts were put into shards; read once."""
+        prompts = read_result(self.records, PromptsResult)
+        assert prompts is not None, "step prompts comes first"
+        return prompts.sharding
 
-    def learnability(self, recipe: Recipe, teacher: TeacherConfig) -> Folder:
-        identity = student_identity(recipe) | {"columns": filed(LEARNABILITY).names}
+    def learnability(self, teacher: TeacherConfig) -> Folder:
+        """The student's measures of a teacher's responses."""
+        identity = self._identities.learnability | {"columns": filed(LEARNABILITY).names}
         student = _key("student", identity)
         return self.root / "tables" / "learnability" / student / self._name(teacher)
 
-    def quality(self, recipe: Recipe, teacher: TeacherConfig, part: QualityPartConfig) -> Folder:
+    def quality(self, teacher: TeacherConfig, part: QualityPartConfig) -> Folder:
         """One quality of a teacher's responses; neither its name nor its weight moves it."""
-        reference = {"reference_column": recipe.prompts.reference_column}
-        identity = quality_identity(part.quality) | seen_by_student(recipe) | reference
-        identity |= {"columns": filed(QUALITY).names}
-        kind = _key(part.quality.kind, identity)
+        identity = quality_identity(part.quality) | self._identities.quality
+        kind = _key(part.quality.kind, identity | {"columns": filed(QUALITY).names})
         return self.root / "tables" / "quality" / kind / self._name(teacher)
 
     def assignment(self, method: str) -> Folder:
@@ -253,24 +271,32 @@ class RunLayout:
     def student(self, method: str) -> Folder:
         return self.root / "students" / method
 
-    def student_model(self, recipe: Recipe, student: str) -> StudentConfig:
+    def student_model(self, before: StudentConfig, student: str) -> StudentConfig:
         """The student before fine-tuning, or as tuned on a method's data."""
         if student == BEFORE:
-            return recipe.student
-        return recipe.student.model_copy(
-            update={"name": self.student(student).address, "revision": None}
-        )
+            return before
+        return before.model_copy(update={"name": self.student(student).address, "revision": None})
+
+    @property
+    def _identities(self) -> Identities:
+        assert self.identities is not None, "run_of(recipe) knows where tables of a recipe lie"
+        return self.identities
 
     def _name(self, teacher: TeacherConfig) -> str:
-        return _key(teacher.name, teacher_identity(teacher) | dict(self.marking))
+        return _key(teacher.name, teacher_identity(teacher) | self._identities.responses)
 
 
 def run_of(recipe: Recipe) -> RunLayout:
     """The run folder that the recipe names, with the store of responses and the ledger."""
-    store, ledger = recipe.responses.store, recipe.ledger
+    store, ledger, seen = recipe.responses.store, recipe.ledger, seen_by_student(recipe.responses)
+    identities = Identities(
+        marking(recipe.responses),
+        student_identity(recipe.student, recipe.scoring, recipe.responses),
+        seen | {"reference_column": recipe.prompts.reference_column},
+    )
     return RunLayout(
         Folder.absolute(recipe.run),
         None if store is None else Folder.absolute(store),
-        tuple(marking(recipe).items()),
+        identities,
         None if ledger is None else Folder.absolute(ledger),
     )

@@ -100,11 +100,11 @@ def test_a_judge_that_was_away_leaves_the_step_open_and_is_asked_again(
         with pytest.raises(StepError, match="same command asks for these again"):
             score(recipe, run, shards, Pools())
         num_kept = sum(
-            run.quality(recipe, teacher, part).num_rows(shard)
-            for part in parts_of(recipe)
+            run.quality(teacher, part).num_rows(shard)
+            for part in parts_of(recipe.scoring)
             for teacher in recipe.teachers
             for shard in shards
-            if run.quality(recipe, teacher, part).exists(shard)
+            if run.quality(teacher, part).exists(shard)
         )
         assert 0 < num_kept < 36
         num_asked = len(server.prompts)
@@ -113,7 +113,7 @@ def test_a_judge_that_was_away_leaves_the_step_open_and_is_asked_again(
 
 
 def num_graded(recipe: Recipe, run: RunLayout) -> int:
-    folders = [run.quality(recipe, teacher, parts_of(recipe)[0]) for teacher in recipe.teachers]
+    folders = [run.quality(teacher, parts_of(recipe.scoring)[0]) for teacher in recipe.teachers]
     return sum(folder.num_rows(shard) for folder in folders for shard in folder.names())
 
 

@@ -15,15 +15,15 @@ from persyn_ray.storage.schemas import LEARNABILITY, QUALITY
 def test_means_are_those_of_the_stored_rows(finished: tuple[Recipe, RunLayout]) -> None:
     recipe, run = finished
     shards = shards_of(run, "parallel")
-    found = teacher_aggregates(recipe, shards)
     rewards = load_rewards(run, shards, len(recipe.teachers))
-    (part,) = parts_of(recipe)
+    (part,) = parts_of(recipe.scoring)
+    found = teacher_aggregates(run, recipe.teachers, [part], recipe.responses, shards)
     for m, teacher in enumerate(recipe.teachers):
         measured, judged = (
             [row for s in shards for row in existing(folder, s, schema).to_pylist()]
             for folder, schema in (
-                (run.learnability(recipe, teacher), LEARNABILITY),
-                (run.quality(recipe, teacher, part), QUALITY),
+                (run.learnability(teacher), LEARNABILITY),
+                (run.quality(teacher, part), QUALITY),
             )
         )
         of = found[teacher.name]

@@ -53,7 +53,7 @@ def test_a_probe_is_drawn_by_hash_and_shared(make_recipe: Make, carry_out: Carry
     assert len(answered["c"] & parallel) == 5
     assert answered["b"] <= answered["c"]  # they meet one another
     assert answered["b"] >= heldout  # a probe is of the parallel set alone
-    order = probe_order(recipe, run)
+    order = probe_order(run, recipe.teachers, recipe.prompts.seed)
     assert set(order) == parallel
     assert answered["b"] & parallel == set(order[:3])
 
@@ -63,9 +63,10 @@ def test_another_seed_or_other_shards_move_the_probe_or_do_not(
 ) -> None:
     recipe = make_recipe(teachers(b={"num_probe": 3}))
     run = carry_out(recipe, until="prompts")
-    order = probe_order(recipe, run)
+    order = probe_order(run, recipe.teachers, recipe.prompts.seed)
     cut = make_recipe(teachers(b={"num_probe": 3}) | {"prompts.shard_rows": 2})
-    assert probe_order(cut, carry_out(cut, until="prompts")) == order
+    cut_run = carry_out(cut, until="prompts")
+    assert probe_order(cut_run, cut.teachers, cut.prompts.seed) == order
     in_tables = [
         name
         for shard in shards_of(run, "parallel")
@@ -112,7 +113,7 @@ def test_what_a_probe_leaves_out_is_unknown(
         run.rewards.write_table(shard, shard_rewards(recipe, shard))
     rewards = load_rewards(run, shards, 3)
     known = ~(rewards.rewards_PM != rewards.rewards_PM)
-    asked = set(probe_order(recipe, run)[:3])
+    asked = set(probe_order(run, recipe.teachers, recipe.prompts.seed)[:3])
     assert known[:, 1].tolist() == [name in asked for name in rewards.prompt_ids]
     assert known[:, [0, 2]].all()
 

@@ -20,7 +20,7 @@ from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.shards.collect import Collect
 from persyn_ray.shards.response_store import Store, existing, scores_of
 from persyn_ray.shards.tables import shard_rewards, shards_of
-from persyn_ray.shards.work import Score, is_scored
+from persyn_ray.shards.work import Score
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import RunLayout, parts_of, run_of
 from persyn_ray.storage.schemas import LEARNABILITY, QUALITY, RESPONSES
@@ -167,16 +167,16 @@ def test_two_runs_at_once_score_the_text_that_they_train_on(
             said = existing(run.responses(teacher), shard, RESPONSES)
             assert said.num_rows == 5
             assert len(run.responses(teacher).names()) == 2
-            (part,) = parts_of(recipe)
+            (part,) = parts_of(recipe.scoring)
             for folder, schema in (
-                (run.learnability(recipe, teacher), LEARNABILITY),
-                (run.quality(recipe, teacher, part), QUALITY),
+                (run.learnability(teacher), LEARNABILITY),
+                (run.quality(teacher, part), QUALITY),
             ):
                 found = scores_of(folder, shard, schema, said)
                 # What was scored before the other's text came first is not counted for it.
-                assert found.num_rows == 5 or not is_scored(recipe, shard)
+                assert found.num_rows == 5 or not Score(recipe).is_complete(shard)
         Score(recipe)({"shard": shard})
-        assert is_scored(recipe, shard)
+        assert Score(recipe).is_complete(shard)
 
 
 def test_a_score_of_other_words_counts_nowhere_and_is_made_anew(
@@ -185,14 +185,14 @@ def test_a_score_of_other_words_counts_nowhere_and_is_made_anew(
     recipe = make_recipe({"student.name": random_llama})
     run = carry_out(recipe, until="rewards")
     teacher, shard = recipe.teachers[0], shards_of(run, "parallel")[0]
-    assert is_scored(recipe, shard)
+    assert Score(recipe).is_complete(shard)
     before = shard_rewards(recipe, shard).to_pylist()
     said = existing(run.responses(teacher), shard, RESPONSES)
     other = said["prompt_id"][0].as_py()
     earlier = answers((other, "#### 7, or so, who knows"))
     run.responses(teacher).write_table("shard-000000.0000-other.parquet", earlier)
 
-    assert not is_scored(recipe, shard)
+    assert not Score(recipe).is_complete(shard)
     changed = shard_rewards(recipe, shard).to_pylist()
     place = [row["prompt_id"] for row in before].index(other)
     assert changed[place]["quality"][0] is None
@@ -201,10 +201,10 @@ def test_a_score_of_other_words_counts_nowhere_and_is_made_anew(
 
     done = Score(recipe)({"shard": shard})
     assert done.rows == 1
-    assert is_scored(recipe, shard)
+    assert Score(recipe).is_complete(shard)
     anew = shard_rewards(recipe, shard).to_pylist()[place]
     assert anew["learnability"][0] not in (None, before[place]["learnability"][0])
-    table = run.learnability(recipe, teacher).read_table(shard)
+    table = run.learnability(teacher).read_table(shard)
     assert table["prompt_id"].to_pylist().count(other) == 1
 
 
@@ -214,7 +214,7 @@ def test_scores_of_prompts_that_another_split_had_here_stay(
     recipe = make_recipe({"student.name": random_llama})
     run = carry_out(recipe, until="score")
     teacher, shard = recipe.teachers[0], shards_of(run, "parallel")[0]
-    folder = run.learnability(recipe, teacher)
+    folder = run.learnability(teacher)
     table = folder.read_table(shard)
     strange: Any = [{**table.slice(0, 1).to_pylist()[0], "prompt_id": "elsewhere"}]
     folder.write_table(

@@ -10,7 +10,7 @@ import pytest
 
 from persyn_ray.method.rewards import combine
 from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.shards.response_store import hashed
+from persyn_ray.shards.response_store import hashed, responses_of
 from persyn_ray.shards.tables import (
     ExampleCounts,
     by_teacher_PM,
@@ -93,10 +93,10 @@ def write_signals(recipe: Recipe, shard: str, ids: list[str], values: dict[str, 
             for i, (_, nats) in pairs
         ]
         table = scores_as_filed(quality[::-1], QUALITY)
-        (part,) = parts_of(recipe)
-        run.quality(recipe, teacher, part).write_table(shard, table)
+        (part,) = parts_of(recipe.scoring)
+        run.quality(teacher, part).write_table(shard, table)
         table = scores_as_filed(learnability, LEARNABILITY)
-        run.learnability(recipe, teacher).write_table(shard, table)
+        run.learnability(teacher).write_table(shard, table)
 
 
 def test_rewards_are_the_scaled_signals_mixed_by_alpha(
@@ -138,13 +138,13 @@ def test_several_qualities_are_scaled_and_weighed_over_complete_responses(
         "right": [(1.0, 0.0, 1.0), (0.0, None, 1.0), (0.0, 1.0, 9.0)],
         "good": [(-3.0, 1.0, -1.0), (4.0, 9.0, 2.0), (1.0, 2.0, 99.0)],
     }
-    for part in parts_of(recipe):
+    for part in parts_of(recipe.scoring):
         for m, teacher in enumerate(recipe.teachers):
             table = [
                 {"prompt_id": i, "teacher": teacher.name, "quality": row[m], "outcome": "scored"}
                 for i, row in zip(ids, values[part.name], strict=True)
             ]
-            folder = run.quality(recipe, teacher, part)
+            folder = run.quality(teacher, part)
             folder.write_table(shard, scores_as_filed(table, QUALITY))
     for name, last in (("a", "stop"), ("b", "stop"), ("c", "length")):
         write_responses(recipe, shard, ids, name, [("stop", "4"), ("stop", "4"), (last, "4")])
@@ -202,16 +202,17 @@ ENDS: list[Ending] = [
 
 def test_what_counts_as_complete(make_recipe: Make, carry_out: Callable[..., RunLayout]) -> None:
     recipe = make_recipe({"prompts.shard_rows": 12})
-    _, shard, ids = prepared(recipe, carry_out)
+    run, shard, ids = prepared(recipe, carry_out)
     write_responses(recipe, shard, ids[:7], "b", ENDS)
     found = ["complete", "truncated", "absent", "absent", "looped", "unasked", "unasked"]
-    outcomes = outcomes_PM(recipe, shard, ids[:7])
+    said = responses_of(run, recipe.teachers, shard)
+    outcomes = outcomes_PM(said, recipe.responses, ids[:7])
     assert outcomes[:, 1].tolist() == found
     assert set(outcomes[:, [0, 2]].ravel()) == {"unasked"}
     keeping = with_responses(recipe, incomplete="keep")
     found[1] = "complete"
-    assert outcomes_PM(keeping, shard, ids[:7])[:, 1].tolist() == found
-    assert outcomes_PM(recipe, shard, []).shape == (0, 3)
+    assert outcomes_PM(said, keeping.responses, ids[:7])[:, 1].tolist() == found
+    assert outcomes_PM(said, recipe.responses, []).shape == (0, 3)
 
 
 def test_responses_that_are_not_complete_have_no_reward(
@@ -249,7 +250,7 @@ def test_examples_end_with_the_assigned_teachers_response_and_losses_are_counted
     table = pa.Table.from_pylist(assigned, schema=ASSIGNMENT)
     run.assignment(PERSYN).write_table(shard, table)
 
-    table, counts = examples_of(recipe, PERSYN, shard)
+    table, counts = examples_of(run, recipe.teachers, recipe.responses, PERSYN, shard)
     assert counts == ExampleCounts(
         kept=1, without_response=4, truncated=1, looped=1, without_teacher=5, kept_truncated=0
     )
@@ -258,7 +259,8 @@ def test_examples_end_with_the_assigned_teachers_response_and_losses_are_counted
     assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
     assert row["messages"][-1]["content"] == "b fine"
 
-    table, counts = examples_of(with_responses(recipe, incomplete="keep"), PERSYN, shard)
+    keeping = with_responses(recipe, incomplete="keep").responses
+    table, counts = examples_of(run, recipe.teachers, keeping, PERSYN, shard)
     assert (counts.kept, counts.kept_truncated, counts.truncated, counts.looped) == (2, 1, 0, 1)
     assert "b cut sho" in {row["messages"][-1]["content"] for row in table.to_pylist()}
 
@@ -276,7 +278,7 @@ def test_examples_are_what_the_student_sees(
     run.assignment(PERSYN).write_table(shard, table)
 
     def answers(rules: Recipe) -> tuple[list[str], int]:
-        table, counts = examples_of(rules, PERSYN, shard)
+        table, counts = examples_of(run, rules.teachers, rules.responses, PERSYN, shard)
         texts = [row["messages"][-1]["content"] for row in table.to_pylist()]
         return texts, counts.without_response
 

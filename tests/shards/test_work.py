@@ -23,7 +23,6 @@ from persyn_ray.shards.work import (
     check_of,
     checks_and_models,
     existing,
-    is_scored,
 )
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import BEFORE, PERSYN, RunLayout, parts_of, run_of
@@ -166,7 +165,7 @@ def test_only_new_responses_are_scored(
     recipe = make_recipe({"student.name": random_llama})
     run = carry_out(recipe, until="score")
     teacher, shard = recipe.teachers[0], shards_of(run, "parallel")[0]
-    folder = run.learnability(recipe, teacher)
+    folder = run.learnability(teacher)
     whole = folder.read_table(shard)
     folder.write_table(shard, whole.slice(0, 4))
     assert do(Score(recipe), recipe, "parallel") == [1, 0, 0]
@@ -183,9 +182,9 @@ def test_the_two_signals_may_be_scored_apart(
     do(Score(recipe, learnability=False), recipe, "parallel")
     assert not (run.root / "tables" / "learnability").exists()
     together = carry_out(make_recipe({"student.name": random_llama}), until="score")
-    (part,) = parts_of(recipe)
-    assert len(rows(together.quality(recipe, recipe.teachers[0], part))) == 12
-    assert len(rows(together.learnability(recipe, recipe.teachers[0]))) == 12
+    (part,) = parts_of(recipe.scoring)
+    assert len(rows(together.quality(recipe.teachers[0], part))) == 12
+    assert len(rows(together.learnability(recipe.teachers[0]))) == 12
 
 
 def grading(server: FaultServer, **settings: Any) -> dict[str, Any]:
@@ -233,14 +232,14 @@ def test_another_part_or_weight_scores_no_other_part_anew(
         assert len(server.prompts) == 36
         # Another rubric asks anew, and checks nothing.
         other = recipe_of(right=matching(), good=grading(server, rubric="{prompt}: {response}"))
-        checks, models = checks_and_models(other)
+        checks, models = checks_and_models(other.scoring)
         for shard in shards_of(run, "parallel"):
-            assert is_scored(other, shard, parts=checks)
-            assert not is_scored(other, shard, learnability=False, parts=models)
-            assert not is_scored(other, shard)
+            assert Score(other, parts=checks).is_complete(shard)
+            assert not Score(other, learnability=False, parts=models).is_complete(shard)
+            assert not Score(other).is_complete(shard)
         assert sum(do(Score(other), other, "parallel")) == 36
         assert len(server.prompts) == 72
-        assert all(is_scored(other, shard) for shard in shards_of(run, "parallel"))
+        assert all(Score(other).is_complete(shard) for shard in shards_of(run, "parallel"))
 
 
 def test_what_a_judge_could_not_be_asked_about_is_asked_again(
@@ -260,8 +259,8 @@ def test_what_a_judge_could_not_be_asked_about_is_asked_again(
         settings = {"student.name": random_llama, "scoring.quality": grading(server)}
         recipe = make_recipe(settings)
         run = carry_out(recipe, until="collect")
-        (part,) = parts_of(recipe)
-        folders = [run.quality(recipe, teacher, part) for teacher in recipe.teachers]
+        (part,) = parts_of(recipe.scoring)
+        folders = [run.quality(teacher, part) for teacher in recipe.teachers]
         first, second, third = units_of(shards_of(run, "parallel"))
         with pytest.raises(StepError, match="not be reached for a single one of 15 responses"):
             Score(recipe, learnability=False)(first)
@@ -272,7 +271,7 @@ def test_what_a_judge_could_not_be_asked_about_is_asked_again(
         is_down = True  # a judge that has answered before may be away for a while
         done = Score(recipe, learnability=False)(second)
         assert (done.rows, done.errors, done.unavailable) == (15, 15, 15)
-        assert not is_scored(recipe, second["shard"], learnability=False)
+        assert not Score(recipe, learnability=False).is_complete(second["shard"])
         is_down = False
         score = Score(recipe, learnability=False)
         assert [score(unit).rows for unit in (first, second, third)] == [0, 15, 6]
@@ -360,11 +359,12 @@ def test_a_prompt_too_long_for_a_teacher_goes_to_another_or_is_buried(
 def test_answers_are_checked_as_scored_unless_told_otherwise(make_recipe: Make) -> None:
     judge = {"kind": "reward_model", "model": {"name": "judge"}}
     check = {"kind": "exact_match", "marker": "="}
-    assert check_of(make_recipe()) == make_recipe().scoring.quality
-    assert check_of(make_recipe({"scoring.quality": judge})) is None
+    plain, judged = make_recipe(), make_recipe({"scoring.quality": judge})
+    assert check_of(plain.evaluate, plain.scoring) == plain.scoring.quality
+    assert check_of(judged.evaluate, judged.scoring) is None
     both = make_recipe({"scoring.quality": judge, "evaluate.check": check})
-    assert check_of(both) == both.evaluate.check
+    assert check_of(both.evaluate, both.scoring) == both.evaluate.check
     two = make_recipe({"scoring.quality": several(a=judge, b=check), "evaluate.check": None})
-    assert check_of(two) == ExactMatchConfig(kind="exact_match", marker="=")
+    assert check_of(two.evaluate, two.scoring) == ExactMatchConfig(kind="exact_match", marker="=")
     none = make_recipe({"scoring.quality": several(a=judge, b=judge)})
-    assert check_of(none) is None
+    assert check_of(none.evaluate, none.scoring) is None

@@ -130,6 +130,6 @@ def test_it_reads_no_reference_and_checks_nobody(
     how = {"kind": "recorded", "path": str(tmp_path / "scores.parquet"), "score_column": "rm"}
     recipe = make_recipe({"scoring.quality": how, "prompts.reference_column": None})
     assert not needs_reference(recipe.scoring.quality)
-    assert check_of(recipe) is None
-    checks, apart = checks_and_models(recipe)
+    assert check_of(recipe.evaluate, recipe.scoring) is None
+    checks, apart = checks_and_models(recipe.scoring)
     assert (len(checks), len(apart)) == (0, 1)

@@ -17,12 +17,12 @@ def responses(recipe: Recipe, place: int = 0) -> str:
 
 
 def learnability(recipe: Recipe) -> str:
-    return run_of(recipe).learnability(recipe, recipe.teachers[0]).address
+    return run_of(recipe).learnability(recipe.teachers[0]).address
 
 
 def quality(recipe: Recipe) -> str:
-    (part,) = parts_of(recipe)
-    return run_of(recipe).quality(recipe, recipe.teachers[0], part).address
+    (part,) = parts_of(recipe.scoring)
+    return run_of(recipe).quality(recipe.teachers[0], part).address
 
 
 def local(**changes: Any) -> list[dict[str, Any]]:
@@ -106,17 +106,17 @@ def test_a_part_lies_where_it_would_lie_alone(make_recipe: Make) -> None:
         {"name": "b", "quality": REWARD_MODEL, "weight": 3},
     ]
     recipe = make_recipe({"scoring.quality": {"kind": "several", "parts": parts}})
-    found = [run_of(recipe).quality(recipe, recipe.teachers[0], p) for p in parts_of(recipe)]
+    found = [run_of(recipe).quality(recipe.teachers[0], p) for p in parts_of(recipe.scoring)]
     alone = [quality(make_recipe({"scoring.quality": one})) for one in (JUDGE, REWARD_MODEL)]
     assert [folder.address for folder in found] == alone
-    assert [(part.name, part.weight) for part in parts_of(recipe)] == [("a", 2), ("b", 3)]
+    assert [(part.name, part.weight) for part in parts_of(recipe.scoring)] == [("a", 2), ("b", 3)]
 
 
 def test_the_tuned_student_is_the_recipes_with_other_weights(make_recipe: Make) -> None:
     recipe = make_recipe({"student.revision": "abc", "student.dtype": "bfloat16"})
     run = run_of(recipe)
-    assert run.student_model(recipe, BEFORE) == recipe.student
-    tuned = run.student_model(recipe, PERSYN)
+    assert run.student_model(recipe.student, BEFORE) == recipe.student
+    tuned = run.student_model(recipe.student, PERSYN)
     assert (tuned.name, tuned.revision) == (run.student(PERSYN).address, None)
     assert tuned.dtype == "bfloat16"
 

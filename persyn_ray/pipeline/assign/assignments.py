@@ -29,6 +29,7 @@ from persyn_ray.pipeline.assign.methods import (
 )
 from persyn_ray.recipe.pool import TeacherPool
 from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.response_store import responses_of
 from persyn_ray.shards.tables import (
     column_PM,
     load_embeddings,
@@ -115,7 +116,9 @@ def reassign(recipe: Recipe, run: RunLayout, methods: tuple[str, ...]) -> int:
     num_changed = 0
     for shard in shards_of(run, "parallel", "routed"):
         choices = _choices(pool, run, shard)
-        outcomes = outcomes_PM(recipe, shard, choices.prompt_ids)
+        outcomes = outcomes_PM(
+            responses_of(run, recipe.teachers, shard), recipe.responses, choices.prompt_ids
+        )
         left_PM = choices.candidates_PM & np.isin(outcomes, ("complete", "unasked"))
         left = replace(choices, candidates_PM=left_PM)
         for method in methods:

@@ -71,12 +71,12 @@ def _scores(recipe: Recipe, run: RunLayout) -> Iterator[tuple[str, Folder, list[
         shards = [shard for shard in collected if shard in answered]
         signals = {}
         if recipe.measures_learnability:
-            signals["learnability"] = run.learnability(recipe, teacher)
-        for part in parts_of(recipe):
+            signals["learnability"] = run.learnability(teacher)
+        for part in parts_of(recipe.scoring):
             if not (
                 isinstance(part.quality, JudgeConfig) and is_cut
             ):  # dead letters name those rows
-                signals[part.name] = run.quality(recipe, teacher, part)
+                signals[part.name] = run.quality(teacher, part)
         for name, folder in signals.items():
             if folder.exists():
                 yield f"{name}.{teacher.name}", folder, shards

@@ -114,7 +114,7 @@ def mean_student_tokens(recipe: Recipe, run: RunLayout) -> dict[str, float | Non
         for shard in shards_of(run, "parallel"):
             prompt_ids = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"]
             responses = existing(run.responses(teacher), shard, RESPONSES)
-            table = scores_of(run.learnability(recipe, teacher), shard, LEARNABILITY, responses)
+            table = scores_of(run.learnability(teacher), shard, LEARNABILITY, responses)
             table = selection.among(table, "prompt_id", prompt_ids)
             counts += [count for count in table["num_tokens"].to_pylist() if count]
         means[teacher.name] = float(np.mean(counts)) if counts else None

@@ -59,7 +59,7 @@ def tokens(recipe: Recipe, run: RunLayout) -> Tokens | None:
         teacher.name: _teacher_tokens(
             run,
             run.responses(teacher),
-            run.learnability(recipe, teacher) if by_student else None,
+            run.learnability(teacher) if by_student else None,
             {shard: of[teacher.name] for shard, of in asked.items()},
         )
         for teacher in recipe.teachers

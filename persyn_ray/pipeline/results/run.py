@@ -129,7 +129,9 @@ def _sections(
         "tokens": (("synthesize",), lambda: tokens(recipe, run)),
         "spending": (
             (),
-            lambda: spending(recipe.teachers, parts_of(recipe), run.ledger, _num_ungraded(records)),
+            lambda: spending(
+                recipe.teachers, parts_of(recipe.scoring), run.ledger, _num_ungraded(records)
+            ),
         ),
     }
     if students(recipe):
@@ -172,7 +174,7 @@ def _run(recipe: Recipe, records: Records, versions: dict[str, str]) -> RunSumma
         },
         "student": recipe.student.name,
         "learnability_kind": recipe.scoring.learnability,
-        "quality_kind": " + ".join(part.quality.kind for part in parts_of(recipe)),
+        "quality_kind": " + ".join(part.quality.kind for part in parts_of(recipe.scoring)),
         "alpha": recipe.scoring.alpha,
         "scaling": recipe.scoring.scaling,
         "seed": recipe.prompts.seed,

@@ -38,11 +38,11 @@ def gather_student(
     correct = {name: _answers(run, name) for name in students(recipe)}
     ids = sorted(set().union(*correct.values()))
     values = {name: np.array([of.get(i, np.nan) for i in ids]) for name, of in correct.items()}
-    checks, models = checks_and_models(recipe)
+    checks, models = checks_and_models(recipe.scoring)
     verdicts_of: dict[str, tuple[Folder, Folder]] = {}
     if not models and len(checks) == 1:  # scores, grades and weighted means are no shares
         verdicts_of = {
-            teacher.name: (run.responses(teacher), run.quality(recipe, teacher, checks[0]))
+            teacher.name: (run.responses(teacher), run.quality(teacher, checks[0]))
             for teacher in recipe.teachers
         }
     facts, methods = finetuned.get("students", {}), assigned_methods(recipe.compare)

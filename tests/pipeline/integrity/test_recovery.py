@@ -18,7 +18,7 @@ from persyn_ray.shards.collect import Collect
 from persyn_ray.shards.response_store import existing
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.shards.units import units_of
-from persyn_ray.shards.work import RouteShard, Score, is_scored
+from persyn_ray.shards.work import RouteShard, Score
 from persyn_ray.storage import atomic_files
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import RunLayout, parts_of, run_of
@@ -68,14 +68,14 @@ def test_damaged_responses_and_scores_are_made_anew_and_the_others_stay(
     run = carry_out(recipe, until="score")
     shards, teacher = shards_of(run, "parallel"), recipe.teachers[0]
     damage(run.responses(teacher), first(run.responses(teacher)), way)
-    damage(run.learnability(recipe, teacher), shards[1], way)
-    (part,) = parts_of(recipe)
-    damage(run.quality(recipe, recipe.teachers[1], part), shards[2], way)
+    damage(run.learnability(teacher), shards[1], way)
+    (part,) = parts_of(recipe.scoring)
+    damage(run.quality(recipe.teachers[1], part), shards[2], way)
     assert [Collect(recipe)(unit).rows for unit in units_of(shards)] == [5, 0, 0]
-    assert [is_scored(recipe, shard) for shard in shards] == [True, False, False]
+    assert [Score(recipe).is_complete(shard) for shard in shards] == [True, False, False]
     for unit in units_of(shards):
         Score(recipe)(unit)
-    assert all(is_scored(recipe, shard) for shard in shards)
+    assert all(Score(recipe).is_complete(shard) for shard in shards)
     assert sum(existing(run.responses(teacher), s, RESPONSES).num_rows for s in shards) == 12
 
 
@@ -151,7 +151,7 @@ def test_a_finished_step_with_a_damaged_table_is_open_again(
     teacher = recipe.teachers[0]
     folder = {
         "responses": run.responses(teacher),
-        "learnability": run.learnability(recipe, teacher),
+        "learnability": run.learnability(teacher),
         "rewards": run.rewards,
     }.get(place)
     broken = None if folder is None else damage(folder, first(folder))

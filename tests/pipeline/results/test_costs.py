@@ -173,7 +173,7 @@ def test_recorded_answers_are_counted_in_the_students_tokens(
         said = pa.Table.from_pylist([response(i, teacher.name, 0) for i in names[:2]], RESPONSES)
         run.responses(teacher).write_table(shard, said)
         table = table.append_column(RESPONSE_HASH, hashed(said))
-        run.learnability(recipe, teacher).write_table(shard, table)
+        run.learnability(teacher).write_table(shard, table)
     found = tokens(recipe, run)
     assert found["unit"] == "student tokens"
     assert found["collect"] == 120

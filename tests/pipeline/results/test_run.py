@@ -85,7 +85,7 @@ def test_counts_agree_with_the_run(content: dict[str, Any]) -> None:
 
 def test_sections_of_steps_not_done_are_empty(make_recipe: Make, carry_out: CarryOut) -> None:
     recipe = make_recipe()
-    report = complete(gather(recipe, RunLayout(carry_out(recipe, until="prompts").root), {}))
+    report = complete(gather(recipe, carry_out(recipe, until="prompts"), {}))
     assert report.pop("problems") == {}
     filled = [name for name, section in report.items() if section is not None]
     assert filled == ["run", "prompts", "timing", "dead_letters"]
