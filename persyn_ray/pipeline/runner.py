@@ -145,11 +145,7 @@ def run_recipe(
         AttemptError: another process works on the run.
         ConfigError: the folder is somebody else's, or an input lies in it (see `owning`).
     """
-    for name, option in ((start, "--from"), (until, "--until")):
-        if name is not None and name not in STEP_NAMES:
-            raise ConfigError(
-                f"{option} {name!r} is no step; the steps are {', '.join(STEP_NAMES)}."
-            )
+    _require_steps(start, until)
     run = run_of(recipe)
     require_own(recipe, run)
     require_no_drift(planned_steps(recipe, run), overrides, start)
@@ -173,6 +169,13 @@ def run_recipe(
                     when_failed(recipe, run)
             raise
     return run
+
+
+def _require_steps(start: str | None, until: str | None) -> None:
+    for name, option in ((start, "--from"), (until, "--until")):
+        if name is not None and name not in STEP_NAMES:
+            steps = ", ".join(STEP_NAMES)
+            raise ConfigError(f"{option} {name!r} is no step; the steps are {steps}.")
 
 
 def _mended(plan: list[Planned], recipe: Recipe, run: RunLayout, console: Console) -> list[Planned]:

@@ -7,7 +7,7 @@ Each section is gathered by itself: one that cannot be made is null, and its rea
 import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,13 +29,25 @@ from persyn_ray.report.problems import Problems
 from persyn_ray.report.sections.allocation import Allocation, Shares
 from persyn_ray.report.sections.run import Prompts, RunSummary
 from persyn_ray.report.sections.timing import StepTime, Timing
+from persyn_ray.report.sections.tokens import Spending
 from persyn_ray.shards.tables import Rewards, load_rewards, shards_of
 from persyn_ray.storage.layout import PERSYN, RunLayout, parts_of
 from persyn_ray.storage.records import Record, read_record
+from persyn_ray.storage.results import (
+    FinetuneResult,
+    PromptsResult,
+    RouteResult,
+    ScoreResult,
+    StepResult,
+    SynthesizeResult,
+    result_of,
+)
 
 Content = dict[str, Any]
 Records = dict[str, Record | None]
 Sections = dict[str, tuple[tuple[str, ...], Callable[[], Any]]]
+
+_Result = TypeVar("_Result", bound=StepResult)
 
 
 def gather(recipe: Recipe, run: RunLayout, versions: dict[str, str]) -> Content:
@@ -106,7 +118,7 @@ def _sections(
             (),
             lambda: forecast_against_actual(recipe.teachers, hour_dollars, run, records),
         ),
-        "prompts": (("prompts",), lambda: _prompts(_counts(records, "prompts"))),
+        "prompts": (("prompts",), lambda: _prompts(_result(records, PromptsResult))),
         "dead_letters": (("prompts",), lambda: dead_letters(recipe, run)),
         "reward": (("rewards",), lambda: gather_reward(recipe, run, parallel(), problems)),
         "alpha_sweep": (
@@ -115,7 +127,7 @@ def _sections(
         ),
         "allocation": (
             ("rewards", "route"),
-            lambda: _allocation(parallel(), names, seed, _counts(records, "route"), by_task),
+            lambda: _allocation(parallel(), names, seed, _assigned(records), by_task),
         ),
         "router": (("rewards", "route"), lambda: gather_router(recipe, run, problems)),
         "constraints": (
@@ -124,27 +136,24 @@ def _sections(
         ),
         "examples": (
             ("synthesize",),
-            lambda: {"methods": _counts(records, "synthesize").get("examples", {})},
+            lambda: {"methods": _result(records, SynthesizeResult).examples},
         ),
         "tokens": (("synthesize",), lambda: tokens(recipe, run)),
-        "spending": (
-            (),
-            lambda: spending(
-                recipe.teachers, parts_of(recipe.scoring), run.ledger, _num_ungraded(records)
-            ),
-        ),
+        "spending": ((), lambda: _spending(recipe, run, records["score"])),
     }
     if students(recipe):
         found["student"] = (
             ("prompts", "finetune", "evaluate"),
-            lambda: gather_student(recipe, run, _counts(records, "finetune"), problems),
+            lambda: gather_student(
+                recipe, run, _result(records, FinetuneResult).students, problems
+            ),
         )
     return found
 
 
-def _num_ungraded(records: Records) -> int | None:
-    score = records["score"]
-    return None if score is None else score.counts.get("over_budget")
+def _spending(recipe: Recipe, run: RunLayout, score: Record | None) -> Spending | None:
+    num_ungraded = None if score is None else result_of(score, ScoreResult).over_budget
+    return spending(recipe.teachers, parts_of(recipe.scoring), run.ledger, num_ungraded)
 
 
 def _known(records: Records, step: str) -> Record:
@@ -153,8 +162,16 @@ def _known(records: Records, step: str) -> Record:
     return record
 
 
-def _counts(records: Records, step: str) -> Content:
-    return _known(records, step).counts
+def _result(records: Records, kind: type[_Result]) -> _Result:
+    return result_of(_known(records, kind.step), kind)
+
+
+def _tuned(records: Records) -> dict[str, dict[str, Any]]:
+    return _result(records, FinetuneResult).students
+
+
+def _assigned(records: Records) -> dict[str, dict[str, int]]:
+    return _result(records, RouteResult).assigned
 
 
 def _run(recipe: Recipe, records: Records, versions: dict[str, str]) -> RunSummary:
@@ -191,14 +208,13 @@ def _timing(records: Records) -> Timing:
     return {"steps": steps, "total_seconds": total_seconds}
 
 
-def _prompts(counts: Content) -> Prompts:
-    splits = counts["splits"]
+def _prompts(found: PromptsResult) -> Prompts:
     return {
-        "num_loaded": counts["rows"] + counts["duplicates"] + counts["errors"],
-        "num_duplicates": counts["duplicates"],
-        "num_parallel": splits["parallel"],
-        "num_routed": splits["routed"],
-        "num_heldout": splits["heldout"],
+        "num_loaded": found.rows + found.duplicates + found.errors,
+        "num_duplicates": found.duplicates,
+        "num_parallel": found.splits["parallel"],
+        "num_routed": found.splits["routed"],
+        "num_heldout": found.splits["heldout"],
     }
 
 
@@ -206,14 +222,14 @@ def _allocation(
     parallel: Rewards,
     names: Sequence[str],
     seed: int,
-    counts: Content,
+    assigned: dict[str, dict[str, int]],
     by_task: Callable[[], dict[str, Shares]],
 ) -> Allocation:
     best_P = baselines.oracle(parallel.rewards_PM, tie_breaks(parallel.prompt_ids, names, seed))
     oracle = np.bincount(best_P[best_P >= 0], minlength=len(names))
     return {
         "teachers": list(names),
-        "methods": {m: _shares(assigned) for m, assigned in counts["assigned"].items()},
+        "methods": {method: _shares(counts) for method, counts in assigned.items()},
         "parallel_set_oracle": _shares(dict(zip(names, map(int, oracle), strict=True))),
         "by_task": by_task(),
     }

@@ -26,12 +26,12 @@ Floats = NDArray[np.float64]
 
 
 def gather_student(
-    recipe: Recipe, run: RunLayout, finetuned: Mapping[str, Any], problems: Problems
+    recipe: Recipe, run: RunLayout, facts: Mapping[str, Any], problems: Problems
 ) -> Student | None:
     """Section `student`; None without held-out problems.
 
     Args:
-        finetuned: counts of the record of step finetune.
+        facts: of each student's training, by method.
     """
     if not shards_of(run, "heldout"):
         return None
@@ -45,7 +45,7 @@ def gather_student(
             teacher.name: (run.responses(teacher), run.quality(teacher, checks[0]))
             for teacher in recipe.teachers
         }
-    facts, methods = finetuned.get("students", {}), assigned_methods(recipe.compare)
+    methods = assigned_methods(recipe.compare)
     return {
         "metric": "accuracy",
         "num_problems": len(ids),
