@@ -144,8 +144,6 @@ def test_a_judge_whose_budget_is_used_up_leaves_rows_unknown_and_goes_on_with_a_
         assert counts["over_budget"] == counts["nulls"] == 36 - num_first
         parts = parts_of(little.scoring)
         paid = spending(little.teachers, parts, run.ledger, counts["over_budget"])
-            little.teachers, parts_of(little.scoring), run.ledger, counts["over_budget"]
-        )
         assert paid is not None
         assert paid["num_ungraded"] == 36 - num_first
         account = paid["accounts"]["judges/quality"]
