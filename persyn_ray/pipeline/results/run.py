@@ -103,8 +103,7 @@ def _sections(
     """Each section with the steps that it needs, and how it is made."""
     names, seed = recipe.pool.names, recipe.prompts.seed
 
-    def by_task() -> dict[str, Shares]:
-        return problems.attempt("allocation.by_task", partial(_by_task, run, names), {})
+    by_task = partial(problems.attempt, "allocation.by_task", partial(_by_task, run, names), {})
 
     @cache
     def parallel() -> Rewards:
