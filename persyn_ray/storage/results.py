@@ -34,11 +34,11 @@ class PromptsResult(StepResult):
     errors: int = 0
     """Rows that are no prompt; they are dead letters."""
     duplicates: int = 0
-    splits: dict[str, int] = {}
+    splits: dict[str, int]
     """Number of prompts by split."""
-    sharding: str = ""
+    sharding: str
     """Fingerprint of how prompts were put into shards."""
-    shards: dict[str, list[str]] = {}
+    shards: dict[str, list[str]]
     """Names of the shards of each split."""
 
 
@@ -127,7 +127,7 @@ class RouteResult(StepResult):
 
     step = "route"
     errors: int = 0
-    """Prompts that no teacher can take, over all methods."""
+    """Prompts that no teacher can take."""
     assigned: dict[str, dict[str, int]] = {}
     """Prompts of each teacher, by method."""
     constraints: LimitsPlanned | None = None
