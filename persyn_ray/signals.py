@@ -8,6 +8,7 @@ library, where two of them would become one. Where Python ignores what is raised
 callbacks, many of which run while modules are imported) the interruption is raised once more.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -88,6 +89,8 @@ def _interrupt_again() -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     _interrupted.set()
+    # Threads of libraries would tell, with tracebacks, of workers that are now ended beneath them.
+    logging.disable(logging.CRITICAL)
     raise KeyboardInterrupt
 
 

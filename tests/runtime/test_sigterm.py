@@ -40,7 +40,9 @@ def test_a_step_on_ray_ends_with_all_its_processes(
         time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
     told, _ = process.communicate(timeout=60)
-    assert process.returncode == 143
+    # Ray gives SIGTERM back to the system while it shuts down: a second one may end the process
+    # there and then, which every shell tells as 143 too.
+    assert process.returncode in ({143} if num_signals == 1 else {143, -signal.SIGTERM})
     assert "***" not in told
     assert "Traceback" not in told
     assert psutil.wait_procs(children, timeout=10)[1] == []
