@@ -262,9 +262,9 @@ def _carry_out_one(
     step, started = planned.step, time.monotonic()
     _clear_leftovers(planned, run)
     counts = step.carry_out(Context(recipe, run, planned.identity, console))
-    result = checked(step.name, counts)
     seconds = time.monotonic() - started
     attempt.require_newest()
+    result = checked(step.name, counts)
     write_record(
         run.records,
         Record(

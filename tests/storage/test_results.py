@@ -33,7 +33,8 @@ def test_a_result_comes_back_as_its_type(tmp_path: Path) -> None:
 @pytest.mark.parametrize("counts", [{"rowz": 1}, {"rows": "many"}, {"shards": ["a"]}])
 def test_a_record_of_something_else_is_refused_by_its_field(tmp_path: Path, counts: dict) -> None:
     folder = Folder(str(tmp_path))
-    write_record(folder, Record("prompts", "f", {}, {}, counts))
+    sound = {"rows": 1, "splits": {}, "sharding": "x", "shards": {}}
+    write_record(folder, Record("prompts", "f", {}, {}, sound | counts))
     with pytest.raises(DataError, match=rf"step prompts.*{next(iter(counts))}.*--from prompts"):
         read_result(folder, PromptsResult)
 
