@@ -31,7 +31,7 @@ from persyn_ray.report.sections.rewards import (
     TeacherReward,
 )
 from persyn_ray.shards.response_store import existing
-from persyn_ray.shards.tables import Rewards, outcome_of, shards_of
+from persyn_ray.shards.tables import Rewards, outcomes_PM, shards_of
 from persyn_ray.statistics.intervals import bootstrap_mean
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import RunLayout
@@ -138,12 +138,11 @@ def _complete(
     stored: Folder, ids: Mapping[str, Sequence[str]], responses: ResponsesConfig
 ) -> NDArray[np.bool_]:
     """Which prompts have a complete response, shape (P,), shard after shard."""
-    found: list[bool] = []
-    for shard, prompt_ids in ids.items():
-        rows = existing(stored, shard, RESPONSES).to_pylist()
-        outcomes = {row["prompt_id"]: outcome_of(row, responses) for row in rows}
-        found += [outcomes.get(prompt_id) == "complete" for prompt_id in prompt_ids]
-    return np.array(found, dtype=np.bool_)
+    found = [
+        outcomes_PM([existing(stored, shard, RESPONSES)], responses, prompt_ids)[:, 0]
+        for shard, prompt_ids in ids.items()
+    ]
+    return np.concatenate(found) == "complete"
 
 
 def _ids(run: RunLayout, shard: str) -> list[str]:

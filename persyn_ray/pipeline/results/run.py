@@ -143,9 +143,7 @@ def _sections(
     if students(recipe):
         found["student"] = (
             ("prompts", "finetune", "evaluate"),
-            lambda: gather_student(
-                recipe, run, _result(records, FinetuneResult).students, problems
-            ),
+            lambda: gather_student(recipe, run, _tuned(records), problems),
         )
     return found
 
