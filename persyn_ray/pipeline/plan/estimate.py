@@ -9,6 +9,7 @@ price, GPUs by the hour for as long as an engine holds them.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from persyn_ray.pipeline.assign.methods import settings_of
@@ -112,11 +113,14 @@ class Known:
     before: dict[str, Any]
     """The forecast that step collect began with, by teacher."""
 
+    @cached_property
+    def collected(self) -> CollectResult | None:
+        """The result of step collect; parsed once, every teacher's speed is read from it."""
+        return None if self.collect is None else result_of(self.collect, CollectResult)
+
     def measured(self, name: str) -> TeacherProgress | None:
         """What a teacher's own pool did in step collect; None without tokens or time."""
-        if self.collect is None:
-            return None
-        done = result_of(self.collect, CollectResult).teachers.get(name)
+        done = self.collected.teachers.get(name) if self.collected is not None else None
         return done if done is not None and done.seconds and done.tokens else None
 
 
@@ -298,10 +302,9 @@ def _whole_seconds(
 
 def _shared_seconds(known: Known, prompts: dict[str, float]) -> float | None:
     """Time of the shared pool by what collect took, if all teachers shared it."""
-    record = known.collect
-    if record is None or any(has_own_pool(teacher) for teacher in known.teachers):
+    record, collected = known.collect, known.collected
+    if record is None or collected is None or any(map(has_own_pool, known.teachers)):
         return None
-    collected = result_of(record, CollectResult)
     done, asked = collected.rows, sum(prompts.values())
     if collected.tokens:
         done = collected.tokens
