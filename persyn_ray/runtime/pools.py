@@ -64,7 +64,7 @@ class _Worker:
         try:
             done = self._ready()(unit)
         except EngineDead as error:
-            return self._bury(error)
+            return self._end_process(error)
         except Exception as error:
             log.exception("unit %s failed", unit)
             return _failure(describe(error))
@@ -85,7 +85,7 @@ class _Worker:
                 self.work = self.build(self.group)
             return self.work
 
-    def _bury(self, error: EngineDead) -> dict[str, Any]:
+    def _end_process(self, error: EngineDead) -> dict[str, Any]:
         """End this process, unless it was one death too many: then say so."""
         log.exception("the engine died")
         if self.breaker is None or self.work is None:

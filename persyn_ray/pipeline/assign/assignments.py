@@ -92,7 +92,7 @@ def write_assignments(recipe: Recipe, run: RunLayout, methods: tuple[str, ...]) 
             run.assignment(method).write_table(shard, _table(prompt_ids, teacher_P, margin_P, pool))
             shares[method] += np.bincount(teacher_P[teacher_P >= 0], minlength=len(pool))
         rows += len(prompt_ids)
-        unassigned += _bury(run, shard, prompt_ids, candidates_PM)
+        unassigned += _file_unassigned(run, shard, prompt_ids, candidates_PM)
     counted = {
         method: dict(zip(pool.names, map(int, count), strict=True))
         for method, count in shares.items()
@@ -127,7 +127,7 @@ def reassign(recipe: Recipe, run: RunLayout, methods: tuple[str, ...]) -> int:
             margin_P = np.where(later[0] == first[0], first[1], later[1])
             table = _table(choices.prompt_ids, later[0], margin_P, pool)
             num_changed += _replace(run, method, shard, table)
-        _bury_unanswered(pool, run, shard, choices, left_PM, outcomes)
+        _file_unanswered(pool, run, shard, choices, left_PM, outcomes)
     return num_changed
 
 
@@ -207,7 +207,9 @@ def _table(
     return conform(pa.Table.from_pylist(rows, schema=ASSIGNMENT), ASSIGNMENT, "assignment")
 
 
-def _bury(run: RunLayout, shard: str, prompt_ids: tuple[str, ...], candidates_PM: Booleans) -> int:
+def _file_unassigned(
+    run: RunLayout, shard: str, prompt_ids: tuple[str, ...], candidates_PM: Booleans
+) -> int:
     """Prompts that no teacher can take become dead letters."""
     rows = [
         {
@@ -226,7 +228,7 @@ def _bury(run: RunLayout, shard: str, prompt_ids: tuple[str, ...], candidates_PM
     return len(rows)
 
 
-def _bury_unanswered(
+def _file_unanswered(
     pool: TeacherPool,
     run: RunLayout,
     shard: str,
