@@ -29,7 +29,6 @@ from persyn_ray.storage.records import (
     utc_now,
     write_record,
 )
-from persyn_ray.storage.results import checked
 from persyn_ray.storage.run_lock import Attempt, attempt_at
 
 OUTDATED = ""
@@ -264,7 +263,7 @@ def _carry_out_one(
     counts = step.carry_out(Context(recipe, run, planned.identity, console))
     seconds = time.monotonic() - started
     attempt.require_newest()
-    result = checked(step.name, counts)
+    result = step.result.model_validate(counts)
     write_record(
         run.records,
         Record(

@@ -47,6 +47,18 @@ from persyn_ray.storage.layout import (
     teacher_identity,
 )
 from persyn_ray.storage.records import Settings
+from persyn_ray.storage.results import (
+    CollectResult,
+    EvaluateResult,
+    FinetuneResult,
+    PromptsResult,
+    RewardsResult,
+    RouteResult,
+    RouterResult,
+    ScoreResult,
+    StepResult,
+    SynthesizeResult,
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,8 @@ class Context:
 class Step:
     """One step: its identity, what it leaves, and how it is done."""
 
-    name: str
+    result: type[StepResult]
+    """What it finds; names the step."""
     reads: tuple[str, ...]
     """Steps whose output it reads."""
     settings: Callable[[Recipe], Settings]
@@ -74,6 +87,11 @@ class Step:
     leaves: Callable[[RunLayout], list[Folder]]
     """Folders that belong to this step alone and go when it is done anew."""
     on_ray: bool = True
+
+    @property
+    def name(self) -> str:
+        """The step's name in records and on the command line."""
+        return self.result.step
 
 
 def _dump(section: Any, *names: str) -> Settings:
@@ -244,7 +262,7 @@ def _limited(run: RunLayout, limit: int | None) -> Iterator[tuple[str, int]]:
 
 STEPS: tuple[Step, ...] = (
     Step(
-        "prompts",
+        PromptsResult,
         (),
         # Prompts whose reference a check cannot read are none, nor are those that the student, the
         # router or a reward model cannot: so these decide as well.
@@ -259,7 +277,7 @@ STEPS: tuple[Step, ...] = (
         on_ray=False,
     ),
     Step(
-        "collect",
+        CollectResult,
         ("prompts",),
         lambda r: {
             "teachers": {t.name: teacher_identity(t) | _dump(t, "num_probe") for t in r.teachers},
@@ -271,7 +289,7 @@ STEPS: tuple[Step, ...] = (
         lambda run: [run.dead_letters("collect"), run.unavailable("collect", "")],
     ),
     Step(
-        "score",
+        ScoreResult,
         ("collect",),
         lambda r: {
             "student": _dump(r.student),
@@ -286,7 +304,7 @@ STEPS: tuple[Step, ...] = (
         lambda run: [run.dead_letters("score")],
     ),
     Step(
-        "rewards",
+        RewardsResult,
         ("score",),
         # From here on tables hold one value per teacher, in the pool's order.
         lambda r: {
@@ -300,14 +318,14 @@ STEPS: tuple[Step, ...] = (
         on_ray=False,
     ),
     Step(
-        "router",
+        RouterResult,
         ("rewards",),
         lambda r: {"router": _dump(r.router)},
         _router,
         lambda run: [run.router, run.checkpoints],
     ),
     Step(
-        "route",
+        RouteResult,
         ("router",),
         lambda r: {
             "compare": _dump(r.compare),
@@ -327,7 +345,7 @@ STEPS: tuple[Step, ...] = (
         ],
     ),
     Step(
-        "synthesize",
+        SynthesizeResult,
         ("route",),
         lambda r: {"responses": _dump(r.responses, "incomplete")},
         _synthesize,
@@ -339,14 +357,14 @@ STEPS: tuple[Step, ...] = (
         ],
     ),
     Step(
-        "finetune",
+        FinetuneResult,
         ("synthesize",),
         lambda r: {"student": _dump(r.student), "finetune": _dump(r.finetune)},
         _finetune,
         lambda run: [run.student(""), run.checkpoints],
     ),
     Step(
-        "evaluate",
+        EvaluateResult,
         ("finetune",),
         lambda r: {"evaluate": _dump(r.evaluate, "max_tokens", "check", "limit")},
         _evaluate,

@@ -1,7 +1,7 @@
 """Result types of steps: one frozen type per step, parsed from the counts of its record.
 
-A step's counts are checked against its type before they are written (`checked`), so a reader finds
-what the type says or a DataError with the record's path.
+A step's counts are checked against its type before they are written, so a reader finds what the
+type says or a DataError that names the step.
 """
 
 from typing import Any, ClassVar, TypeVar
@@ -13,13 +13,13 @@ from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.records import Record, read_record
 
 
-class Part(BaseModel):
+class ResultPart(BaseModel):
     """A frozen part of a result; unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class StepResult(Part):
+class StepResult(ResultPart):
     """What all steps count."""
 
     step: ClassVar[str]
@@ -42,7 +42,7 @@ class PromptsResult(StepResult):
     """Names of the shards of each split."""
 
 
-class TeacherProgress(Part):
+class TeacherProgress(ResultPart):
     """What a teacher's own actor group did."""
 
     rows: int
@@ -99,7 +99,7 @@ class RouterResult(StepResult):
     step = "router"
 
 
-class LimitsPlanned(Part):
+class LimitsPlanned(ResultPart):
     """PerSyn's assignment within limits, by limit, teacher or point."""
 
     limits: dict[str, float]
@@ -114,7 +114,7 @@ class LimitsPlanned(Part):
     prompts: dict[str, int]
 
 
-class LimitsUsed(Part):
+class LimitsUsed(ResultPart):
     """What is used of the limits in the end, after prompts went to next-best teachers."""
 
     used: dict[str, float]
@@ -157,19 +157,7 @@ class EvaluateResult(StepResult):
     tokens: int = 0
 
 
-RESULTS: dict[str, type[StepResult]] = {
-    kind.step: kind
-    for kind in (
-        *(PromptsResult, CollectResult, ScoreResult, RewardsResult, RouterResult),
-        *(RouteResult, SynthesizeResult, FinetuneResult, EvaluateResult),
-    )
-}
 _Result = TypeVar("_Result", bound=StepResult)
-
-
-def checked(step: str, counts: dict[str, Any]) -> StepResult:
-    """A step's counts as its result; raises pydantic's ValidationError where they are not."""
-    return RESULTS[step].model_validate(counts)
 
 
 def result_of(record: Record, kind: type[_Result]) -> _Result:

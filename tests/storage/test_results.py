@@ -9,12 +9,11 @@ from persyn_ray.errors import DataError
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.records import Record, write_record
 from persyn_ray.storage.results import (
-    RESULTS,
     CollectResult,
     PromptsResult,
     RewardsResult,
+    RouteResult,
     TeacherProgress,
-    checked,
     read_result,
 )
 
@@ -41,13 +40,17 @@ def test_a_record_of_something_else_is_refused_by_its_field(tmp_path: Path, coun
 
 def test_what_a_step_returns_is_checked_before_it_is_written() -> None:
     with pytest.raises(ValidationError, match="assigned"):
-        checked("route", {"rows": 1, "assigned": {"persyn": {"a": "some"}}})
+        RouteResult.model_validate({"rows": 1, "assigned": {"persyn": {"a": "some"}}})
 
 
 def test_every_step_has_a_result() -> None:
     from persyn_ray.pipeline.steps import STEPS
 
-    assert list(RESULTS) == [step.name for step in STEPS]
+    names = [
+        *("prompts", "collect", "score", "rewards", "router"),
+        *("route", "synthesize", "finetune", "evaluate"),
+    ]
+    assert [step.name for step in STEPS] == [step.result.step for step in STEPS] == names
 
 
 def test_the_mean_loss_of_an_unknown_teacher_is_none() -> None:
