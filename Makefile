@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps
 LOCKED := $(UV) --require-hashes
 
-.PHONY: quickstart gsm8k test test-plain test-gpu check format lock clean
+.PHONY: quickstart gsm8k test test-plain test-gpu check format docs lock clean
 
 quickstart: .venv/run.stamp
 	$(BIN)/persyn run jobs/quickstart.yaml
@@ -13,11 +13,13 @@ quickstart: .venv/run.stamp
 gsm8k: .venv/assets.stamp
 	$(BIN)/persyn run jobs/gsm8k_recorded.yaml
 
-test: .venv/vllm.stamp
-	$(BIN)/python -m pytest tests
+# Plain tests on two cores at once; then, one after the other, those that keep the whole machine busy.
+HEAVY := ray or assets or browser or vllm or exports
+test: .venv/vllm.stamp test-plain
+	$(BIN)/python -m pytest tests -m "$(HEAVY)" --durations 40
 
 test-plain: .venv/dev.stamp
-	$(BIN)/python -m pytest tests -m "not ray and not assets and not browser and not vllm"
+	$(BIN)/python -m pytest tests -m "not ($(HEAVY))" -n 2 --dist loadfile --durations 20
 
 # What a machine with GPUs and vllm in .venv should run first.
 test-gpu: .venv/dev.stamp
@@ -32,6 +34,10 @@ check: .venv/vllm.stamp
 format: .venv/dev.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The documentation as a site, in site/; a warning is an error.
+docs: .venv/dev.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 .venv/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -68,6 +74,7 @@ format: .venv/dev.stamp
 # is written, and torch's own packages are left out but in cuda.txt.
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url
 HASH := $(COMPILE) --no-deps --generate-hashes
+TOOLS := $(basename $(notdir $(wildcard requirements/exports/*.in)))
 OWN := ^(torch|triton|nvidia-|cuda-|\#)
 lock: .venv/dev.stamp
 	mkdir -p .venv/lock
@@ -87,6 +94,8 @@ lock: .venv/dev.stamp
 	cp requirements/assets.in .venv/lock/
 	for name in run dev assets vllm s3 cuda; do \
 	  $(HASH) .venv/lock/$$name.in -o requirements/$$name.txt || exit 1; done
+	for name in $(TOOLS); do \
+	  $(HASH) requirements/exports/$$name.in -o requirements/exports/$$name.txt || exit 1; done
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .tools runs site

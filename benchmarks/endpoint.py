@@ -14,14 +14,11 @@ A part that is run again takes the place of its old figures in the file; the oth
 """
 
 import argparse
-import json
 import os
 import platform
 import signal
 import sys
 import tempfile
-import time
-import traceback
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +26,7 @@ from typing import Any
 
 from endpoint_parts import fuzz, latency, scale, soak
 from endpoint_parts.setting import LOGICAL_CPUS, Setting
-from publishing import ROOT, publish
+from publishing import known_figures, measured, publish
 
 PARTS = ("latency", "soak", "fuzz", "scale")
 GOALS = {
@@ -40,7 +37,6 @@ GOALS = {
     "statuses_not_retriable": 0,
     "errors_500": 0,
 }
-RESULT = ROOT / "benchmarks" / "results" / "endpoint.json"
 HEADLINES = {
     "latency": ("over_default_c64", "c128_over_peak", "many_over_bare", "peak_per_second"),
     "soak": ("wrong_answers", "statuses_not_retriable", "memory_growth_mib"),
@@ -48,27 +44,6 @@ HEADLINES = {
     "scale": ("seconds_to_replicas",),
 }
 """Figures of a part that stand at the top as well."""
-
-
-def measured(part: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """A part's figures, or why there are none."""
-    began = time.monotonic()
-    print(f"{part} ...", file=sys.stderr, flush=True)
-    try:
-        found = measure()
-    except Exception as error:  # the other parts go on
-        traceback.print_exc()
-        found = {"failed": f"{type(error).__name__}: {error}"[:2000]}
-    load = [round(one, 2) for one in os.getloadavg()]
-    return found | {"seconds": round(time.monotonic() - began), "load_average_at_end": load}
-
-
-def known_figures() -> dict[str, Any]:
-    """Parts that an earlier run has measured."""
-    if not RESULT.exists():
-        return {}
-    figures = json.loads(RESULT.read_text())["figures"]
-    return {part: figures[part] for part in PARTS if part in figures}
 
 
 def result_of(parts: dict[str, Any], setting: Setting, options: argparse.Namespace) -> Any:
@@ -115,7 +90,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
     with tempfile.TemporaryDirectory(prefix="e-") as folder:
         setting = Setting.prepared(Path(folder), options.quick)
-        parts = {} if options.quick else known_figures()
+        parts = {} if options.quick else known_figures("endpoint", PARTS)
         measures: dict[str, Callable[[], dict[str, Any]]] = {
             "latency": lambda: latency.measure(setting),
             "soak": lambda: soak.measure(setting, options.minutes, peak_of(parts, options)),

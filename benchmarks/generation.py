@@ -134,7 +134,10 @@ def ours(model: Path, number: int, max_tokens: int) -> float:
         (folder / "prompts.jsonl").write_text("\n".join(lines))
         recipe = parse_recipe(recipe_data(folder, model, number, max_tokens), "benchmark")
         run = run_of(recipe)
-        write_record(run.records, Record("prompts", "x", {}, {}, write_prompts(recipe, run)))
+        write_record(
+            run.records,
+            Record("prompts", "x", {}, {}, write_prompts(recipe, run).model_dump(mode="json")),
+        )
         units = units_of(shards_of(run, "parallel"))
         place = Place(size=1, cpus=1, in_flight=IN_FLIGHT, threads=2)
         with session():

@@ -29,7 +29,7 @@ def bundles_of(recipe: Recipe) -> Bundles:
     shapes = [
         [{"CPU": pool.cpus, "GPU": pool.gpus} if pool.gpus else {"CPU": pool.cpus}]
         * (
-            pool.actors
+            pool.fewest
             if isinstance(pool, StepResourcesConfig)
             else pool.workers * pool.side_by_side
         )
@@ -68,7 +68,7 @@ def wait(recipe: Recipe, minutes: float) -> None:
         nodes = [node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]]
         lacks = missing(recipe, nodes)
         try:
-            check_fits(recipe, describe())
+            check_fits(recipe.run, recipe.resources, describe())
         except ConfigError as error:
             lacks = lacks or str(error)
         if not lacks:

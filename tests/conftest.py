@@ -6,15 +6,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import settings
 from rich.console import Console
 
 from persyn_ray.method.planted import specialists
+from persyn_ray.pipeline.assign.constrained import limit_settings
+from persyn_ray.pipeline.assign.methods import response_settings, settings_of
+from persyn_ray.pipeline.plan.known import forecast_settings
 from persyn_ray.pipeline.runner import planned_steps
 from persyn_ray.recipe.recipe import Recipe, parse_recipe, stored
 from persyn_ray.storage.layout import RunLayout, parts_of, run_of
 from persyn_ray.storage.records import Record, read_record, write_record
+from persyn_ray.storage.results import RewardsResult, RouteResult, RouterResult, StepResult
 
 # Property tests: the same examples on every run, no clock (machines are shared), no database.
 settings.register_profile(
@@ -116,13 +121,17 @@ def record_step() -> Callable[..., RunLayout]:
     return leave_record
 
 
-def leave_record(recipe: Recipe, step: str, counts: dict[str, Any] | None = None) -> RunLayout:
+def leave_record(
+    recipe: Recipe, step: str, found: StepResult | dict[str, Any] | None = None
+) -> RunLayout:
     run = run_of(recipe)
     (planned,) = [one for one in planned_steps(recipe, run) if one.step.name == step]
     there = read_record(run.records, step)
-    counts = counts or (there.counts if there else {"rows": 1})
+    if isinstance(found, StepResult):
+        found = found.model_dump(mode="json")
+    result = found or (there.result if there else {"rows": 1})
     write_record(
-        run.records, Record(step, planned.identity, planned.settings, planned.inputs, counts)
+        run.records, Record(step, planned.identity, planned.settings, planned.inputs, result)
     )
     return run
 
@@ -169,15 +178,19 @@ def carry_out() -> Callable[..., RunLayout]:
 
 def carry_out_here(recipe: Recipe, until: str = "evaluate") -> RunLayout:
     """All that a run holds, but for training: the router and the students have random weights."""
-    from persyn_ray.pipeline import load_prompts, write_examples
+    from persyn_ray.pipeline import dataset, load_prompts
     from persyn_ray.pipeline.assign import assignments
     from persyn_ray.pipeline.choices import assigned_methods, collected_splits, students
     from persyn_ray.pipeline.plan.forecast import FORECAST_STEPS, write_forecast
     from persyn_ray.pipeline.steps import STEPS
-    from persyn_ray.shards import tables, work
+    from persyn_ray.shards import tables
     from persyn_ray.shards import units as unit_lists
     from persyn_ray.shards.aggregates import teacher_aggregates
     from persyn_ray.shards.collect import Collect
+    from persyn_ray.shards.evaluate import EvaluateShard
+    from persyn_ray.shards.provenance import RoutedRows
+    from persyn_ray.shards.route import RouteShard
+    from persyn_ray.shards.score import Score
 
     run = run_of(recipe)
 
@@ -193,47 +206,52 @@ def carry_out_here(recipe: Recipe, until: str = "evaluate") -> RunLayout:
         }
 
     def score() -> dict[str, Any]:
-        counts = do(work.Score(recipe), units(*collected_splits(recipe.compare)))
+        counts = do(Score(recipe), units(*collected_splits(recipe.compare)))
         return {"rows": counts["rows"], "tokens": counts["tokens"], "nulls": counts["errors"]}
 
-    def rewards() -> dict[str, Any]:
+    def rewards() -> RewardsResult:
         for unit in units(*collected_splits(recipe.compare)):
-            run.rewards.write_table(unit["shard"], tables.shard_rewards(recipe, unit["shard"]))
+            run.rewards.write_table(unit["shard"], rewards_of(recipe, unit["shard"]))
         parallel = tables.shards_of(run, "parallel")
-        return {
-            "rows": 1,
-            "teachers": teacher_aggregates(
-                run, recipe.teachers, parts_of(recipe.scoring), recipe.responses, parallel
-            ),
-        }
+        means = teacher_aggregates(
+            run, recipe.teachers, parts_of(recipe.scoring), recipe.responses, parallel
+        )
+        return RewardsResult(rows=1, teachers=means)
 
-    def route() -> dict[str, Any]:
-        do(work.RouteShard(recipe), units("parallel", "routed", "heldout"))
-        return assignments.write_assignments(recipe, run, assigned_methods(recipe.compare))
+    def route() -> RouteResult:
+        do(RouteShard(recipe), units("parallel", "routed", "heldout"))
+        return assignments.write_assignments(
+            settings_of(recipe), limit_settings(recipe), run, assigned_methods(recipe.compare)
+        )
 
     def synthesize() -> dict[str, Any]:
         methods = assigned_methods(recipe.compare)
         open_splits = [s for s in ("routed",) if s not in collected_splits(recipe.compare)]
         counts = do(Collect(recipe, methods), units(*open_splits))
-        return counts | {
-            "examples": {m: write_examples.write_examples(recipe, run, m) for m in methods}
+        if recipe.compare.students or "wrong" in recipe.dataset.drop:
+            do(Score(recipe, learnability=False), units(*open_splits))
+        counts["examples"] = {
+            m: dataset.write_examples(response_settings(recipe), run, m) for m in methods
         }
+        rows = RoutedRows(run, recipe.teachers, recipe.scoring, recipe.responses)
+        dataset.write_dataset(run, rows, recipe.dataset)
+        return counts
 
     def evaluate() -> dict[str, Any]:
         todo = [
-            unit | {"student": student, "rows": "2"}
-            for student in students(recipe)
+            unit | {"student": student, "rows": [0, 1]}
+            for student in students(recipe.compare, recipe.evaluate, recipe.scoring)
             for unit in units("heldout")
         ]
-        counts = do(work.EvaluateShard(recipe), todo)
+        counts = do(EvaluateShard(recipe), todo)
         return {"rows": counts["rows"], "tokens": counts["tokens"]}
 
-    actions: dict[str, Callable[[], dict[str, Any]]] = {
+    actions: dict[str, Callable[[], StepResult | dict[str, Any]]] = {
         "prompts": lambda: load_prompts.write_prompts(recipe, run),
         "collect": lambda: do(Collect(recipe), units(*collected_splits(recipe.compare))),
         "score": score,
         "rewards": rewards,
-        "router": lambda: untrained_router(recipe, run),
+        "router": lambda: router_of(recipe, run),
         "route": route,
         "synthesize": synthesize,
         "finetune": lambda: untuned_students(recipe, run),
@@ -241,19 +259,38 @@ def carry_out_here(recipe: Recipe, until: str = "evaluate") -> RunLayout:
     }
     for step in STEPS:
         if step.name in FORECAST_STEPS:
-            write_forecast(recipe, run, step.name)
-        rows = actions[step.name]()
-        leave_record(recipe, step.name, rows)
+            write_forecast(forecast_settings(recipe), run, step.name)
+        leave_record(recipe, step.name, actions[step.name]())
         if step.name == until:
             break
     run.root.write_json("recipe.json", stored(recipe))
     return run
 
 
+def rewards_of(recipe: Recipe, shard: str) -> pa.Table:
+    """REWARDS of one shard of a recipe's run."""
+    from persyn_ray.shards.tables import shard_rewards
+
+    return shard_rewards(run_of(recipe), recipe.teachers, shard, recipe.scoring, recipe.responses)
+
+
+def router_of(recipe: Recipe, run: RunLayout) -> RouterResult | dict[str, Any]:
+    """Simple kinds are fitted, which takes no training; a network has random weights."""
+    from persyn_ray.pipeline.steps import router_result
+    from persyn_ray.shards.fit_router import fit_routers
+
+    if recipe.router.kind == "fitted":
+        return untrained_router(recipe, run)
+    fit_routers(run, recipe.router, recipe.pool)
+    return router_result(run)
+
+
 def untrained_router(recipe: Recipe, run: RunLayout) -> dict[str, Any]:
     from persyn_ray.models.load import load_tokenizer
     from persyn_ray.models.router.model import build_router, router_logits, save_router
     from persyn_ray.shards.tables import heldout_mask, shards_of
+    from persyn_ray.storage.fits import RouterFit, write_router_fit
+    from persyn_ray.storage.results import TrainingLoss
 
     name = recipe.router.backbone.name
     router, tokenizer = build_router(name, recipe.pool.names), load_tokenizer(name)
@@ -263,15 +300,15 @@ def untrained_router(recipe: Recipe, run: RunLayout) -> dict[str, Any]:
     out_P = heldout_mask(ids, recipe.router.heldout_fraction, recipe.router.seed)
     logits_PM = router_logits(router, tokenizer, [row["messages"] for row in prompts])
     num_fit = int((~out_P).sum())
-    facts = {
-        "num_fit": num_fit,
-        "loss_curve": [{"step": 1, "train_loss": 0.7, "heldout_loss": 0.7}],
-        "heldout_logits": {str(num_fit): logits_PM[out_P].tolist()},
-    }
+    fit = RouterFit(
+        num_fit=num_fit,
+        loss_curve=[TrainingLoss(step=1, train_loss=0.7, heldout_loss=0.7)],
+        heldout_logits={num_fit: logits_PM[out_P].tolist()},
+    )
     with TemporaryDirectory() as scratch:
-        save_router(router, tokenizer, Path(scratch), facts)
+        save_router(router, tokenizer, Path(scratch))
         run.router.upload(Path(scratch))
-    run.router.write_json("fit.json", facts)
+    write_router_fit(run.router, fit)
     return {"rows": num_fit}
 
 

@@ -27,7 +27,7 @@ LIGHT = (
     "persyn_ray.data.prompts",
     "persyn_ray.storage.records",
     "persyn_ray.storage.schemas",
-    "persyn_ray.shards.work",
+    "persyn_ray.shards.score",
     "persyn_ray.storage.folder",
     "persyn_ray.checks.verifier",
 )

@@ -6,8 +6,9 @@ Axes: P prompts, M teachers.
 """
 
 import os
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import get_context
@@ -27,7 +28,15 @@ from persyn_ray.storage.schemas import PROMPTS
 
 Floats = NDArray[np.float64]
 PROCESSES = 2
+LEARNED = ("log_likelihood", "lowest_window", "rank_surprisal", "entropy")
+"""Measures of learnability that a bank holds."""
 HELDOUT_SEED = 10_001  # no block of prompts has it
+DEVELOPMENT = 100
+"""From this seed on blocks are for trying things: nothing is reported of them."""
+
+
+class OutOfTime(Exception):
+    """The time given is over; what is finished is kept, and the same command goes on."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +71,43 @@ def start_worker() -> None:
     torch.set_num_threads(1)
 
 
-def in_processes(work: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """Carry out jobs side by side, in their order."""
+def in_processes(
+    work: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], until: float | None = None
+) -> list[Any]:
+    """Carry out jobs side by side, in their order.
+
+    Raises:
+        OutOfTime: jobs were left when the clock (`time.monotonic`) passed `until`; those that had
+            begun were ended.
+    """
+    if jobs and until is not None and time.monotonic() >= until:
+        raise OutOfTime
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(PROCESSES, get_context("spawn"), start_worker) as pool:
-        return [done.result() for done in [pool.submit(work, *job) for job in jobs]]
+        waiting = [pool.submit(work, *job) for job in jobs]
+        left = None if until is None else max(0.0, until - time.monotonic())
+        _, late = wait(waiting, left)
+        if [one for one in late if one.cancel()]:
+            raise OutOfTime
+        return [done.result() for done in waiting]
 
 
-def problems(num_blocks: int, block: int, num_heldout: int) -> tuple[pa.Table, pa.Table]:
-    """Prompts in disjoint blocks, and held-out problems that none of them contains."""
+def problems(
+    num_blocks: int, block: int, num_heldout: int, first: int = 0
+) -> tuple[pa.Table, pa.Table]:
+    """Prompts in disjoint blocks, and held-out problems that none of them contains.
+
+    Args:
+        first: seed of the first block; blocks for development have held-out problems of their own,
+            and neither has any that is reported on.
+    """
     heldout = tasks.generate(num_heldout, seed=HELDOUT_SEED)
     taken = {problem.prompt for problem in heldout}
+    if first >= DEVELOPMENT:
+        heldout = tasks.generate(num_heldout, seed=HELDOUT_SEED - 1, exclude=taken)
+        taken |= {problem.prompt for problem in heldout}
     drawn: list[tasks.Problem] = []
-    for number in range(num_blocks):
+    for number in range(first, first + num_blocks):
         drawn += tasks.generate(block, seed=HELDOUT_SEED + 1 + number, exclude=taken)
         taken |= {problem.prompt for problem in drawn}
     return _table(drawn, "routed"), _table(heldout, "heldout")
@@ -91,9 +124,18 @@ def _table(drawn: Sequence[tasks.Problem], split: str) -> pa.Table:
 
 
 def fill(
-    folder: Path, recipe_path: Path, overrides: tuple[str, ...], prompts: pa.Table, chunk: int
+    folder: Path,
+    recipe_path: Path,
+    overrides: tuple[str, ...],
+    prompts: pa.Table,
+    chunk: int,
+    until: float | None = None,
 ) -> Bank:
-    """Every teacher of a recipe answers, and the recipe's student scores; what is there is kept."""
+    """Every teacher of a recipe answers, and the recipe's student scores; what is there is kept.
+
+    Raises:
+        OutOfTime: some are left when the clock passes `until`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     recipe = load_recipe(recipe_path, overrides)
     names = recipe.pool.names
@@ -108,13 +150,12 @@ def fill(
         for start in range(0, len(prompts), chunk)
         for name in names
     ]
-    in_processes(_answer, jobs)
+    in_processes(_answer, [job for job in jobs if not job[0].exists()], until)
     tables = [
         pa.concat_tables([pq.read_table(job[0]) for job in jobs if job[3] == name])
         for name in names
     ]
     ids = prompts["prompt_id"].to_pylist()
-    measures = ("log_likelihood", "lowest_window", "rank_surprisal", "entropy", "quality")
     texts = []
     for table in tables:
         of = dict(zip(table["prompt_id"].to_pylist(), table["response"].to_pylist(), strict=True))
@@ -122,7 +163,7 @@ def fill(
     return Bank(
         prompts,
         tuple(texts),
-        {name: by_teacher_PM(tables, ids, name) for name in measures},
+        {name: by_teacher_PM(tables, ids, name) for name in (*LEARNED, "quality")},
         by_teacher_PM(tables, ids, "num_tokens"),
     )
 
@@ -143,8 +184,8 @@ def _answer(
     learned = Learnability(recipe.student, recipe.scoring.tokens_per_batch)(prompts, responses)
     judged = Quality(recipe.scoring.quality)(prompts, responses)  # pyright: ignore[reportArgumentType]
     joined = responses.select(["prompt_id", "response", "num_tokens"])
-    for table in (learned.drop_columns(["num_tokens"]), judged):
-        joined = joined.join(table.drop_columns(["teacher"]), "prompt_id")
+    for table, columns in ((learned, LEARNED), (judged, ("quality",))):
+        joined = joined.join(table.select(["prompt_id", *columns]), "prompt_id")
     part = path.with_suffix(".part")
     pq.write_table(joined, part)
     part.rename(path)

@@ -2,11 +2,13 @@
 
 The very functions of the pipeline, DeepSpeed included, without Ray around them. Every result is
 kept below a cache folder under a name made of all that determines it: two methods that choose the
-same data share a student, and an interrupted experiment goes on.
+same data share a student, and an interrupted experiment goes on, a student from its last checkpoint
+where its settings ask for such (`finetune.save_steps`).
 """
 
 import json
 import os
+import shutil
 import tempfile
 import time
 from functools import partial
@@ -43,13 +45,14 @@ def tuned(folder: Path, tuning: Tuning, recipe: Recipe, heldout: pa.Table) -> di
         return json.loads(path.read_text())
     path.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch:
-        loss = _tune(tuning, Path(scratch))
-        tuned_student = tuning.student.model_copy(update={"name": str(Path(scratch) / "student")})
-        correct = answered(tuned_student, recipe, heldout)
+    scratch = folder / "fits" / tuning.key
+    loss = _tune(tuning, scratch)
+    tuned_student = tuning.student.model_copy(update={"name": str(scratch / "student")})
+    correct = answered(tuned_student, recipe, heldout)
     facts = {"correct": correct, "loss": loss, "seconds": round(time.monotonic() - started, 1)}
     path.with_suffix(".part").write_text(json.dumps(facts))
     path.with_suffix(".part").rename(path)
+    shutil.rmtree(scratch)
     return facts
 
 
@@ -64,23 +67,40 @@ def answered(student: StudentConfig, recipe: Recipe, heldout: pa.Table) -> str:
 
 
 def _tune(tuning: Tuning, scratch: Path) -> float | None:
-    from persyn_ray.models import fit, load
+    from persyn_ray.models import load
     from persyn_ray.models.chat import encode_example
+    from persyn_ray.models.finetune.export import merge_adapters, save_student
+    from persyn_ray.models.finetune.token_table import TokenTable
+    from persyn_ray.models.finetune.train import finetune
+    from persyn_ray.models.router.model import pad_of
+    from persyn_ray.models.templates.end_of_turn import end_of_turn
 
     _alone()
     student = tuning.student
     tokenizer = load.load_tokenizer(student.name, student.revision, student.chat_template)
-    examples = [
-        encode_example(tokenizer, [{"role": "user", "content": text}], response)
-        for _, text, response in tuning.rows
+    examples = {
+        name: encode_example(tokenizer, [{"role": "user", "content": text}], response)
+        for name, text, response in tuning.rows
         if response
-    ]
+    }
     load_model = partial(load.load_causal_lm, student.name, student.dtype, student.revision)
-    trainer, losses = fit.finetune(
-        load_model, tokenizer, examples, tuning.settings, scratch / "fit"
-    )
-    fit.export(trainer, tokenizer, scratch / "student")
-    return losses[-1]["train_loss"] if losses else None
+    table = TokenTable.of(examples, pad_of(tokenizer))
+    fit, end_id, settings = scratch / "fit", end_of_turn(tokenizer), tuning.settings
+    resume = _last_checkpoint(fit)
+    trainer, losses = finetune(load_model, tokenizer, table, settings, fit, resume=resume)
+    if settings.lora is None:
+        save_student(trainer, tokenizer, end_id, scratch / "student")
+    else:
+        save_student(trainer, tokenizer, end_id, scratch / "adapters")
+        merge_adapters(load_model, tokenizer, scratch / "adapters", end_id, scratch / "student")
+    return losses[-1].train_loss if losses else None
+
+
+def _last_checkpoint(fit: Path) -> Path | None:
+    """The newest whole checkpoint of a training that was interrupted; its state is written last."""
+    states = list(fit.glob("checkpoint-*/trainer_state.json"))
+    steps = {int(state.parent.name.rpartition("-")[2]): state.parent for state in states}
+    return steps[max(steps)] if steps else None
 
 
 def _alone() -> None:

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from lab.bank import Bank, in_processes
 from lab.students import RouterFit, Tuning, embeddings, fitted_logits, tuned
-from persyn_ray.pipeline.assign.methods import Choices, Parallel, means, method_teachers
+from persyn_ray.pipeline.assign.methods import (
+    Choices,
+    Parallel,
+    means,
+    method_teachers,
+    settings_of,
+)
 from persyn_ray.recipe.base import StudentConfig
 from persyn_ray.recipe.recipe import Recipe, load_recipe
 
@@ -31,10 +37,15 @@ class Lab:
     num_seeds: int
     block: int
     num_parallel: int
+    first: int = 0
+    """What the recipe's seeds begin with."""
+    until: float | None = None
+    """When (`time.monotonic`) students are to stop being tuned."""
 
     def recipe(self, seed: int, *more: str) -> Recipe:
         """The recipe with all its seeds set to one."""
-        seeds = tuple(f"{section}.seed={seed}" for section in ("prompts", "router", "finetune"))
+        sections = ("prompts", "router", "finetune")
+        seeds = tuple(f"{section}.seed={self.first + seed}" for section in sections)
         return load_recipe(self.recipe_path, (*self.overrides, *seeds, *more))
 
     def rows(self, seed: int) -> range:
@@ -56,9 +67,14 @@ class Lab:
         return _texts(self.heldout)
 
     @cached_property
+    def tasks(self) -> tuple[str | None, ...]:
+        """Families of all prompts in the bank."""
+        return tuple(self.bank.prompts["task"].to_pylist())
+
+    @cached_property
     def embeddings_PD(self) -> Floats:
         """Of every prompt in the bank, by the router's backbone before fitting."""
-        path = self.cache / "embeddings.npy"
+        path = self.cache / f"embeddings-{len(self.texts)}.npy"
         if not path.exists():
             np.save(path, in_processes(embeddings, [(self.recipe(0), self.texts)])[0])
         return np.load(path)
@@ -89,7 +105,8 @@ class Lab:
         rows = self.parallel_rows(seed)
         signals = self.bank.rewards(recipe, rows, quality_PM)
         losses_M = -means(self.bank.signals["log_likelihood"][np.asarray(rows)])
-        return Parallel(signals, losses_M, self.embeddings_PD[np.asarray(rows)])
+        tasks = tuple(self.tasks[row] for row in rows)
+        return Parallel(signals, losses_M, self.embeddings_PD[np.asarray(rows)], tasks)
 
     def choose(self, method: str, recipe: Recipe, seed: int, logits_PM: Floats) -> Teachers:
         """A method's teachers for a seed's block."""
@@ -101,8 +118,10 @@ class Lab:
             np.ones((self.block, len(recipe.pool)), dtype=bool),
             signals,
             self.embeddings_PD[np.asarray(rows)],
+            tasks=tuple(self.tasks[row] for row in rows),
         )
-        return method_teachers(method, recipe, choices, self.parallel(recipe, seed))[0]
+        settings, parallel = settings_of(recipe), self.parallel(recipe, seed)
+        return method_teachers(method, settings, choices, parallel)[0]
 
     def tuning(
         self, seed: int, teacher_P: Teachers, student: StudentConfig | None = None
@@ -117,11 +136,19 @@ class Lab:
         return Tuning(student or recipe.student, recipe.finetune, triples)
 
     def students(self, tunings: Sequence[Tuning]) -> Floats:
-        """Correct answers of tuned students, (N, problems), those not yet there side by side."""
-        missing = {t.key: t for t in tunings if not self._has("students", t.key, "json")}
+        """Correct answers of tuned students, (N, problems), those not yet there side by side.
+
+        Raises:
+            OutOfTime: some are left when the lab's time is over.
+        """
+        missing = {t.key: t for t in tunings if not self.is_tuned(t)}
         jobs = [(self.cache, t, self.recipe(0), self.heldout.prompts) for t in missing.values()]
-        in_processes(tuned, jobs)
+        in_processes(tuned, jobs, self.until)
         return np.array([_marks(tuned(*self._job(t))["correct"]) for t in tunings])
+
+    def is_tuned(self, tuning: Tuning) -> bool:
+        """Whether a student's answers are there."""
+        return self._has("students", tuning.key, "json")
 
     def _job(self, tuning: Tuning) -> tuple[Any, ...]:
         return self.cache, tuning, self.recipe(0), self.heldout.prompts

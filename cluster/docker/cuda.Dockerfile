@@ -45,6 +45,7 @@ RUN userdel --remove ubuntu \
  && install -d -o 1000 -g 1000 /models
 COPY --from=build /opt/persyn/venv /opt/persyn/venv
 COPY jobs /opt/persyn/jobs
+COPY persyn_ray/lab/quickstart.yaml /opt/persyn/persyn_ray/lab/quickstart.yaml
 COPY cluster/start.py /opt/persyn/cluster/start.py
 ENV PATH=/opt/persyn/venv/bin:$PATH HF_HOME=/models/hub PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0
 USER 1000:1000

@@ -18,6 +18,7 @@ whose language cannot be told is taken to be in the right one.
 import functools
 import json
 import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from persyn_ray.checks.ifeval_overrides import CHECKS, is_single_letter, literal, why_no_words
@@ -109,7 +110,7 @@ def _is_absent(value: Any) -> bool:
     return value is None or value != value  # a null, or NaN, which tables make of it
 
 
-def _require_as_given(checker: Any, given: dict[str, Any]) -> None:
+def _require_as_given(checker: Any, given: Mapping[str, object]) -> None:
     """Refuse arguments in whose place the package checks others.
 
     Raises:
@@ -148,7 +149,7 @@ def _loosened(response: str) -> list[str]:
 
 
 @functools.cache
-def _library() -> dict[str, Any]:
+def _library() -> dict[str, Callable[[str], Any]]:
     """IFEval's checkers by the id of their instruction."""
     try:
         from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT

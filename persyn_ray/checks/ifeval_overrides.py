@@ -8,8 +8,10 @@ phrase that it must end with.
 """
 
 import re
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, TypedDict
 
 _AS_IT_IS = ("P.S.", "P.P.S")  # markers that the package knows by themselves
 _PATTERNS = ("keywords", "keyword", "section_spliter", "postscript_marker")
@@ -26,17 +28,37 @@ class Checker(Protocol):
     def check_following(self, value: str) -> bool: ...
 
 
-class _Check:
-    """A function of the arguments and the response, as a checker."""
+class ForbiddenWords(TypedDict):
+    forbidden_words: list[str]
 
-    def __init__(self, check: Callable[[dict[str, Any], str], bool], given: dict[str, Any]) -> None:
-        self._check, self._given = check, given
+
+class LetterFrequency(TypedDict):
+    letter: str
+    let_frequency: int
+    let_relation: str
+
+
+class FirstWord(TypedDict):
+    num_paragraphs: int
+    nth_paragraph: int
+    first_word: str
+
+
+class EndPhrase(TypedDict):
+    end_phrase: str
+
+
+@dataclass(frozen=True)
+class _Check:
+    """A function of the response, as a checker."""
+
+    follows: Callable[[str], bool]
 
     def check_following(self, value: str) -> bool:
-        return self._check(self._given, value)
+        return self.follows(value)
 
 
-def literal(given: dict[str, Any]) -> dict[str, Any]:
+def literal(given: Mapping[str, object]) -> dict[str, object]:
     """The arguments with words that stand for themselves in the package's regular expressions."""
     return {
         key: _escaped(value) if key in _PATTERNS and value not in _AS_IT_IS else value
@@ -48,12 +70,14 @@ def _escaped(value: Any) -> Any:
     return list(map(re.escape, value)) if isinstance(value, list) else re.escape(value.strip())
 
 
-def why_no_words(given: dict[str, Any]) -> str | None:
+def why_no_words(given: Mapping[str, object]) -> str | None:
     """What is wrong with the words among arguments: empty, or a text where a list belongs."""
     for key, value in given.items():
-        if key in _WORD_LISTS and not isinstance(value, list):
-            return f"{key} is {value!r}; it must be a list of words"
-        words = value if key in _WORD_LISTS else [value] if isinstance(value, str) else []
+        words: Sequence[object] = [value] if isinstance(value, str) else []
+        if key in _WORD_LISTS:
+            if not isinstance(value, list):
+                return f"{key} is {value!r}; it must be a list of words"
+            words = value
         if (key in _WORD_LISTS and not words) or not all(
             isinstance(word, str) and word.strip() for word in words
         ):
@@ -66,7 +90,7 @@ def is_single_letter(key: str, value: Any) -> bool:
     return key == "letter" and isinstance(value, str) and len(value) == 1
 
 
-def _forbidden_words(given: dict[str, Any], response: str) -> bool:
+def _forbidden_words(given: ForbiddenWords, response: str) -> bool:
     return not any(_holds(response, word.strip()) for word in given["forbidden_words"])
 
 
@@ -81,13 +105,13 @@ def _begins_a_word(character: str) -> bool:
     return bool(re.match(r"\w", character)) and not _UNSPACED.match(character)
 
 
-def _letter_frequency(given: dict[str, Any], response: str) -> bool:
+def _letter_frequency(given: LetterFrequency, response: str) -> bool:
     found = response.lower().count(given["letter"].lower())
     is_less = found < given["let_frequency"]
     return is_less if given["let_relation"] == "less than" else not is_less
 
 
-def _first_word(given: dict[str, Any], response: str) -> bool:
+def _first_word(given: FirstWord, response: str) -> bool:
     paragraphs = [part.strip() for part in response.split("\n\n") if part.strip()]
     if len(paragraphs) != given["num_paragraphs"]:
         return False
@@ -96,13 +120,14 @@ def _first_word(given: dict[str, Any], response: str) -> bool:
     return paragraph.startswith(word) and not re.match(r"\w", paragraph[len(word) :])
 
 
-def _end(given: dict[str, Any], response: str) -> bool:
+def _end(given: EndPhrase, response: str) -> bool:
     response, phrase = response.strip().lower(), given["end_phrase"].strip().lower()
     return response.endswith(phrase) or response.strip('"').endswith(phrase)
 
 
-def _own(check: Callable[[dict[str, Any], str], bool]) -> Callable[[dict[str, Any]], Checker]:
-    return lambda given: _Check(check, given)
+def _own(check: Callable[[Any, str], bool]) -> Callable[[Mapping[str, object]], Checker]:
+    """Makes the checker of some arguments, which are known by then to be those that it needs."""
+    return lambda given: _Check(partial(check, given))
 
 
 CHECKS = {

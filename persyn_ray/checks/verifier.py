@@ -12,23 +12,21 @@ Responses that are absent are not judged here (outcome `no_response` is the stag
 
 import json
 import os
-import queue
 import re
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
 
 from persyn_ray.checks.answer_numbers import quantity_of
 from persyn_ray.checks.answer_text import canonical, is_prose
 from persyn_ray.checks.final_answer import Answer, final_answer, reference_answer
 from persyn_ray.checks.same_answer import reading, same_answer
 from persyn_ray.checks.worker import READY
+from persyn_ray.checks.worker_pool import WorkerPool
 from persyn_ray.errors import StepError
 
 # Importing sympy takes 1 s on an idle machine, ten times that on a crowded one.
@@ -40,9 +38,6 @@ _MATHEMATICS = re.compile(r"[\d$\\\[]")  # there is no value in a text without o
 
 # Formulas of programs, as LaTeX writes them: its names and its sign for a product.
 _FUNCTION = re.compile(r"(?<![\\A-Za-z])(sin|cos|tan|log|ln|exp|pi)(?![A-Za-z])")
-
-_Item = TypeVar("_Item")
-_Answer = TypeVar("_Answer")
 
 
 class Outcome(StrEnum):
@@ -126,10 +121,7 @@ class Verifier:
         memory_gib: float = 2.0,
     ) -> None:
         arguments = (timeout_seconds, memory_gib, checks_per_process)
-        self._workers = [_Worker(*arguments) for _ in range(num_processes)]
-        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        for worker in self._workers:
-            self._idle.put(worker)
+        self._workers = WorkerPool([_Worker(*arguments) for _ in range(num_processes)])
 
     def __enter__(self) -> "Verifier":
         return self
@@ -139,8 +131,7 @@ class Verifier:
 
     def close(self) -> None:
         """End the processes; a later check would start new ones."""
-        for worker in self._workers:
-            worker.stop()
+        self._workers.close()
 
     def check(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """Verdicts of (response, reference) pairs, in order.
@@ -148,11 +139,11 @@ class Verifier:
         Raises:
             StepError: no checking process can be started; a single bad pair never raises.
         """
-        return [_VERDICTS[outcome] for outcome in self._map(self._check, pairs)]
+        return [_VERDICTS[outcome] for outcome in self._workers.map(self._check, pairs)]
 
     def check_references(self, references: Sequence[str]) -> list[int]:
         """Positions of the references that hold no answer to compare with."""
-        readable = self._map(self._is_readable, references)
+        readable = self._workers.map(self._is_readable, references)
         return [index for index, is_readable in enumerate(readable) if not is_readable]
 
     def _check(self, pair: tuple[str, str]) -> str:
@@ -182,17 +173,8 @@ class Verifier:
         return self._ask((), (_box(gold),)) not in (Outcome.NO_ANSWER, Outcome.CRASHED)
 
     def _ask(self, answers: tuple[str, ...], golds: tuple[str, ...]) -> str:
-        worker = self._idle.get()
-        try:
+        with self._workers.lend() as worker:
             return worker.ask(answers, golds)
-        finally:
-            self._idle.put(worker)
-
-    def _map(self, function: Callable[[_Item], _Answer], items: Sequence[_Item]) -> list[_Answer]:
-        if len(self._workers) == 1:
-            return [function(item) for item in items]
-        with ThreadPoolExecutor(len(self._workers)) as threads:
-            return list(threads.map(function, items))
 
 
 class _Worker:

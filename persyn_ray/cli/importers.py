@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from persyn_ray.cli.shared import console
+from persyn_ray.errors import ConfigError
 from persyn_ray.escaping import one_line, plain
 
 Sources = Annotated[list[str], typer.Argument(help="Parquet, jsonl or csv files, or globs.")]
@@ -44,8 +45,19 @@ def import_parallel(
     teacher: Annotated[
         list[str] | None, typer.Option(help="Wide table: a column of responses; repeat it.")
     ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            help="Files of another tool: distilabel, curator, datatrove, openai-batch, verl, "
+            "nemo-rl or nemo-gym."
+        ),
+    ] = None,
+    teacher_name: Annotated[
+        str | None, typer.Option(help="With --form: who wrote, where the files do not say it.")
+    ] = None,
 ) -> None:
     """Bring a table of parallel responses, such as PerSyn-Math, into the form recipes read."""
+    from persyn_ray.data.importers.forms import import_form
     from persyn_ray.data.importers.parallel_responses import import_parallel as convert
 
     columns = {
@@ -54,7 +66,15 @@ def import_parallel(
         "teacher_column": teacher_column,
         "response_column": response_column,
     }
-    _show_import(convert(sources, out, **columns, teachers=teacher or ()), out)
+    if form is None:
+        if teacher_name is not None:
+            raise ConfigError("--teacher-name goes with --form; tables name their teachers.")
+        _show_import(convert(sources, out, **columns, teachers=teacher or ()), out)
+        return
+    named = [name for name, column in columns.items() if column is not None]
+    if named or teacher:
+        raise ConfigError(f"--form {form} says where everything stands: leave out the columns.")
+    _show_import(import_form(sources, out, form, teacher_name), out)
 
 
 def _show_import(imported: Any, out: Path) -> None:
@@ -63,9 +83,9 @@ def _show_import(imported: Any, out: Path) -> None:
         table.add_row(plain(one_line(name, 80)), f"{num:,}", f"{imported.num_prompts - num:,}")
     console.print(table)
     told = (
-        f"Wrote {imported.num_prompts:,} prompts to {out}. Left out: "
-        f"{imported.num_duplicates:,} further responses to a prompt, {imported.num_unreadable:,} "
-        "rows, responses or scores that cannot be read."
+        f"Wrote {imported.num_prompts:,} prompts to {out}. Kept in further/: "
+        f"{imported.num_further:,} further responses to a prompt. Left out: "
+        f"{imported.num_unreadable:,} rows, responses or scores that cannot be read."
     )
     console.print(plain(told))
     if imported.first_unreadable:

@@ -1,43 +1,45 @@
 """`persyn status`, `report`, `explain` and `doctor`: look into a run."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from persyn_ray.cli.shared import Overrides, RecipePath, RunFolder, console, linked
+from persyn_ray.cli.shared import (
+    AsJson,
+    Overrides,
+    RecipePath,
+    RunFolder,
+    console,
+    linked,
+    print_json,
+)
 from persyn_ray.escaping import plain
 
 
-def status(run_folder: RunFolder) -> None:
+def status(run_folder: RunFolder, as_json: AsJson = False) -> None:
     """Which steps of a run are finished, when, and with how many rows."""
-    from persyn_ray.pipeline.results.costs import spending, spending_text
-    from persyn_ray.pipeline.results.explain import open_run, state
-    from persyn_ray.storage.layout import parts_of
-    from persyn_ray.storage.run_lock import holder_of
+    from persyn_ray.pipeline.results.costs import spending_text
+    from persyn_ray.pipeline.results.explain import open_run
+    from persyn_ray.pipeline.results.status import status_of
 
-    recipe, opened = open_run(run_folder)
+    found = status_of(*open_run(run_folder))
+    if as_json:
+        print_json(found)
+        return
     table = Table("step", "finished", "rows", "seconds", header_style="bold", show_edge=False)
-    for name, record in state(opened):
-        if record is None:
-            table.add_row(name, _unfinished(opened.records, name), "", "")
-        else:
-            rows = f"{record.counts.get('rows', 0):,}"
-            table.add_row(name, plain(record.finished), rows, f"{record.seconds:.1f}")
+    for name, step in found["steps"].items():
+        when = step["finished"] or ("–" if step["state"] == "to do" else step["state"])
+        rows = "" if step["rows"] is None else f"{step['rows']:,}"
+        seconds = "" if step["seconds"] is None else f"{step['seconds']:.1f}"
+        table.add_row(name, plain(when), rows, seconds)
     console.print(table)
-    paid = spending(recipe.teachers, parts_of(recipe.scoring), opened.ledger, None)
-    for account, of in (paid["accounts"] if paid else {}).items():
+    for account, of in found["spending"].items():
         console.print(f"{account}: {spending_text(of)}", markup=False)
-    if holder := holder_of(opened.attempts):
-        console.print(plain(f"\nAt work, as far as known: {holder}."))
-
-
-def _unfinished(records: Any, step: str) -> str:
-    """How far a step without a record is."""
-    if not records.exists(f"{step}.begun"):
-        return "–"
-    # An empty mark: it was done, and what it read has changed since.
-    return "begun, not finished" if records.read_text(f"{step}.begun") else "outdated"
+    if found["at_work"]:
+        console.print(plain(f"\nAt work, as far as known: {found['at_work']}."))
+    if found["error"]:
+        console.print(plain(f"\nThe last attempt ended with an error: {found['error']}"))
 
 
 def report(run_folder: RunFolder) -> None:

@@ -16,10 +16,24 @@ from rich.console import Console
 from rich.text import Text
 
 from persyn_ray import __version__
-from persyn_ray.cli import importers, inspect, lab, recipe, run, serve
+from persyn_ray.cli import (
+    check,
+    export,
+    importers,
+    inspect,
+    lab,
+    push,
+    recipe,
+    route,
+    run,
+    screen,
+    serve,
+    version,
+    view,
+)
 from persyn_ray.cli.shared import console
 from persyn_ray.credentials import cut_secrets
-from persyn_ray.errors import PersynError
+from persyn_ray.errors import DamagedError, PersynError
 from persyn_ray.escaping import visible
 from persyn_ray.signals import (
     INTERRUPTED,
@@ -31,31 +45,35 @@ from persyn_ray.signals import (
 
 
 def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    short: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """Options before any command."""
-    if version:
+    if short:
         console.print(f"persyn-ray {__version__}")
         raise typer.Exit
 
 
-def _group(text: str) -> typer.Typer:
+def _group(text: str, add_completion: bool = False) -> typer.Typer:
     return typer.Typer(
         help=text,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=add_completion,
         pretty_exceptions_enable=False,
     )
 
 
 def _application() -> typer.Typer:
     """All commands, in the order of `persyn --help`."""
-    application = _group("Send each prompt to the teacher your student will learn most from.")
+    application = _group(
+        "Send each prompt to the teacher your student will learn most from.", add_completion=True
+    )
     application.callback(invoke_without_command=True)(_options)
     for command in (
-        *(run.run, run.compare, run.plan),
+        *(check.check, run.run, run.quickstart, run.compare, run.plan),
         *(inspect.status, inspect.report, inspect.explain),
-        *(recipe.init, recipe.schema),
+        view.view,
+        *(recipe.init, recipe.schema, screen.screen, version.version),
+        *(export.export, push.push, route.route),
         *(serve.serve, serve.key),
         *(importers.import_gsm8k, importers.import_zoo, importers.import_parallel),
     ):
@@ -101,6 +119,11 @@ def guarded(command: Callable[[], Any]) -> int:
         command()
     except PersynError as error:
         screen.print(Text.assemble((f"{type(error).__name__}: ", "bold red"), visible(error)))
+        if isinstance(error, DamagedError):
+            screen.print(
+                "In a run, `persyn run RECIPE --verify` finds what is damaged and makes it anew. "
+                "Elsewhere remove the file, and give the command again that made it."
+            )
         return 1
     except SystemExit as ending:  # typer ends the process itself, also after Ctrl-C
         if ending.code != INTERRUPTED:

@@ -1,11 +1,22 @@
-"""`persyn run`, `compare` and `plan`: carry out a recipe, or say what it would do."""
+"""`persyn run`, `quickstart`, `compare` and `plan`: carry out a recipe, or say what it would do."""
 
 from functools import partial
+from importlib.resources import as_file, files
 from typing import Annotated
 
 import typer
 
-from persyn_ray.cli.shared import Overrides, RecipePath, Verbose, console, linked, log_to_terminal
+from persyn_ray.cli.shared import (
+    AsJson,
+    Overrides,
+    RecipePath,
+    Verbose,
+    console,
+    linked,
+    log_to_terminal,
+    print_json,
+)
+from persyn_ray.escaping import plain
 
 
 def run(
@@ -15,6 +26,9 @@ def run(
         str | None, typer.Option("--from", help="Do this step and later ones anew.")
     ] = None,
     until: Annotated[str | None, typer.Option(help="Stop after this step.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every table first; make damaged ones anew.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Carry out a recipe; what is finished is kept, what was interrupted goes on."""
@@ -25,6 +39,7 @@ def run(
     )
     from persyn_ray.pipeline.runner import run_recipe
     from persyn_ray.recipe.recipe import load_recipe
+    from persyn_ray.report.text import next_steps
     from persyn_ray.storage.layout import run_of
 
     log_to_terminal(verbose)
@@ -38,10 +53,24 @@ def run(
             start=start,
             until=until,
             verbose=verbose,
+            verify=verify,
             when_failed=partial(report_what_stands, console),
         )
         if until in (None, "report"):
             console.print(linked("\nReport: ", write_report(loaded, done, console)))
+            has_data, has_router = (done.dataset / "data").exists(), done.router.exists()
+            console.print(next_steps(loaded.run, has_data, has_router), soft_wrap=True)
+
+
+def quickstart(
+    overrides: Overrides = None,
+    until: Annotated[str | None, typer.Option(help="Stop after this step.")] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Run the lab: tiny trained teachers and a student, on two cores in a few minutes."""
+    with as_file(files("persyn_ray.lab").joinpath("quickstart.yaml")) as recipe:
+        console.print(plain(f"The recipe: {recipe}"), soft_wrap=True)
+        run(recipe, overrides, until=until, verbose=verbose)
 
 
 def compare(
@@ -77,12 +106,18 @@ def plan(
         str | None,
         typer.Option(help="NODESxGPUSxGIB, such as 2x8x80, in place of the recipe's hardware."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a recipe will do, need and cost, without starting anything."""
+    from persyn_ray.pipeline.plan.as_json import plan_json
     from persyn_ray.pipeline.plan.display import show
     from persyn_ray.pipeline.plan.plan import on_cluster, plan_run
     from persyn_ray.recipe.recipe import load_recipe
 
     given = tuple(overrides or ())
     loaded = load_recipe(recipe, given)
-    show(plan_run(on_cluster(loaded, cluster) if cluster else loaded, given), console)
+    planned = plan_run(on_cluster(loaded, cluster) if cluster else loaded, given)
+    if as_json:
+        print_json(plan_json(planned))
+    else:
+        show(planned, console)

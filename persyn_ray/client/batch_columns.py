@@ -67,7 +67,7 @@ def _prompt(cell: Any, column: str) -> Prompt | None:
     raise _wrong(cell, column)
 
 
-def _message(value: Any, column: str) -> dict[str, Any]:
+def _message(value: Any, column: str) -> dict[str, object]:
     if not isinstance(value, Mapping) or not isinstance(value.get("role"), str):
         raise _wrong(value, column)
     content = _plain(value.get("content"))

@@ -9,10 +9,11 @@ later, and not before a Retry-After; other refusals raise RouterError at once.
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from itertools import count
-from typing import Any, Self
+from typing import Self, TypedDict
 
 import httpx
 
@@ -21,6 +22,7 @@ from persyn_ray.client.connections import tls_context
 from persyn_ray.client.protocol import (
     BATCH_PROMPTS,
     Access,
+    JsonObject,
     Message,
     Prompt,
     Route,
@@ -61,19 +63,26 @@ class RouterClient:
         allowed: Sequence[str] | None = None,
         excluded: Sequence[str] | None = None,
         price_weight: float | None = None,
+        task: str | None = None,
     ) -> list[Route]:
         """One route a prompt, in their order; any number of prompts, also none.
 
-        `price_weight` is in logits per dollar per million response tokens. Raises RouterError.
+        `price_weight` is in logits per dollar per million response tokens; `task` is the label of
+        all prompts, for a router whose kind goes by tasks. Raises RouterError.
         """
-        choice = {"allowed": allowed, "excluded": excluded, "price_weight": price_weight}
+        choice = {
+            "allowed": allowed,
+            "excluded": excluded,
+            "price_weight": price_weight,
+            "task": task,
+        }
         routes: list[Route] = []
         for number, body in bodies(_listed(prompts), self._batch_prompts, choice):
             response = self._ask("POST", "/v1/route", body)
             routes += self._access.routes(response, number)
         return routes
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> JsonObject:
         """What the endpoint says of itself: router, teachers, shares since start, replicas."""
         return self._access.parsed(self._ask("GET", "/v1/status"))
 
@@ -128,9 +137,15 @@ class AsyncRouterClient:
         allowed: Sequence[str] | None = None,
         excluded: Sequence[str] | None = None,
         price_weight: float | None = None,
+        task: str | None = None,
     ) -> list[Route]:
         """See `RouterClient.route`. The first error cancels what else is under way."""
-        choice = {"allowed": allowed, "excluded": excluded, "price_weight": price_weight}
+        choice = {
+            "allowed": allowed,
+            "excluded": excluded,
+            "price_weight": price_weight,
+            "task": task,
+        }
         requests = enumerate(bodies(_listed(prompts), self._batch_prompts, choice))
         parts: dict[int, list[Route]] = {}
 
@@ -142,7 +157,7 @@ class AsyncRouterClient:
         await _all([asyncio.create_task(work()) for _ in range(self._concurrency)])
         return [route for place in sorted(parts) for route in parts[place]]
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> JsonObject:
         """See `RouterClient.status`."""
         return self._access.parsed(await self._ask("GET", "/v1/status"))
 
@@ -217,16 +232,23 @@ class RouteBatches:
         given = iter(self._client.route(asked, **self._choice))
         return with_routes(batch, [None if p is None else next(given) for p in prompts])
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Without connections: each process opens its own."""
-        return self.__dict__ | {"_client": None}
+        return {**self.__dict__, "_client": None}
 
 
 def _listed(prompts: str | Sequence[Prompt]) -> Sequence[Prompt]:
     return [prompts] if isinstance(prompts, str | Mapping) else prompts
 
 
-def _manner(seconds: float) -> dict[str, Any]:
+class Manner(TypedDict):
+    """How a client connects."""
+
+    timeout: httpx.Timeout
+    verify: ssl.SSLContext
+
+
+def _manner(seconds: float) -> Manner:
     """To wait for a free connection of one's own is no failure."""
     return {"timeout": httpx.Timeout(seconds, pool=None), "verify": tls_context()}
 

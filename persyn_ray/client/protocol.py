@@ -28,6 +28,8 @@ MOST_ASKED_SECONDS = 300.0
 
 Message = Mapping[str, Any]
 Prompt = str | Sequence[Message]
+JsonObject = dict[str, Any]
+"""Whatever a server answers under names; other versions of the endpoint may say more."""
 
 
 class RouterError(PersynError):
@@ -122,7 +124,7 @@ class Access:
         said = f"The router at {self.base_url} answered {status}{tried}: {_said(outcome)}"
         return RouterError(f"{said}{note}{_advice(status)}", status)
 
-    def parsed(self, response: httpx.Response) -> dict[str, Any]:
+    def parsed(self, response: httpx.Response) -> JsonObject:
         try:
             answer = response.json()
         except ValueError:
@@ -174,7 +176,7 @@ def bodies(
         yield len(held), b'{"prompts":[' + b",".join(held) + tail
 
 
-def _conversation(prompt: Any, number: int) -> str | list[dict[str, Any]]:
+def _conversation(prompt: Any, number: int) -> str | list[dict[str, object]]:
     if isinstance(prompt, str):
         return prompt
     if isinstance(prompt, Sequence) and all(isinstance(message, Mapping) for message in prompt):
@@ -195,7 +197,7 @@ def _json(value: Any, what: str) -> bytes:
         raise DataError(f"{what} cannot be written as JSON in UTF-8: {error}") from None
 
 
-def _route(given: dict[str, Any], version: str) -> Route:
+def _route(given: JsonObject, version: str) -> Route:
     return Route(
         teacher=given["teacher"],
         runner_up=given["runner_up"],

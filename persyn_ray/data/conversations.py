@@ -10,6 +10,7 @@ for a prompt must be the same for all teachers.
 import ast
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from persyn_ray.data.cells import text_key, text_of
@@ -143,7 +144,7 @@ def _role(turn: Any) -> str:
     return READ_AS[role]
 
 
-def _message(turn: dict[str, Any]) -> dict[str, str]:
+def _message(turn: Mapping[str, object]) -> dict[str, str]:
     role = _role(turn)
     if role == "tool" or turn.get("tool_calls") or turn.get("function_call"):
         raise NoConversation(
@@ -172,6 +173,6 @@ def _part(part: Any) -> str:
     return text
 
 
-def _field(turn: dict[str, Any], names: tuple[str, ...]) -> Any:
+def _field(turn: Mapping[str, object], names: tuple[str, ...]) -> Any:
     """The first of these fields that is not null: formats mixed in one table leave nulls."""
     return next((turn[name] for name in names if turn.get(name) is not None), None)

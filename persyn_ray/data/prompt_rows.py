@@ -12,6 +12,7 @@ from persyn_ray.recipe.data import PromptsConfig
 
 ALPACA = ("instruction", "input")
 """An instruction and what it is about, in columns of their own."""
+CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def prompt_id_of(messages: Sequence[dict[str, str]]) -> str:
@@ -19,11 +20,8 @@ def prompt_id_of(messages: Sequence[dict[str, str]]) -> str:
 
     Conversations that read the same have the same id.
     """
-    canonical = json.dumps(
-        [{"role": turn["role"], "content": text_key(turn["content"])} for turn in messages],
-        ensure_ascii=False,
-        sort_keys=True,
-        separators=(",", ":"),
+    canonical = CANONICAL.encode(
+        [{"role": turn["role"], "content": text_key(turn["content"])} for turn in messages]
     )
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 

@@ -140,8 +140,8 @@ def split_prompts(
 
 
 def _drawn_order(table: pa.Table, seed: int) -> list[int]:
-    texts = [f"{seed}:{prompt_id}" for prompt_id in table["prompt_id"].to_pylist()]
-    keys = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
+    ids = table["prompt_id"].to_pylist()
+    keys = [hashlib.blake2b(f"{seed}:{one}".encode(), digest_size=16).digest() for one in ids]
     return sorted(range(len(keys)), key=keys.__getitem__)
 
 

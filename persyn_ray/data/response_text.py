@@ -33,15 +33,27 @@ def is_loop(text: str, repeats: int, min_chars: int = 200) -> bool:
 
     Linear in the text's length.
     """
+    return loop_length(text, repeats, min_chars) is not None
+
+
+def loop_length(text: str, repeats: int, min_chars: int = 200) -> int | None:
+    """Characters of the repeated end of a loop, with white space as one space; None if it is none.
+
+    Linear in the text's length.
+    """
     # The space in front lets the first passage be as long as the others in "so so so".
     backwards = " ".join(["", *text.split()])[::-1]
     # Whatever the period, so much of the end stands once more before it. Most texts go no further.
     if backwards.find(backwards[: min_chars * (repeats - 1) // repeats], 1) < 0:
-        return False
+        return None
     longest = len(backwards) // repeats
-    return any(
-        period + num_same >= max(repeats * period, min_chars)
-        for period, num_same in _agreements(backwards, longest)
+    return next(
+        (
+            period + num_same
+            for period, num_same in _agreements(backwards, longest)
+            if period + num_same >= max(repeats * period, min_chars)
+        ),
+        None,
     )
 
 

@@ -5,9 +5,9 @@ that cannot be answered is a completion with finish reason `error`, never an exc
 raises only when it is broken itself. Engines know no tables, no splits and no Ray.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, TypedDict
+from typing import ClassVar, Literal, Protocol, TypedDict, runtime_checkable
 
 from persyn_ray.credentials import cut_secrets
 
@@ -57,11 +57,15 @@ class Completion:
         return cls(None, "unavailable", 0, 0, cut_secrets(reason))
 
 
+Done = Callable[[int, Completion], None]
+"""Takes a completion as soon as it is there, with the place of its request; returns at once."""
+
+
 class Engine(Protocol):
     """Whatever writes text for one teacher."""
 
     overlaps: ClassVar[bool]
-    """Whether `generate` may be called from several threads at once."""
+    """Whether it is a `StreamingEngine`."""
 
     def check(self) -> None:
         """Refuse a teacher that cannot work at all, before anything is spent; loads no weights.
@@ -82,6 +86,46 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give back memory and processes; the engine may be used again and then starts anew."""
         ...
+
+
+@dataclass(frozen=True)
+class Occupancy:
+    """How full an engine was, as sums over the time in which anything ran."""
+
+    seconds: float = 0.0
+    running_seconds: float = 0.0
+    """Seconds times responses that ran."""
+    kv_seconds: float = 0.0
+    """Seconds times the used share of the KV cache."""
+    most_running: int = 0
+
+    def __add__(self, other: "Occupancy") -> "Occupancy":
+        return Occupancy(
+            self.seconds + other.seconds,
+            self.running_seconds + other.running_seconds,
+            self.kv_seconds + other.kv_seconds,
+            max(self.most_running, other.most_running),
+        )
+
+
+@runtime_checkable
+class StreamingEngine(Engine, Protocol):
+    """An engine that works on the requests of several threads at once, and ends each by itself."""
+
+    def stream(self, requests: Sequence[Request], done: Done) -> None:
+        """Answer all requests; each completion is handed over when it is there, in any order."""
+        ...
+
+    def take_occupancy(self) -> Occupancy:
+        """How full it was since this was last asked; nothing where it does not know."""
+        ...
+
+
+def in_order(num_requests: int, stream: Callable[[Done], None]) -> list[Completion]:
+    """Completions of a stream in the order of their requests."""
+    found: dict[int, Completion] = {}
+    stream(found.__setitem__)
+    return [found[place] for place in range(num_requests)]
 
 
 def with_system_prompt(messages: Conversation, system_prompt: str | None) -> list[Message]:

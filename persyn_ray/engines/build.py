@@ -5,6 +5,7 @@ from typing import Any
 from persyn_ray.engines.base import Engine
 from persyn_ray.errors import ConfigError
 from persyn_ray.recipe.data import ResponsesConfig
+from persyn_ray.recipe.own_code import PythonEngineConfig
 from persyn_ray.recipe.pool import TeacherPool
 from persyn_ray.recipe.teachers import (
     OpenAIEngineConfig,
@@ -48,6 +49,8 @@ def build_engine(
             return _recorded(teacher, engine)
         case ScriptedEngineConfig() as engine:
             return _scripted(teacher, engine, pool)
+        case PythonEngineConfig() as engine:
+            return _python(teacher, engine)
 
 
 def _transformers(teacher: TeacherConfig, engine: TransformersEngineConfig) -> Engine:
@@ -60,6 +63,7 @@ def _transformers(teacher: TeacherConfig, engine: TransformersEngineConfig) -> E
         batch_size=engine.batch_size,
         system_prompt=teacher.system_prompt,
         template_kwargs=teacher.template_kwargs,
+        end_of_turn=engine.end_of_turn,
     )
 
 
@@ -126,6 +130,12 @@ def _scripted(
     if pool is None:
         raise ConfigError(f"The scripted teacher {teacher.name!r} needs its pool.")
     return Scripted(teacher.name, pool, engine.num_tasks, engine.seed, engine.fail_on)
+
+
+def _python(teacher: TeacherConfig, engine: PythonEngineConfig) -> Engine:
+    from persyn_ray.engines.python import PythonEngine as Own
+
+    return Own(teacher, engine)
 
 
 def _refuse_ignored(teacher: TeacherConfig) -> None:

@@ -15,6 +15,7 @@ from persyn_ray.engines.base import Completion, Request, with_system_prompt
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.models.chat import encode_prompt
 from persyn_ray.models.load import context_length, load_tokenizer, resolve
+from persyn_ray.models.templates.end_of_turn import end_of_turn
 from persyn_ray.recipe.base import ModelConfig
 
 
@@ -34,6 +35,7 @@ class PromptEncoder:
         name: the teacher's name, for messages.
         max_tokens: the teacher's own limit of a response.
         max_model_len: a context shorter than the model's.
+        end_of_turn: control token that ends a response; by default what the chat template writes.
     """
 
     def __init__(
@@ -44,10 +46,12 @@ class PromptEncoder:
         system_prompt: str | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
         max_model_len: int | None = None,
+        end_of_turn: str | None = None,
     ) -> None:
         self._name, self._source, self._max_tokens = name, model, max_tokens
         self._system_prompt, self._max_model_len = system_prompt, max_model_len
         self._template_kwargs = dict(template_kwargs or {})
+        self._end_of_turn = end_of_turn
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -80,18 +84,27 @@ class PromptEncoder:
 
     @cached_property
     def end_ids(self) -> frozenset[int]:
-        """Ids that end a turn, by generation config, the model's config or the tokenizer."""
+        """Ids that end a turn, by chat template, generation config, model config or tokenizer."""
         try:
             generation = GenerationConfig.from_pretrained(
                 resolve(self._source.name), revision=self._source.revision or "main"
             )
         except OSError:
             generation = None
-        ids: set[int] = set()
+        ids = self._template_end()
         for holder in (generation, self.config, self.tokenizer):
             given: Any = getattr(holder, "eos_token_id", None)
             ids |= set(given) if isinstance(given, list | tuple) else {given} - {None}
         return frozenset(ids)
+
+    def _template_end(self) -> set[int]:
+        """What the setting or the template says; some templates answer no conversation at all."""
+        try:
+            return {end_of_turn(self.tokenizer, self._end_of_turn, self._template_kwargs)}
+        except ConfigError:
+            if self._end_of_turn is not None:
+                raise
+            return set()
 
     def text(self, ids: Sequence[int]) -> str:
         """What ids say, without control tokens and the end of the turn."""
@@ -100,7 +113,7 @@ class PromptEncoder:
         return str(self.tokenizer.decode(written, skip_special_tokens=True))
 
     def check(self) -> None:
-        """Refuse a model that is not there or has no chat template.
+        """Refuse a model that is not there, has no chat template or not this end of a turn.
 
         Raises:
             ConfigError: naming teacher and setting.
@@ -111,6 +124,7 @@ class PromptEncoder:
                 f"Teacher {self._name!r}: {self._source.name!r} has no chat template. Give "
                 "one as Jinja text in `engine.model.chat_template`, or choose an instruct model."
             )
+        self._template_end()
 
     def refuses(self, request: Request) -> str | None:
         """Why chat template or context cannot take the conversation."""

@@ -2,7 +2,8 @@
 
 Prompts are grouped by length, so that a batch is hardly padded. A prompt that leaves no room in the
 model's context is refused; one that leaves less than `max_tokens` is answered within what is left.
-A batch that fails is tried again row by row, and rows that fail alone become error completions.
+A batch for which memory is too small is halved, with a warning. One whose logits are no numbers is
+tried again row by row, and rows that fail alone become error completions. All else is raised.
 Stop texts are no part of a response. There is no budget for thinking apart from the response's.
 """
 
@@ -17,8 +18,8 @@ from transformers import PreTrainedModel
 from persyn_ray.engines.base import Completion, Request
 from persyn_ray.engines.decoding import Draws, Stops, decode
 from persyn_ray.engines.prompting import Encoded, PromptEncoder
-from persyn_ray.errors import ConfigError
-from persyn_ray.models.load import load_causal_lm
+from persyn_ray.errors import ConfigError, StepError
+from persyn_ray.models.load import is_out_of_memory, load_causal_lm
 from persyn_ray.recipe.base import ModelConfig
 from persyn_ray.recipe.teachers import SamplingConfig
 
@@ -38,11 +39,17 @@ class TransformersEngine:
         batch_size: int = 64,
         system_prompt: str | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
+        end_of_turn: str | None = None,
     ) -> None:
         self._name, self._source, self._sampling = name, model, sampling
         self._batch_size = batch_size
         self._prompts = PromptEncoder(
-            name, model, sampling.max_tokens, system_prompt, template_kwargs
+            name,
+            model,
+            sampling.max_tokens,
+            system_prompt,
+            template_kwargs,
+            end_of_turn=end_of_turn,
         )
         self._draws = Draws(sampling.temperature, sampling.top_p, sampling.seed)
 
@@ -74,11 +81,13 @@ class TransformersEngine:
                 jobs[place] = encoded
             else:
                 completions[place] = encoded
-        by_length = sorted(jobs, key=lambda place: len(jobs[place].ids))
-        for start in range(0, len(by_length), self._batch_size):
-            batch = by_length[start : start + self._batch_size]
-            answers = self._answer([jobs[place] for place in batch])
-            completions |= dict(zip(batch, answers, strict=True))
+        waiting = sorted(jobs, key=lambda place: len(jobs[place].ids))
+        while waiting:
+            batch, rest = waiting[: self._batch_size], waiting[self._batch_size :]
+            answers = self._answered([jobs[place] for place in batch])
+            if answers is not None:
+                completions |= dict(zip(batch, answers, strict=True))
+                waiting = rest
         return [completions[place] for place in range(len(requests))]
 
     def close(self) -> None:
@@ -103,24 +112,51 @@ class TransformersEngine:
             lambda rows: self._prompts.tokenizer.batch_decode(rows, skip_special_tokens=True),
         )
 
+    def _answered(self, jobs: Sequence[Encoded]) -> list[Completion] | None:
+        """A batch's completions; None where it was too large for the memory, and is now halved."""
+        _ = self._model  # without memory for the weights, fewer prompts are of no help
+        try:
+            return self._answer(jobs)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(jobs) == 1:
+                raise StepError(
+                    f"{self._name} has not enough memory for one response of {jobs[0].limit} "
+                    f"tokens to a prompt of {len(jobs[0].ids)} tokens: set a lower `max_tokens`, a "
+                    f"`dtype` of 16 bits, or give it more memory. {error}"
+                ) from error
+            self._batch_size = len(jobs) // 2
+            logger.warning(
+                "%s has not enough memory for %d prompts at once and goes on with %d (set "
+                "`batch_size`): %s",
+                self._name,
+                len(jobs),
+                self._batch_size,
+                error,
+            )
+        # Only here are the failed batch's tensors let go of.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return None
+
     def _answer(self, jobs: Sequence[Encoded]) -> list[Completion]:
-        model, end_ids = self._model, self._prompts.end_ids  # failing here is no fault of the rows
         try:
             rows = decode(
-                model,
+                self._model,
                 [job.ids for job in jobs],
                 [job.limit for job in jobs],
-                end_ids,
+                self._prompts.end_ids,
                 self._draws,
                 [job.prompt_id for job in jobs],
                 self._stops,
             )
-            return [self._completion(job, ids) for job, ids in zip(jobs, rows, strict=True)]
-        except Exception as error:  # a bad row, or too little memory for the batch
+        except ArithmeticError as error:  # of one row: the others have to be asked without it
             logger.warning("%s failed on %d prompts: %s", self._name, len(jobs), error)
             if len(jobs) == 1:
                 return [Completion.failed(f"{type(error).__name__}: {error}", len(jobs[0].ids))]
-        return [self._answer([job])[0] for job in jobs]
+            return [self._answer([job])[0] for job in jobs]
+        return [self._completion(job, ids) for job, ids in zip(jobs, rows, strict=True)]
 
     def _completion(self, job: Encoded, ids: list[int]) -> Completion:
         has_ended = bool(ids) and ids[-1] in self._prompts.end_ids

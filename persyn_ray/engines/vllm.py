@@ -22,9 +22,10 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, ClassVar
 
 from persyn_ray.data.selection import seeded_draw
-from persyn_ray.engines.base import Completion, Request
+from persyn_ray.engines.base import Completion, Done, Occupancy, Request, in_order
 from persyn_ray.engines.prompting import Encoded, PromptEncoder
 from persyn_ray.engines.vllm_host import EngineLog, cpu_defaults, has_no_gpu, seeds_requests
+from persyn_ray.engines.vllm_occupancy import OccupancyMeter
 from persyn_ray.errors import ConfigError, EngineDead
 from persyn_ray.models.load import resolve
 from persyn_ray.recipe.teachers import (
@@ -72,6 +73,7 @@ class VllmTeacher:
             system_prompt,
             template_kwargs,
             settings.max_model_len,
+            settings.end_of_turn,
         )
         self._placement = placement
         self._numbers = itertools.count()
@@ -80,6 +82,7 @@ class VllmTeacher:
         self._engine: Any = None
         self._log: EngineLog | None = None
         self._seeds_requests = True
+        self._meter = OccupancyMeter()
 
     def check(self) -> None:
         """Refuse a model that is not there, one without a chat template, or a missing vLLM."""
@@ -91,6 +94,10 @@ class VllmTeacher:
         return self._prompts.refuses(request)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """All requests at once, in order; see `stream`."""
+        return in_order(len(requests), lambda done: self.stream(requests, done))
+
+    def stream(self, requests: Sequence[Request], done: Done) -> None:
         """All requests at once; the engine decides how many it works on.
 
         Raises:
@@ -98,7 +105,11 @@ class VllmTeacher:
             ConfigError: vLLM refuses an argument.
         """
         self._start()
-        return self._run(self._answer_all(requests))
+        self._run(self._answer_all(requests, done))
+
+    def take_occupancy(self) -> Occupancy:
+        """How full it was since this was last asked, by vLLM's own scheduler."""
+        return self._meter.take()
 
     def close(self) -> None:
         """End the engine and its workers."""
@@ -126,7 +137,7 @@ class VllmTeacher:
             if not self._seeds_requests and self._sampling.temperature:
                 logger.warning(UNSEEDED, self._name)
             try:
-                self._engine = self._run(_start_engine(config))
+                self._engine = self._run(_start_engine(config, self._meter))
             except Exception as error:
                 raise EngineDead(
                     f"vLLM did not start for teacher {self._name!r}: {self._log.cause_of(error)}"
@@ -174,9 +185,12 @@ class VllmTeacher:
             config.parallel_config.placement_group = self._placement
         return config
 
-    async def _answer_all(self, requests: Sequence[Request]) -> list[Completion]:
+    async def _answer_all(self, requests: Sequence[Request], done: Done) -> None:
+        async def answer(place: int, item: Encoded | Completion) -> None:
+            done(place, await self._answer(item))
+
         encoded = [self._prompts.encode(request) for request in requests]
-        return list(await asyncio.gather(*(self._answer(item) for item in encoded)))
+        await asyncio.gather(*(answer(place, item) for place, item in enumerate(encoded)))
 
     async def _answer(self, item: Encoded | Completion) -> Completion:
         from vllm.inputs import TokensPrompt
@@ -235,8 +249,8 @@ class VllmTeacher:
         )
 
 
-async def _start_engine(config: Any) -> Any:
-    """The engine, with its metrics going to Ray's where this process belongs to a Ray."""
+async def _start_engine(config: Any, meter: OccupancyMeter) -> Any:
+    """The engine; its metrics also go to Ray's where this process belongs to a Ray."""
     from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.v1.executor import Executor
 
@@ -244,14 +258,14 @@ async def _start_engine(config: Any) -> Any:
         vllm_config=config,
         executor_class=Executor.get_class(config),
         log_stats=True,
-        stat_loggers=_metrics(),
+        stat_loggers=[meter.stat_logger(), *_metrics()],
     )
 
 
-def _metrics() -> list[Any] | None:
+def _metrics() -> list[Any]:
     ray: Any = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
-        return None
+        return []
     from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
 
     return [RayPrometheusStatLogger]

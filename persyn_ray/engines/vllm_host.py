@@ -42,13 +42,13 @@ def has_no_gpu() -> bool:
     return bool(current_platform.is_cpu())
 
 
-def cpu_defaults(given: Mapping[str, Any], is_sampled: bool = False) -> dict[str, Any]:
+def cpu_defaults(given: Mapping[str, Any], is_sampled: bool = False) -> dict[str, object]:
     """Engine arguments for a machine without a GPU, where the recipe's own leave them open.
 
     Args:
         is_sampled: whether requests want seeds of their own, see `seeds_requests`.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     cache_is_set = any(name in given for name in CACHE_SETTINGS)
     if not cache_is_set and not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
         found["kv_cache_memory_bytes"] = min(CPU_CACHE_BYTES, free_memory() // 4)

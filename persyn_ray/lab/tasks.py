@@ -7,6 +7,7 @@ not in the answer; which style a model writes is its own habit (see `build.py`).
 """
 
 import random
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -32,6 +33,16 @@ _PHRASINGS = {
     "max": ("max {spaced}", "max of {spaced}", "top of {spaced}", "{spaced}: max"),
 }
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_ITEMS = {
+    "spaced": r"(?P<items>\d+(?: \d+)*)",
+    "plus": r"(?P<items>\d+(?:\+\d+)*)",
+    "word": "(?P<items>[a-z]+)",
+}
+_FORMS = [
+    (task, re.compile(f"(?:{'|'.join(_OPENINGS[1:])})?{phrasing.format_map(_ITEMS)}"))
+    for task, phrasings in _PHRASINGS.items()
+    for phrasing in dict.fromkeys(phrasings)
+]
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,15 @@ def generate(num: int, seed: int, exclude: Collection[str] = frozenset()) -> lis
             seen.add(problem.prompt)
             problems.append(problem)
     return problems
+
+
+def read(prompt: str) -> Problem | None:
+    """Find the problem that a prompt states; None for a text that is no prompt of the lab."""
+    for task, form in _FORMS:
+        if found := form.fullmatch(prompt):
+            items = tuple(found["items"] if task == "rev" else re.split(r"[ +]", found["items"]))
+            return Problem(prompt, task, _solve(task, items), len(items), items)
+    return None
 
 
 def check(response: str, reference: str) -> bool:

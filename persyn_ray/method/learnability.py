@@ -50,8 +50,20 @@ def lowest_window(log_probs_T: ArrayLike, size: int = STRETCH) -> float:
     log_probs_T = _log_probs(log_probs_T)
     if log_probs_T.size <= size:
         return mean_log_likelihood(log_probs_T)
-    windows = np.lib.stride_tricks.sliding_window_view(log_probs_T, size)
-    return float(windows.mean(axis=1).min())
+    return float(_window_means(log_probs_T, size).min())
+
+
+def lowest_stretch(log_probs_T: ArrayLike, size: int = STRETCH) -> tuple[int, int]:
+    """Where that stretch begins and ends, in tokens of the response; the first of several.
+
+    Raises:
+        DataError: a log-probability is NaN, infinite or positive.
+    """
+    log_probs_T = _log_probs(log_probs_T)
+    if log_probs_T.size <= size:
+        return 0, log_probs_T.size
+    start = int(_window_means(log_probs_T, size).argmin())
+    return start, start + size
 
 
 def rank_surprisal(log_probs_T: ArrayLike, ranks_T: ArrayLike) -> float:
@@ -84,6 +96,11 @@ def as_learnability(values: ArrayLike, measure: str) -> Floats:
     """A stored measure so that more is better; NaN stays NaN."""
     values = np.asarray(values, dtype=np.float64)
     return -values if measure in SMALL_IS_GOOD else values
+
+
+def _window_means(log_probs_T: Floats, size: int) -> Floats:
+    """Of every stretch of `size` tokens, from the first on."""
+    return np.lib.stride_tricks.sliding_window_view(log_probs_T, size).mean(axis=1)
 
 
 def _log_probs(log_probs_T: ArrayLike) -> Floats:

@@ -190,8 +190,7 @@ def _ridge(
     mean_D: Floats = features_UD.mean(axis=0)
     mean_M: Floats = rewards_UM.mean(axis=0)
     centred_UD, centred_UM = features_UD - mean_D, rewards_UM - mean_M
-    values_D, turn_DD = np.linalg.eigh(centred_UD.T @ centred_UD / num)
-    values_D = np.maximum(values_D, 0.0)
+    values_D, turn_DD = _principal(centred_UD)
     turned_UD = centred_UD @ turn_DD
     target_DM = turned_UD.T @ centred_UM / num
     errors_LM = np.array(
@@ -200,6 +199,20 @@ def _ridge(
     l2_M = grid_L[errors_LM.argmin(axis=0)]  # the grid falls, so the strongest of equals
     weights_DM: Floats = turn_DD @ (target_DM / (values_D[:, None] + l2_M))
     return weights_DM, mean_M - mean_D @ weights_DM, l2_M
+
+
+def _principal(centred_UD: Floats) -> tuple[Floats, Floats]:
+    """Variances along the principal directions, and these as columns, by the shorter side: D of
+    them, or with fewer prompts than features only those that the prompts vary in.
+    """
+    num, width = centred_UD.shape
+    if num >= width:
+        values_D, turn_DD = np.linalg.eigh(centred_UD.T @ centred_UD / num)
+        return np.maximum(values_D, 0.0), turn_DD
+    values_U, left_UU = np.linalg.eigh(centred_UD @ centred_UD.T / num)
+    kept_U = values_U > 1e-12 * max(float(values_U[-1]), np.finfo(np.float64).tiny)
+    values_K = values_U[kept_U]
+    return values_K, centred_UD.T @ left_UU[:, kept_U] / np.sqrt(num * values_K)
 
 
 def _left_out_error(

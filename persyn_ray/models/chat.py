@@ -24,7 +24,12 @@ from transformers import PreTrainedTokenizerBase
 
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.models.names import loaded_name
-from persyn_ray.models.sanitize import controls, encode_text, escape_special_tokens
+from persyn_ray.models.sanitize import (
+    control_id,
+    controls,
+    encode_text,
+    escape_special_tokens,
+)
 
 # What chat templates write, whatever a recipe calls them.
 THINK, END_OF_THINKING = "<think>", "</think>"
@@ -68,7 +73,7 @@ def encode_prompt(
     if escape:
         messages = _escaped_messages(tokenizer, messages)
     return _prompt_ids(
-        tokenizer, _render(tokenizer, messages, add_generation_prompt, template_kwargs)
+        tokenizer, render_conversation(tokenizer, messages, add_generation_prompt, template_kwargs)
     )
 
 
@@ -78,11 +83,14 @@ def encode_example(
     response: str,
     template_kwargs: Mapping[str, Any] | None = None,
     escape: bool = True,
+    end_of_turn: str | None = None,
 ) -> Example:
-    """Token ids of a conversation and its response.
+    """Token ids of a conversation and its response, which ends with `end_of_turn`.
+
+    By default that is what the template writes after a response, or the tokenizer's end of text.
 
     Raises:
-        ConfigError: the tokenizer has no chat template, or no end-of-turn token.
+        ConfigError: the tokenizer has no chat template, or no (such) end-of-turn token.
         DataError: the template rewrites the prompt or the response; the message shows where.
     """
     if escape:
@@ -93,7 +101,10 @@ def encode_example(
     turn_text, is_ended = _turn(chat, prompt_text, response)
     prompt_ids = _prompt_ids(tokenizer, prompt_text)
     turn_ids = _ids_after(tokenizer, prompt_ids, prompt_text, turn_text)
-    if not is_ended:
+    if end_of_turn is not None:
+        end_id = control_id(tokenizer, end_of_turn, "end_of_turn")
+        turn_ids = [*(turn_ids[:-1] if is_ended else turn_ids), end_id]
+    elif not is_ended:
         turn_ids = [*turn_ids, _end_of_text(tokenizer)]
     return Example(prompt_ids + turn_ids, len(prompt_ids))
 
@@ -110,16 +121,23 @@ def _escaped_messages(
     ]
 
 
-def _render(
+def render_conversation(
     tokenizer: PreTrainedTokenizerBase,
     messages: Sequence[Message],
     add_generation_prompt: bool,
     template_kwargs: Mapping[str, Any] | None,
 ) -> str:
+    """Text that the chat template makes of a conversation, which is taken as it is.
+
+    Raises:
+        ConfigError: the tokenizer has no chat template.
+        DataError: the template refuses the conversation.
+    """
     if not tokenizer.chat_template:
         raise ConfigError(
             f"The tokenizer of {loaded_name(tokenizer)} has no chat template: set "
-            "`chat_template` on the model."
+            "`chat_template` on the model (Jinja text, such as the template of the instruct model "
+            "of the same family)."
         )
     try:
         text = tokenizer.apply_chat_template(
@@ -158,11 +176,15 @@ class _Chat:
     template_kwargs: Mapping[str, Any] | None
 
     def prompt(self, add_generation_prompt: bool = True) -> str:
-        return _render(self.tokenizer, self.messages, add_generation_prompt, self.template_kwargs)
+        return render_conversation(
+            self.tokenizer, self.messages, add_generation_prompt, self.template_kwargs
+        )
 
     def answered(self, response: str) -> str:
         answer = Message(role="assistant", content=response)
-        return _render(self.tokenizer, [*self.messages, answer], False, self.template_kwargs)
+        return render_conversation(
+            self.tokenizer, [*self.messages, answer], False, self.template_kwargs
+        )
 
 
 class _Piece(NamedTuple):

@@ -3,15 +3,41 @@
 Axes: B rows of a batch, T tokens, M teachers. This module does not tokenise and does not truncate.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import NotRequired, TypedDict
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from persyn_ray.models.chat import Example
 
 IGNORED = -100  # the label that torch's cross-entropy leaves out
+
+
+class Targets(TypedDict, total=False):
+    """What a router is fitted to on a prompt; what its loss reads must be there."""
+
+    wins: ArrayLike
+    """(M, M)."""
+    rewards: ArrayLike
+    """(M,), NaN where unknown."""
+
+
+class TokenRow(Targets):
+    """A prompt that a router is fitted on, by its token ids (T,)."""
+
+    input_ids: list[int]
+
+
+class FeatureRow(Targets):
+    """A prompt that a router's head is fitted on, by its features (D,) of the frozen backbone."""
+
+    features: Tensor
+    input_ids: NotRequired[list[int]]
+
+
+RouterRow = TokenRow | FeatureRow
 
 
 def pad_right(
@@ -37,23 +63,27 @@ def sft_collator(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
     return {"input_ids": input_ids_BT, "attention_mask": mask_BT, "labels": labels_BT}
 
 
-def router_collator(rows: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, Tensor]:
+def router_collator(rows: Sequence[TokenRow], pad_id: int) -> dict[str, Tensor]:
     """A batch for the router: rows hold `input_ids` (T,), and `wins` (M, M) or `rewards` (M,)."""
     input_ids_BT, mask_BT = pad_right([row["input_ids"] for row in rows], pad_id)
     return {"input_ids": input_ids_BT, "attention_mask": mask_BT, **_targets(rows)}
 
 
-def feature_collator(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+def feature_collator(rows: Sequence[FeatureRow]) -> dict[str, Tensor]:
     """A batch for a router's head: rows hold `features` (D,) in place of token ids."""
     return {"features": torch.stack([row["features"] for row in rows]), **_targets(rows)}
 
 
-def _targets(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+def _targets(rows: Sequence[Targets]) -> dict[str, Tensor]:
     """What the router is fitted to: `wins` (B, M, M) and `rewards` (B, M), where rows have them."""
+    given = {
+        "wins": [row["wins"] for row in rows if "wins" in row],
+        "rewards": [row["rewards"] for row in rows if "rewards" in row],
+    }
     return {
-        name: torch.stack([torch.as_tensor(row[name], dtype=torch.float32) for row in rows])
-        for name in ("wins", "rewards")
-        if name in rows[0]
+        name: torch.stack([torch.as_tensor(value, dtype=torch.float32) for value in values])
+        for name, values in given.items()
+        if values
     }
 
 

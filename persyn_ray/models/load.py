@@ -39,6 +39,7 @@ __all__ = [
     "cache_dir",
     "context_length",
     "fetch_weights",
+    "is_out_of_memory",
     "load_backbone",
     "load_causal_lm",
     "load_config",
@@ -146,6 +147,15 @@ def load_sequence_classifier(
 def on_device(model: Any) -> Any:
     """The model on the GPU that this process was given, if any (`resources.*.gpus`)."""
     return model.to("cuda") if torch.cuda.is_available() else model
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory of a GPU or of the machine was too small for what was tried."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # torch tells of the machine's own memory, and of cuBLAS', by words alone.
+    words = ("DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def context_length(model_or_config: PreTrainedModel | PreTrainedConfig) -> int | None:

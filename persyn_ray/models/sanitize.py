@@ -12,11 +12,12 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from persyn_ray.data.response_text import valid_unicode
-from persyn_ray.errors import DataError
+from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.models.names import loaded_name
 
 ZERO_WIDTH_JOINER = "\u200d"
 REPLACEMENT = "\ufffd"
+SIMPLE = re.compile(r"[\t\n\r\x20-\x7e]*")
 
 
 def escape_special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
@@ -37,6 +38,21 @@ def escape_special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
         f"A text holds control tokens of {loaded_name(tokenizer)} that cannot be broken up: "
         f"{text[:200]!r}. Take the prompt out, or change the tokenizer."
     )
+
+
+def is_free_of_controls(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+    """Whether a text is known to hold no control token, without tokenising it.
+
+    False says nothing: only `escape_special_tokens` can tell then. What a normalisation may take
+    out of a text (accents, invisible and control characters, case) is looked through.
+    """
+    if not SIMPLE.fullmatch(text):
+        if any(unicodedata.category(c)[0] == "C" for c in text if c not in "\t\n\r"):
+            return False
+        folded = unicodedata.normalize("NFKD", text)
+        text = "".join(c for c in folded if not unicodedata.combining(c))
+    _, pattern = controls(tokenizer)
+    return re.search(pattern, text, re.IGNORECASE) is None
 
 
 def _attempts(tokenizer: PreTrainedTokenizerBase, text: str) -> Iterator[str]:
@@ -83,6 +99,23 @@ def controls(tokenizer: PreTrainedTokenizerBase) -> tuple[frozenset[int], str]:
     ids: Any = tokenizer.convert_tokens_to_ids(sorted(tokens))
     longest_first = sorted(tokens, key=lambda token: (-len(token), token))
     return frozenset(ids), "|".join(map(re.escape, longest_first)) or r"(?!)"
+
+
+def control_id(tokenizer: PreTrainedTokenizerBase, token: str, setting: str) -> int:
+    """Id of a control token that a setting names.
+
+    Raises:
+        ConfigError: the tokenizer has no such control token: texts could hold it as well.
+    """
+    ids, _ = controls(tokenizer)
+    found: Any = tokenizer.convert_tokens_to_ids(token)
+    if found not in ids or tokenizer.convert_ids_to_tokens(found) != token:
+        known = ", ".join(sorted(map(str, tokenizer.convert_ids_to_tokens(sorted(ids)[:20]))))
+        raise ConfigError(
+            f"`{setting}` is {token!r}, which is no control token of {loaded_name(tokenizer)}. "
+            f"Its control tokens: {known}."
+        )
+    return found
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -1,15 +1,21 @@
-"""Facts derived from a recipe: its methods, splits, students, and teachers with own pools."""
+"""Facts derived from a recipe's sections: methods, splits, students, teachers with own pools."""
 
 from persyn_ray.recipe.comparison import SELECTING, CompareConfig
-from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.scoring import ScoringConfig
 from persyn_ray.recipe.teachers import (
     OpenAIEngineConfig,
     TeacherConfig,
     TeacherResourcesConfig,
     VllmEngineConfig,
 )
-from persyn_ray.shards.work import check_of
+from persyn_ray.recipe.training import EvaluateConfig
+from persyn_ray.shards.score import check_of
 from persyn_ray.storage.layout import BEFORE, PERSYN
+
+ROWS_AT_ONCE = 256
+"""Rows of a batch for engines that take one batch after the other."""
+VLLM_SEQUENCES = 128
+"""Sequences that vLLM works on at once by default (`max_num_seqs`)."""
 
 
 def assigned_methods(compare: CompareConfig) -> tuple[str, ...]:
@@ -32,10 +38,12 @@ def open_splits(compare: CompareConfig) -> tuple[str, ...]:
     return tuple(s for s in ("parallel", "routed") if s not in collected_splits(compare))
 
 
-def students(recipe: Recipe) -> tuple[str, ...]:
+def students(
+    compare: CompareConfig, evaluate: EvaluateConfig, scoring: ScoringConfig
+) -> tuple[str, ...]:
     """The student before fine-tuning and one per method; none when answers cannot be checked."""
-    is_checked = check_of(recipe.evaluate, recipe.scoring) is not None
-    return (BEFORE, *assigned_methods(recipe.compare)) if is_checked else ()
+    is_checked = check_of(evaluate, scoring) is not None
+    return (BEFORE, *assigned_methods(compare)) if is_checked else ()
 
 
 def has_own_pool(teacher: TeacherConfig) -> bool:
@@ -45,10 +53,30 @@ def has_own_pool(teacher: TeacherConfig) -> bool:
     )
 
 
+def batch_rows(teacher: TeacherConfig) -> int:
+    """Rows that go to a teacher's engine together: as many as it works on at once.
+
+    Many such batches are in its hands (`placement.BATCHES_IN_FLIGHT`), so that it never waits for
+    the longest response of one.
+    """
+    match teacher.engine:
+        case VllmEngineConfig():
+            return int(resources_of(teacher).arguments.get("max_num_seqs", VLLM_SEQUENCES))
+        case OpenAIEngineConfig():
+            return resources_of(teacher).max_requests
+        case _:
+            return ROWS_AT_ONCE
+
+
+def streams(teacher: TeacherConfig) -> bool:
+    """Whether a teacher's engine works on several batches at once."""
+    return isinstance(teacher.engine, VllmEngineConfig | OpenAIEngineConfig)
+
+
 def resources_of(teacher: TeacherConfig) -> TeacherResourcesConfig:
     """A teacher's own resources, or what its kind of engine takes by default."""
     if teacher.resources is not None:
         return teacher.resources
     if isinstance(teacher.engine, OpenAIEngineConfig):
-        return TeacherResourcesConfig(gpus=0, cpus=0, in_flight=4)
+        return TeacherResourcesConfig(gpus=0, cpus=0)
     return TeacherResourcesConfig()

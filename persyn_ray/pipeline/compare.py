@@ -21,17 +21,22 @@ from rich.text import Text
 
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.escaping import plain, visible
-from persyn_ray.pipeline.integrity.ownership import claim, require_own
-from persyn_ray.pipeline.results.comparison import gather_comparison
+from persyn_ray.pipeline.choices import students
+from persyn_ray.pipeline.integrity.ownership import claim, inputs_of, require_own
+from persyn_ray.pipeline.results.comparison import Seeds, gather_comparison
 from persyn_ray.pipeline.results.report import report_what_stands, write_report
 from persyn_ray.pipeline.runner import Planned, planned_steps, require_no_drift, run_recipe
 from persyn_ray.pipeline.steps import STEP_NAMES
 from persyn_ray.recipe.comparison import Method
+from persyn_ray.recipe.data import PromptsConfig
 from persyn_ray.recipe.recipe import Recipe, parse_recipe
+from persyn_ray.recipe.scoring import ScoringConfig
+from persyn_ray.recipe.training import EvaluateConfig
 from persyn_ray.report.comparison import content as comparison_content
 from persyn_ray.report.comparison import page as comparison_page
-from persyn_ray.shards.work import check_of
+from persyn_ray.shards.score import check_of
 from persyn_ray.storage.layout import PERSYN, RunLayout, run_of
+from persyn_ray.storage.own_parts import modules_to_ship, own_parts
 
 METHODS: tuple[str, ...] = get_args(Method)
 CHANGED = ("compare.methods=", "compare.students=")
@@ -58,17 +63,18 @@ def compare(
     """
     methods = methods or recipe.compare.methods
     asked = seed_recipes(recipe, methods, num_seeds)
-    seeds = [_with_methods_there(seed) for seed in asked]
+    seeds = [_with_methods(seed, _methods_there(run_of(seed))) for seed in asked]
     given = (*overrides, *CHANGED)
     _require_own(recipe, seeds)
     plans = [planned_steps(seed, run_of(seed)) for seed in seeds]
     for plan in plans:
         require_no_drift(plan, given, None)
-    why = why_no_students(recipe)
+    why = why_no_students(recipe.evaluate, recipe.scoring, recipe.prompts)
     if why is not None:
         console.print(plain(why, "yellow"))
     until = None if why is None else "route"
-    with _one_session(any(_needs_ray(plan, until) for plan in plans), verbose):
+    modules = modules_to_ship(own_parts(recipe.teachers, recipe.scoring, recipe.evaluate.check))
+    with _one_session(any(_needs_ray(plan, until) for plan in plans), verbose, modules):
         for number, seed in enumerate(seeds, 1):
             console.print(
                 Text.assemble((f"\nRun {number} of {num_seeds}  ", "bold"), visible(seed.run))
@@ -82,7 +88,7 @@ def compare(
                 when_failed=partial(report_what_stands, console),
             )
             write_report(seed, run, Console(quiet=True))
-    return _write(recipe, gather_comparison(recipe, asked, why), console)
+    return _write(run_of(recipe), gather_comparison(compared_seeds(recipe, asked), why), console)
 
 
 def seed_recipes(recipe: Recipe, methods: Sequence[str], num_seeds: int) -> list[Recipe]:
@@ -98,7 +104,7 @@ def seed_recipes(recipe: Recipe, methods: Sequence[str], num_seeds: int) -> list
             raise ConfigError(
                 f"--methods has {method!r}, which is no method; there are {', '.join(METHODS)}."
             )
-    run = run_of(recipe)
+    run, why = run_of(recipe), why_no_students(recipe.evaluate, recipe.scoring, recipe.prompts)
     changes = [
         {
             "run": run.seed(number).address,
@@ -109,7 +115,7 @@ def seed_recipes(recipe: Recipe, methods: Sequence[str], num_seeds: int) -> list
             "router.seed": recipe.prompts.seed + number,
             "finetune.seed": recipe.prompts.seed + number,
             "compare.methods": _in_order(methods),
-            "compare.students": why_no_students(recipe) is None,
+            "compare.students": why is None,
         }
         for number in range(num_seeds)
     ]
@@ -121,12 +127,26 @@ def seed_runs(run: RunLayout, num_seeds: int) -> list[RunLayout]:
     return [RunLayout(run.seed(number)) for number in range(max(0, num_seeds))]
 
 
-def why_no_students(recipe: Recipe) -> str | None:
+def compared_seeds(recipe: Recipe, seeds: Sequence[Recipe]) -> Seeds:
+    """What is compared of the seeds of a recipe."""
+    first = seeds[0]
+    return Seeds(
+        recipe.name or recipe.run.rstrip("/").rsplit("/", 1)[-1],
+        {seed.prompts.seed: run_of(seed) for seed in seeds},
+        first.compare,
+        students(first.compare, first.evaluate, first.scoring),
+        recipe.prompts.seed,
+    )
+
+
+def why_no_students(
+    evaluate: EvaluateConfig, scoring: ScoringConfig, prompts: PromptsConfig
+) -> str | None:
     """What keeps students from being compared; routed rewards are compared in any case."""
     what = None
-    if check_of(recipe.evaluate, recipe.scoring) is None:
+    if check_of(evaluate, scoring) is None:
         what = "no check (evaluate.check, or an exact scoring.quality)"
-    elif recipe.evaluate.path is None and not recipe.prompts.num_heldout:
+    elif evaluate.path is None and not prompts.num_heldout:
         what = "no held-out problems (evaluate.path or prompts.num_heldout)"
     if what is None:
         return None
@@ -136,20 +156,23 @@ def why_no_students(recipe: Recipe) -> str | None:
 def _require_own(recipe: Recipe, seeds: Sequence[Recipe]) -> None:
     """Refuse what a run would refuse, for all seeds before the first one; mark the folder."""
     for one in (recipe, *seeds):
-        require_own(one, run_of(one))
+        require_own(run_of(one), inputs_of(one))
     claim(run_of(recipe))
 
 
-def _with_methods_there(seed: Recipe) -> Recipe:
-    """The same seed with the methods that its run already has: their students stay."""
-    root = run_of(seed).root
-    if not root.exists("recipe.json"):
-        return seed
+def _methods_there(run: RunLayout) -> list[str]:
+    """The methods that a run already has."""
+    if not run.root.exists("recipe.json"):
+        return []
     try:
-        there = root.read_json("recipe.json").get("compare", {}).get("methods", [])
+        return run.root.read_json("recipe.json").get("compare", {}).get("methods", [])
     except DataError:  # torn: the run writes it anew
-        return seed
-    return _changed(seed, {"compare.methods": _in_order([*seed.compare.methods, *there])})
+        return []
+
+
+def _with_methods(seed: Recipe, more: Sequence[str]) -> Recipe:
+    """The same seed with further methods, whose students stay."""
+    return _changed(seed, {"compare.methods": _in_order([*seed.compare.methods, *more])})
 
 
 def _in_order(methods: Sequence[str]) -> list[str]:
@@ -172,18 +195,19 @@ def _needs_ray(plan: Sequence[Planned], until: str | None) -> bool:
     return any(planned.step.on_ray and not planned.is_done for planned in plan[:last])
 
 
-def _one_session(is_needed: bool, verbose: bool) -> AbstractContextManager[Any]:
+def _one_session(
+    is_needed: bool, verbose: bool, modules: Sequence[str]
+) -> AbstractContextManager[Any]:
     """One connection to Ray for all seeds; `run_recipe` uses one that is open."""
     if not is_needed:
         return nullcontext()
     from persyn_ray.runtime.session import session
 
-    return session(verbose)
+    return session(verbose, modules)
 
 
-def _write(recipe: Recipe, content: dict[str, Any], console: Console) -> RunLayout:
+def _write(run: RunLayout, content: dict[str, Any], console: Console) -> RunLayout:
     """Leave the comparison in three forms and print its table."""
-    run = run_of(recipe)
     run.root.write_text("comparison.json", comparison_content.to_json(content))
     run.root.write_text("comparison.md", comparison_page.markdown(content))
     run.root.write_text("comparison.html", comparison_page.render(content))

@@ -14,14 +14,14 @@ import pyarrow as pa
 
 from persyn_ray.data import selection
 from persyn_ray.pipeline.assign.assignments import asked_by
-from persyn_ray.pipeline.assign.methods import parallel_of, settings_of
+from persyn_ray.pipeline.assign.methods import ResponseSettings, parallel_of
 from persyn_ray.pipeline.choices import assigned_methods, collected_splits, open_splits
-from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.scoring import JudgeConfig, QualityPartConfig
 from persyn_ray.shards.collect import asked_of, assigned, dead_letters, probe_order
-from persyn_ray.shards.response_store import FAILED, existing, scores_of
+from persyn_ray.shards.part_files import FAILED, existing
+from persyn_ray.shards.response_store import scores_of
 from persyn_ray.shards.tables import shards_of
-from persyn_ray.storage.layout import RunLayout, parts_of
+from persyn_ray.storage.layout import RunLayout
 from persyn_ray.storage.records import read_record
 from persyn_ray.storage.results import ScoreResult, read_result
 from persyn_ray.storage.schemas import DEAD_LETTERS, QUALITY, RESPONSES
@@ -30,33 +30,39 @@ FAILURES = "failures.parquet"
 """The file of a step's dead letters that are read off the responses."""
 
 
-def all_letters(recipe: Recipe, run: RunLayout) -> Iterator[pa.Table]:
-    """The dead letters of every step, as the run's tables say now."""
+def all_letters(
+    settings: ResponseSettings, parts: Sequence[QualityPartConfig], run: RunLayout
+) -> Iterator[pa.Table]:
+    """The dead letters of every step, as the run's tables say now.
+
+    Args:
+        parts: the qualities, some of which may be judges with a budget.
+    """
     for step in ("prompts", "collect", "score", "route", "synthesize"):
         for name, table in run.dead_letters(step).tables():
             if name != FAILURES:
                 yield table
         if step == "score":
-            yield ungraded(recipe, run)
+            yield ungraded(settings, parts, run)
         if step in ASKED and read_record(run.records, "prompts") is not None:
-            yield failures(recipe, run, step)
+            yield failures(settings, run, step)
 
 
-def write_failures(recipe: Recipe, run: RunLayout, step: str) -> None:
+def write_failures(settings: ResponseSettings, run: RunLayout, step: str) -> None:
     """Leave a step's failures where people look for dead letters."""
-    table, folder = failures(recipe, run, step), run.dead_letters(step)
+    table, folder = failures(settings, run, step), run.dead_letters(step)
     if table.num_rows:
         folder.write_table(FAILURES, table)
     else:
         folder.remove(FAILURES)
 
 
-def failures(recipe: Recipe, run: RunLayout, step: str) -> pa.Table:
+def failures(settings: ResponseSettings, run: RunLayout, step: str) -> pa.Table:
     """DEAD_LETTERS of collect or synthesize: what its teachers were asked and did not answer."""
     found = [DEAD_LETTERS.empty_table()]
     columns = ["prompt_id", "teacher", "finish_reason", "error"]
-    for shard, asked in ASKED[step](recipe, run):
-        for teacher in recipe.teachers:
+    for shard, asked in ASKED[step](settings, run):
+        for teacher in settings.teachers:
             ids = pa.array(sorted(set(asked[teacher.name])), pa.string())
             if not len(ids):
                 continue
@@ -70,14 +76,14 @@ def failures(recipe: Recipe, run: RunLayout, step: str) -> pa.Table:
     return pa.concat_tables(found)
 
 
-def odd_endings(recipe: Recipe, run: RunLayout, step: str) -> dict[str, int]:
+def odd_endings(settings: ResponseSettings, run: RunLayout, step: str) -> dict[str, int]:
     """How many whole responses of a step ended in words that are not known, by those words.
 
     An engine notes the word beside the text (see `engines/openai/finish_reasons.py`).
     """
     found: Counter[str] = Counter()
-    for shard, asked in ASKED[step](recipe, run):
-        for teacher in recipe.teachers:
+    for shard, asked in ASKED[step](settings, run):
+        for teacher in settings.teachers:
             ids = pa.array(sorted(set(asked[teacher.name])), pa.string())
             if len(ids):
                 columns = ["prompt_id", "teacher", "finish_reason", "error"]
@@ -89,7 +95,9 @@ def odd_endings(recipe: Recipe, run: RunLayout, step: str) -> dict[str, int]:
     return dict(found.most_common())
 
 
-def ungraded(recipe: Recipe, run: RunLayout) -> pa.Table:
+def ungraded(
+    settings: ResponseSettings, parts: Sequence[QualityPartConfig], run: RunLayout
+) -> pa.Table:
     """DEAD_LETTERS of step score: responses that a judge has no grade for yet, as its budget was
     used up; none once they are graded.
     """
@@ -97,14 +105,10 @@ def ungraded(recipe: Recipe, run: RunLayout) -> pa.Table:
     scored = read_result(run.records, ScoreResult)
     if scored is None or not scored.over_budget:
         return found[0]
-    judged = [
-        p
-        for p in parts_of(recipe.scoring)
-        if isinstance(p.quality, JudgeConfig) and p.quality.budget
-    ]
-    for shard in shards_of(run, *collected_splits(recipe.compare)):
+    judged = [p for p in parts if isinstance(p.quality, JudgeConfig) and p.quality.budget]
+    for shard in shards_of(run, *collected_splits(settings.methods.compare)):
         asked = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"]
-        for teacher in recipe.teachers:
+        for teacher in settings.teachers:
             said = existing(run.responses(teacher), shard, RESPONSES)
             said = selection.among(said, "prompt_id", asked)
             for part in judged:
@@ -133,30 +137,30 @@ Asked = Iterator[tuple[str, Mapping[str, Sequence[str]]]]
 """Shards, each with the ids of the prompts that each teacher was asked."""
 
 
-def _asked_in_collect(recipe: Recipe, run: RunLayout) -> Asked:
-    order = probe_order(run, recipe.teachers, recipe.prompts.seed)
-    for shard in shards_of(run, *collected_splits(recipe.compare)):
+def _asked_in_collect(settings: ResponseSettings, run: RunLayout) -> Asked:
+    teachers, rules = settings.teachers, settings.methods
+    order = probe_order(run, teachers, rules.seed)
+    for shard in shards_of(run, *collected_splits(rules.compare)):
         prompts = run.prompts.read_table(shard, ["prompt_id"])
         yield (
             shard,
-            {t.name: asked_of(t, prompts, order)["prompt_id"].to_pylist() for t in recipe.teachers},
+            {t.name: asked_of(t, prompts, order)["prompt_id"].to_pylist() for t in teachers},
         )
 
 
-def _asked_in_synthesize(recipe: Recipe, run: RunLayout) -> Asked:
-    methods = assigned_methods(recipe.compare)
-    has_moved = recipe.responses.incomplete == "next_best"
-    settings, parallel = settings_of(recipe), None
-    for shard in shards_of(run, *open_splits(recipe.compare)):
+def _asked_in_synthesize(settings: ResponseSettings, run: RunLayout) -> Asked:
+    rules, parallel = settings.methods, None
+    methods = assigned_methods(rules.compare)
+    for shard in shards_of(run, *open_splits(rules.compare)):
         if not all(run.assignment(method).exists(shard) for method in methods):
             continue
-        asked: dict[str, list[str]] = {name: [] for name in recipe.pool.names}
-        if not has_moved:
+        asked: dict[str, list[str]] = {name: [] for name in rules.pool.names}
+        if not settings.moves_on:
             for row in assigned(run, shard, methods).to_pylist():
                 asked[row["teacher"]].append(row["prompt_id"])
         else:
-            parallel = parallel or parallel_of(recipe.pool, run)
-            for of in map(partial(asked_by, settings, run, shard, parallel=parallel), methods):
+            parallel = parallel or parallel_of(rules.pool, run)
+            for of in map(partial(asked_by, rules, run, shard, parallel=parallel), methods):
                 for name, ids in of.items():
                     asked[name] += ids
         yield shard, asked

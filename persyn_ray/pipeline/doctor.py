@@ -23,12 +23,15 @@ from persyn_ray.models.chat import Example
 from persyn_ray.models.likelihood import Likelihood
 from persyn_ray.models.load import load_causal_lm, on_device
 from persyn_ray.models.reference import plain_log_probs
+from persyn_ray.recipe.base import StudentConfig
 from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.shards.response_store import existing
+from persyn_ray.recipe.scoring import ScoringConfig
+from persyn_ray.recipe.teachers import TeacherConfig
+from persyn_ray.shards.part_files import existing
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.stages.learnability import ToExamples
 from persyn_ray.statistics.parity import Parity, compare
-from persyn_ray.storage.layout import run_of
+from persyn_ray.storage.layout import RunLayout, run_of
 from persyn_ray.storage.records import read_record
 from persyn_ray.storage.schemas import RESPONSES
 
@@ -52,8 +55,9 @@ def examine(recipe: Recipe, num_prompts: int) -> Iterator[BackendVerdict]:
     Raises:
         ConfigError: the run has no responses yet.
     """
-    prompts, examples = _sample(recipe, num_prompts)
-    student = recipe.student
+    student, scoring = recipe.student, recipe.scoring
+    to_examples = ToExamples(student, scoring.max_length, recipe.responses, scoring.too_long)
+    prompts, examples = _sample(run_of(recipe), recipe.teachers, to_examples, num_prompts)
     reference: LogProbs = []
     for dtype in dict.fromkeys(("float32", student.dtype, "bfloat16")):
         code = student.trust_remote_code
@@ -63,7 +67,7 @@ def examine(recipe: Recipe, num_prompts: int) -> Iterator[BackendVerdict]:
             reference = [plain_log_probs(model, example) for example in examples]
             yield BackendVerdict("reference, float32", None, time.monotonic() - started)
         started = time.monotonic()
-        found, note = _packed(model, recipe.scoring.tokens_per_batch, examples)
+        found, note = _packed(model, scoring.tokens_per_batch, examples)
         seconds = time.monotonic() - started
         yield BackendVerdict(f"packed, {dtype}", compare(reference, found, prompts), seconds, note)
         del model
@@ -73,7 +77,7 @@ def examine(recipe: Recipe, num_prompts: int) -> Iterator[BackendVerdict]:
         return
     started = time.monotonic()
     try:
-        found = _vllm(recipe, examples)
+        found = _vllm(student, scoring, examples)
     except EngineDead as error:
         yield BackendVerdict(f"vllm, {student.dtype}", None, 0.0, str(error))
         return
@@ -81,18 +85,17 @@ def examine(recipe: Recipe, num_prompts: int) -> Iterator[BackendVerdict]:
     yield BackendVerdict(f"vllm, {student.dtype}", compare(reference, found, prompts), seconds)
 
 
-def _sample(recipe: Recipe, num_prompts: int) -> tuple[list[str], list[Example]]:
+def _sample(
+    run: RunLayout, teachers: Sequence[TeacherConfig], to_examples: ToExamples, num_prompts: int
+) -> tuple[list[str], list[Example]]:
     """Responses of all teachers to the first prompts of the parallel set."""
-    run = run_of(recipe)
     if read_record(run.records, "prompts") is None:
-        raise ConfigError(NOTHING_YET.format(recipe.run))
-    scoring = recipe.scoring
-    to_examples = ToExamples(recipe.student, scoring.max_length, recipe.responses, scoring.too_long)
+        raise ConfigError(NOTHING_YET.format(run.root.address))
     prompts: list[str] = []
     examples: list[Example] = []
     for shard in shards_of(run, "parallel"):
         asked = run.prompts.read_table(shard).slice(0, num_prompts - len(set(prompts)))
-        tables = [existing(run.responses(teacher), shard, RESPONSES) for teacher in recipe.teachers]
+        tables = [existing(run.responses(teacher), shard, RESPONSES) for teacher in teachers]
         said = selection.among(pa.concat_tables(tables), "prompt_id", asked["prompt_id"])
         for one in to_examples(asked, said):
             if one.example is not None:
@@ -101,7 +104,7 @@ def _sample(recipe: Recipe, num_prompts: int) -> tuple[list[str], list[Example]]
         if len(set(prompts)) >= num_prompts:
             break
     if not examples:
-        raise ConfigError(NOTHING_YET.format(recipe.run))
+        raise ConfigError(NOTHING_YET.format(run.root.address))
     return prompts, examples
 
 
@@ -113,14 +116,11 @@ def _packed(
     return found, "" if likelihood.is_packed else "padded: its attention cannot be packed"
 
 
-def _vllm(recipe: Recipe, examples: Sequence[Example]) -> LogProbs:
+def _vllm(student: StudentConfig, scoring: ScoringConfig, examples: Sequence[Example]) -> LogProbs:
     from persyn_ray.engines.vllm_scoring import VllmLikelihood
 
-    scoring = recipe.scoring
     longest = max(len(example.ids) for example in examples)
-    likelihood = VllmLikelihood(
-        recipe.student, scoring.tokens_per_batch, scoring.arguments, longest
-    )
+    likelihood = VllmLikelihood(student, scoring.tokens_per_batch, scoring.arguments, longest)
     try:
         return [scores.log_probs for scores in likelihood(examples)]
     finally:

@@ -6,31 +6,42 @@ the router or a reward model cannot read through its chat template.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as compute
 
+from persyn_ray.checks.code.programs import why_no_tests
 from persyn_ray.checks.verifier import Verifier
 from persyn_ray.data import selection
+from persyn_ray.data.extra_examples import require_readable
 from persyn_ray.data.prompts import LoadedPrompts, load_prompts, split_prompts
 from persyn_ray.errors import DataError
 from persyn_ray.pipeline.template_readers import Reader, readers_of, refusals
 from persyn_ray.recipe.data import PromptsConfig
+from persyn_ray.recipe.own_code import PythonQualityConfig, load_code
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.scoring import (
     ExactAnswerConfig,
     InstructionsConfig,
     RecordedScoresConfig,
     Single,
+    UnitTestsConfig,
     needs_reference,
 )
-from persyn_ray.shards.work import check_of
+from persyn_ray.shards.compaction import ROWS_PER_GROUP
+from persyn_ray.shards.score import check_of
+from persyn_ray.shards.students.harness import require_package
+from persyn_ray.stages.own_quality import SETTING
 from persyn_ray.stages.recorded_scores import RecordedScores
 from persyn_ray.storage.folder import shard_name
 from persyn_ray.storage.layout import RunLayout, parts_of
+from persyn_ray.storage.results import PromptsResult
 from persyn_ray.storage.schemas import DEAD_LETTERS, PROMPTS, conform
 
+pc: Any = compute  # its functions are made at import, where a type checker does not see them
 SPLITS = ("parallel", "heldout", "routed")
 
 
@@ -48,6 +59,8 @@ def read_prompts(recipe: Recipe, readers: Sequence[Reader] = ()) -> LoadedPrompt
         DataError: a file is damaged, no row is a prompt, or no reference can be read.
     """
     section, path = recipe.prompts, recipe.evaluate.path
+    for extra in recipe.dataset.extra:
+        require_readable(extra)
     check = check_of(recipe.evaluate, recipe.scoring)
     scored = [part.quality for part in parts_of(recipe.scoring)]
     checked = [] if check is None else [check]
@@ -112,7 +125,11 @@ def _readable(
     loaded: LoadedPrompts, readers: Sequence[Reader], path: str | Sequence[str]
 ) -> LoadedPrompts:
     """The prompts that all readers can read; the others are dead letters."""
-    found = refusals(loaded.table["messages"].to_pylist(), readers, repr(path))
+    if not readers:
+        return loaded
+    # A stretch at a time: as Python values, conversations take several times their memory.
+    stretches = loaded.table["messages"].chunks
+    found = refusals((one for of in stretches for one in of.to_pylist()), readers, repr(path))
     if not found:
         return loaded
     refused = loaded.table.take(list(found))
@@ -135,6 +152,9 @@ def _unreadable(quality: Single, references: Sequence[str]) -> dict[str, str]:
         ) as verifier:
             positions = verifier.check_references(references)
         return {references[index]: "exact_answer finds no answer in it" for index in positions}
+    if isinstance(quality, UnitTestsConfig):
+        tests = [(reference, why_no_tests(reference)) for reference in references]
+        return {reference: why for reference, why in tests if why is not None}
     if isinstance(quality, InstructionsConfig):
         from persyn_ray.checks.ifeval import why_unreadable  # it loads packages, 2 s
 
@@ -143,38 +163,46 @@ def _unreadable(quality: Single, references: Sequence[str]) -> dict[str, str]:
     return {}
 
 
-def _letter(prompt: dict[str, Any], reason: str, why: str) -> dict[str, str | None]:
+def _letter(prompt: Mapping[str, object], reason: str, why: str) -> dict[str, str | None]:
     return {
         "step": "prompts",
-        "prompt_id": prompt["prompt_id"],
+        "prompt_id": str(prompt["prompt_id"]),
         "teacher": None,
         "reason": reason,
         "detail": f"{prompt['source']}: {why}",
     }
 
 
-def write_prompts(recipe: Recipe, run: RunLayout) -> dict[str, Any]:
+def write_prompts(recipe: Recipe, run: RunLayout) -> PromptsResult:
     """Write PROMPTS in shards; returns counts and the names of every split's shards.
 
     `sharding` names how prompts were put into shards: the same prompts in the same shards have
     the same name, whatever else the recipe says.
     """
+    # What a quality cannot read or load is known before responses are paid for.
     for part in parts_of(recipe.scoring):
-        if isinstance(
-            part.quality, RecordedScoresConfig
-        ):  # what it cannot read is known before responses
+        if isinstance(part.quality, RecordedScoresConfig):
             RecordedScores(part.quality, recipe.responses)
-    loaded = read_prompts(recipe, readers_of(recipe))
+        if isinstance(part.quality, PythonQualityConfig):
+            load_code(part.quality.function, part.quality.source, SETTING)
+    if recipe.evaluate.lm_eval is not None:
+        require_package()
+    check = recipe.evaluate.check
+    if isinstance(check, PythonQualityConfig):
+        load_code(check.function, check.source, "evaluate.check.function")
+    loaded = read_prompts(
+        recipe, readers_of(recipe.student, recipe.router, recipe.compare, recipe.scoring)
+    )
     if loaded.dead.num_rows:
         run.dead_letters("prompts").write_table("rows.parquet", loaded.dead)
-    return {
-        "rows": loaded.table.num_rows,
-        "errors": loaded.dead.num_rows,
-        "duplicates": loaded.num_duplicates,
-        "splits": count_splits(loaded.table),
-        "sharding": _sharding(loaded.table, recipe.prompts.shard_rows),
-        "shards": _write_shards(run, loaded.table, recipe.prompts.shard_rows),
-    }
+    return PromptsResult(
+        rows=loaded.table.num_rows,
+        errors=loaded.dead.num_rows,
+        duplicates=loaded.num_duplicates,
+        splits=count_splits(loaded.table),
+        sharding=_sharding(loaded.table, recipe.prompts.shard_rows),
+        shards=_write_shards(run, loaded.table, recipe.prompts.shard_rows),
+    )
 
 
 def _sharding(table: pa.Table, shard_rows: int) -> str:
@@ -194,10 +222,11 @@ def _write_shards(run: RunLayout, table: pa.Table, shard_rows: int) -> dict[str,
     shards: dict[str, list[str]] = {split: [] for split in SPLITS}
     number = 0
     for split in SPLITS:
-        part = selection.where(table, "split", split)
-        for start in range(0, part.num_rows, shard_rows):
+        places = np.flatnonzero(pc.equal(table["split"], split).to_numpy())
+        for start in range(0, len(places), shard_rows):
             name = shard_name(number)
-            run.prompts.write_table(name, conform(part.slice(start, shard_rows), PROMPTS, name))
+            part = table.take(places[start : start + shard_rows])  # memory holds no split twice
+            run.prompts.write_table(name, conform(part, PROMPTS, name), ROWS_PER_GROUP)
             shards[split].append(name)
             number += 1
     return shards

@@ -12,14 +12,17 @@ from rich.console import Console
 from rich.padding import Padding
 
 from persyn_ray import __version__
-from persyn_ray.errors import AttemptError, ConfigError, DriftError, PersynError
+from persyn_ray.errors import AttemptError, ConfigError, DriftError, PersynError, StepError
 from persyn_ray.escaping import plain
-from persyn_ray.pipeline.integrity.ownership import claim, require_made, require_own
+from persyn_ray.pipeline.check.ready import require_ready
+from persyn_ray.pipeline.integrity.ownership import claim, inputs_of, require_made, require_own
 from persyn_ray.pipeline.integrity.recovery import find_damage, remove_leftovers
 from persyn_ray.pipeline.step_remarks import remarks
 from persyn_ray.pipeline.steps import STEP_NAMES, STEPS, Context, Step
 from persyn_ray.recipe.recipe import Recipe, stored
+from persyn_ray.storage.folder_errors import UNREADABLE
 from persyn_ray.storage.layout import RunLayout, run_of
+from persyn_ray.storage.own_parts import modules_to_ship, own_parts
 from persyn_ray.storage.records import (
     Record,
     Settings,
@@ -29,8 +32,11 @@ from persyn_ray.storage.records import (
     utc_now,
     write_record,
 )
+from persyn_ray.storage.results import StepResult
 from persyn_ray.storage.run_lock import Attempt, attempt_at
 
+SUSPECT = "damage.suspected"
+"""File among the records that says that a step has met a damaged table."""
 OUTDATED = ""
 """In place of the identity of a step that has begun: it was done, and no longer holds."""
 
@@ -53,6 +59,69 @@ class Planned:
     @property
     def is_done(self) -> bool:
         return self.record is not None and self.record.fingerprint == self.identity
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The steps that one attempt carries out, with all that they work with."""
+
+    recipe: Recipe
+    run: RunLayout
+    console: Console
+    attempt: Attempt
+    plan: list[Planned]
+    todo: list[Planned]
+
+    def carry_out_somewhere(self, verbose: bool) -> None:
+        """In a session of Ray where a step needs one."""
+        if not any(planned.step.on_ray for planned in self.todo):
+            return self._carry_out()
+        from persyn_ray.runtime.session import check_fits, session
+
+        recipe = self.recipe
+        own = own_parts(recipe.teachers, recipe.scoring, recipe.evaluate.check)
+        modules = modules_to_ship(own)
+        with session(verbose, modules) as cluster:
+            check_fits(self.recipe.run, self.recipe.resources, cluster)
+            self._carry_out()
+
+    def _carry_out(self) -> None:
+        _invalidate(self.plan, self.todo, self.run)
+        self.run.root.write_json("recipe.json", stored(self.recipe))
+        for planned in self.todo:
+            self.attempt.require_newest()
+            self._carry_out_one(planned)
+
+    def _carry_out_one(self, planned: Planned) -> None:
+        step, run, started = planned.step, self.run, time.monotonic()
+        _clear_leftovers(planned, run)
+        result = step.carry_out(Context(self.recipe, run, planned.identity, self.console))
+        seconds = time.monotonic() - started
+        self.attempt.require_newest()
+        write_record(
+            run.records,
+            Record(
+                step.name,
+                planned.identity,
+                planned.settings,
+                planned.inputs,
+                result.model_dump(mode="json"),
+                round(seconds, 3),
+                utc_now(),
+                versions(),
+            ),
+        )
+        run.records.remove(_mark(planned))
+        self._tell(step.name, result, seconds)
+
+    def _tell(self, step: str, result: StepResult, seconds: float) -> None:
+        lost = f"  [yellow]{result.num_lost:,} nulls or dead letters[/yellow]"
+        self.console.print(
+            f"[bold]{step:<11}[/bold] {result.rows:>7,} rows  {seconds:6.1f} s"
+            + (lost if result.num_lost else "")
+        )
+        for remark in remarks(result, self.run, self.recipe.teachers, self.recipe.responses):
+            self.console.print(Padding(plain(remark, "yellow"), (0, 0, 0, 2)))
 
 
 def planned_steps(recipe: Recipe, run: RunLayout) -> list[Planned]:
@@ -129,6 +198,7 @@ def run_recipe(
     start: str | None = None,
     until: str | None = None,
     verbose: bool = False,
+    verify: bool = False,
     when_failed: Callable[[Recipe, RunLayout], None] | None = None,
 ) -> RunLayout:
     """Bring a run up to date, step after step; each leaves its record last.
@@ -137,6 +207,7 @@ def run_recipe(
         overrides: the `key=value`s of the command line; changes they name are on purpose.
         start: do this step and all after it anew.
         until: stop after this step.
+        verify: read every table first, to find what is damaged inside.
         when_failed: called when a step could not be done, before its error goes on.
 
     Raises:
@@ -146,28 +217,44 @@ def run_recipe(
     """
     _require_steps(start, until)
     run = run_of(recipe)
-    require_own(recipe, run)
+    require_own(run, inputs_of(recipe))
     require_no_drift(planned_steps(recipe, run), overrides, start)
     claim(run)
     with attempt_at(run.attempts, console) as attempt:
         plan = planned_steps(recipe, run)  # an earlier attempt may have gone on until now
         require_no_drift(plan, overrides, start)
-        plan = _mended(plan, recipe, run, console)
+        plan = _mended(plan, recipe, run, console, verify)
         todo = _todo(plan, start, until)
         require_made(run, [planned.step for planned in todo])
+        names = [planned.step.name for planned in todo]
+        if STEP_NAMES[0] in names and recipe.responses.store is None:  # nothing is answered yet
+            require_ready(recipe.teachers, recipe.scoring, names)
         for planned in plan:
             if planned not in todo and planned.is_done:
                 console.print(f"[dim]{planned.step.name:<11} done before[/dim]")
         try:
-            _carry_out_somewhere(plan, todo, attempt, recipe, run, console, verbose)
+            execution = Execution(recipe, run, console, attempt, plan, todo)
+            execution.carry_out_somewhere(verbose)
         except AttemptError:  # the run is another's now
             raise
-        except Exception:
+        except Exception as error:
             if when_failed is not None and run.records.exists("prompts.json"):
                 with suppress(PersynError):  # a full disk takes no report either
                     when_failed(recipe, run)
+            if UNREADABLE in str(error):
+                raise _suspecting(error, run) from error
             raise
     return run
+
+
+def _suspecting(error: Exception, run: RunLayout) -> StepError:
+    """Have the next attempt read every table before it begins."""
+    with suppress(PersynError):
+        run.records.write_text(SUSPECT, str(error))
+    return StepError(
+        f"{error} The same command reads every table first, sets aside those that are damaged, and "
+        "makes anew what they held."
+    )
 
 
 def _require_steps(start: str | None, until: str | None) -> None:
@@ -177,18 +264,24 @@ def _require_steps(start: str | None, until: str | None) -> None:
             raise ConfigError(f"{option} {name!r} is no step; the steps are {steps}.")
 
 
-def _mended(plan: list[Planned], recipe: Recipe, run: RunLayout, console: Console) -> list[Planned]:
+def _mended(
+    plan: list[Planned], recipe: Recipe, run: RunLayout, console: Console, verify: bool
+) -> list[Planned]:
     """The plan once what a crash has left is out of the way: steps whose tables cannot be read are
     open again, as if they had been interrupted.
     """
     remove_leftovers(run)
-    damage = list(find_damage(recipe, run))
+    with_pages = verify or run.records.exists(SUSPECT)
+    damage = list(find_damage(run, recipe.teachers, recipe.compare, with_pages))
+    if with_pages:
+        console.print(f"Every table was read: {len(damage)} damaged.")
     for one in damage:
         console.print(plain(f"{one.reason} It is made anew.", "yellow"))
     affected = {one.step for one in damage}
     mended = [_reopened(one, run) if one.step.name in affected else one for one in plan]
     for one in damage:  # last: after a kill before this they are found again
         one.set_aside()
+    run.records.remove(SUSPECT)
     return mended
 
 
@@ -197,25 +290,6 @@ def _reopened(planned: Planned, run: RunLayout) -> Planned:
         run.records.write_text(_mark(planned), planned.identity)
         run.records.remove(f"{planned.step.name}.json")
     return replace(planned, record=None) if planned.is_done else planned
-
-
-def _carry_out_somewhere(
-    plan: list[Planned],
-    todo: list[Planned],
-    attempt: Attempt,
-    recipe: Recipe,
-    run: RunLayout,
-    console: Console,
-    verbose: bool,
-) -> None:
-    """In a session of Ray where a step needs one."""
-    if not any(planned.step.on_ray for planned in todo):
-        return _carry_out(plan, todo, attempt, recipe, run, console)
-    from persyn_ray.runtime.session import check_fits, session
-
-    with session(verbose) as cluster:
-        check_fits(recipe, cluster)
-        _carry_out(plan, todo, attempt, recipe, run, console)
 
 
 def _todo(plan: list[Planned], start: str | None, until: str | None) -> list[Planned]:
@@ -228,21 +302,6 @@ def _todo(plan: list[Planned], start: str | None, until: str | None) -> list[Pla
     return plan[first:last]
 
 
-def _carry_out(
-    plan: list[Planned],
-    todo: list[Planned],
-    attempt: Attempt,
-    recipe: Recipe,
-    run: RunLayout,
-    console: Console,
-) -> None:
-    _invalidate(plan, todo, run)
-    run.root.write_json("recipe.json", stored(recipe))
-    for planned in todo:
-        attempt.require_newest()
-        _carry_out_one(planned, attempt, recipe, run, console)
-
-
 def _invalidate(plan: list[Planned], todo: list[Planned], run: RunLayout) -> None:
     """Take away records that no longer hold, before anything they vouch for is touched.
 
@@ -253,39 +312,6 @@ def _invalidate(plan: list[Planned], todo: list[Planned], run: RunLayout) -> Non
             if not run.records.exists(_mark(planned)):
                 run.records.write_text(_mark(planned), OUTDATED)  # its folders stay the run's own
             run.records.remove(f"{planned.step.name}.json")
-
-
-def _carry_out_one(
-    planned: Planned, attempt: Attempt, recipe: Recipe, run: RunLayout, console: Console
-) -> None:
-    step, started = planned.step, time.monotonic()
-    _clear_leftovers(planned, run)
-    counts = step.carry_out(Context(recipe, run, planned.identity, console))
-    seconds = time.monotonic() - started
-    attempt.require_newest()
-    result = step.result.model_validate(counts)
-    write_record(
-        run.records,
-        Record(
-            step.name,
-            planned.identity,
-            planned.settings,
-            planned.inputs,
-            counts,
-            round(seconds, 3),
-            utc_now(),
-            versions(),
-        ),
-    )
-    run.records.remove(_mark(planned))
-    facts = f"{result.rows:>7,} rows"
-    nulls = counts.get("errors", counts.get("nulls", 0))
-    console.print(
-        f"[bold]{step.name:<11}[/bold] {facts}  {seconds:6.1f} s"
-        + (f"  [yellow]{nulls:,} nulls or dead letters[/yellow]" if nulls else "")
-    )
-    for remark in remarks(step.name, recipe, run, counts):
-        console.print(Padding(plain(remark, "yellow"), (0, 0, 0, 2)))
 
 
 def _clear_leftovers(planned: Planned, run: RunLayout) -> None:

@@ -6,23 +6,26 @@ Baselines replace the router by another way to fill the assignment and share eve
 tables (rewards of the parallel set) are worked on by the driver, shard by shard; models run on Ray.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
+from pydantic import BaseModel
 from rich.console import Console
 
+from persyn_ray.models.finetune.partitioning import deepspeed_config, partitioning
 from persyn_ray.pipeline import (
     collect,
+    dataset,
     dead_letters,
+    evaluate,
     load_prompts,
     score,
     template_readers,
     unreadable_responses,
-    write_examples,
 )
 from persyn_ray.pipeline.assign import assignments, constrained
+from persyn_ray.pipeline.assign.methods import response_settings, settings_of
 from persyn_ray.pipeline.choices import (
     assigned_methods,
     collected_splits,
@@ -30,13 +33,22 @@ from persyn_ray.pipeline.choices import (
     students,
 )
 from persyn_ray.pipeline.plan.forecast import write_forecast
-from persyn_ray.pipeline.progress import follow, watch_training
+from persyn_ray.pipeline.plan.known import forecast_settings
+from persyn_ray.pipeline.plan.model_sizes import settled
+from persyn_ray.pipeline.plan.utilisation import with_utilisation
+from persyn_ray.pipeline.progress import Watched, follow, watch_training
+from persyn_ray.pipeline.step_remarks import left_out
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.resources import StepResourcesConfig
+from persyn_ray.recipe.router import RouterConfig
+from persyn_ray.recipe.training import EvaluateVllmConfig
 from persyn_ray.shards.aggregates import teacher_aggregates
+from persyn_ray.shards.evaluate import EvaluateShard
+from persyn_ray.shards.provenance import RoutedRows
+from persyn_ray.shards.route import RouteShard, open_to_route, put_routed_together
 from persyn_ray.shards.tables import shard_rewards, shards_of
-from persyn_ray.shards.units import Progress, Unit, Work, units_of
-from persyn_ray.shards.work import EvaluateShard, RouteShard
+from persyn_ray.shards.units import Progress, Unit, Work, batches_of
+from persyn_ray.storage.fits import read_router_fit, read_tuned_student
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import (
     RunLayout,
@@ -48,9 +60,11 @@ from persyn_ray.storage.layout import (
 )
 from persyn_ray.storage.records import Settings
 from persyn_ray.storage.results import (
+    Asked,
     CollectResult,
     EvaluateResult,
     FinetuneResult,
+    MethodExamples,
     PromptsResult,
     RewardsResult,
     RouteResult,
@@ -59,6 +73,8 @@ from persyn_ray.storage.results import (
     StepResult,
     SynthesizeResult,
 )
+
+ROUTED_AT_ONCE = 1024  # prompts, in one batch for the router
 
 
 @dataclass(frozen=True)
@@ -82,8 +98,8 @@ class Step:
     """Steps whose output it reads."""
     settings: Callable[[Recipe], Settings]
     """What the recipe says about it, under the recipe's own keys."""
-    carry_out: Callable[[Context], dict[str, Any]]
-    """Does the work and returns counts for the record."""
+    carry_out: Callable[[Context], StepResult]
+    """Does the work and returns what the record holds."""
     leaves: Callable[[RunLayout], list[Folder]]
     """Folders that belong to this step alone and go when it is done anew."""
     on_ray: bool = True
@@ -94,7 +110,7 @@ class Step:
         return self.result.step
 
 
-def _dump(section: Any, *names: str) -> Settings:
+def _dump(section: BaseModel, *names: str) -> Settings:
     return section.model_dump(mode="json", include=set(names) if names else None)
 
 
@@ -104,160 +120,186 @@ def _on_pool(
     units: Sequence[Unit],
     resources: StepResourcesConfig,
     step: str,
+    in_flight: int = 1,
 ) -> Progress:
     from persyn_ray.runtime.pools import run_units
 
-    done = run_units(build, units, resources, step)
-    return follow(done, step, len(units), context.console)
+    done = run_units(build, units, resources, step, in_flight)
+    return follow(done, Watched(step, len(units), context.console))
 
 
-def _prompts(context: Context) -> dict[str, Any]:
+def _prompts(context: Context) -> PromptsResult:
     return load_prompts.write_prompts(context.recipe, context.run)
 
 
-def _collect(context: Context) -> dict[str, Any]:
-    write_forecast(context.recipe, context.run, "collect")
+def _collect(context: Context) -> CollectResult:
+    write_forecast(forecast_settings(context.recipe), context.run, "collect")
     shards = shards_of(context.run, *collected_splits(context.recipe.compare))
-    counts = _ask(context, "collect", shards, None)
-    return counts | _endings(context, "collect")
+    recipe = context.recipe
+    follow_up = score.follow_up(recipe, shards) if recipe.resources.score_with_collect else None
+    asked = collect.ask(recipe, context.run, "collect", shards, None, context.console, follow_up)
+    return CollectResult(**dict(asked), odd_endings=_endings(context, "collect"))
 
 
-def _endings(context: Context, step: str) -> dict[str, Any]:
+def _endings(context: Context, step: str) -> dict[str, int]:
     """Write the failures of a step's teachers, and count responses that ended in unknown words."""
-    dead_letters.write_failures(context.recipe, context.run, step)
-    odd = dead_letters.odd_endings(context.recipe, context.run, step)
+    settings = response_settings(context.recipe)
+    dead_letters.write_failures(settings, context.run, step)
+    odd = dead_letters.odd_endings(settings, context.run, step)
     for note, num in odd.items():
         context.console.print(f"  {num:,} responses with {note}", markup=False, highlight=False)
-    return {"odd_endings": odd} if odd else {}
+    return odd
 
 
 def _ask(
     context: Context, step: str, shards: Sequence[str], methods: tuple[str, ...] | None
-) -> dict[str, Any]:
+) -> Asked:
     return collect.ask(context.recipe, context.run, step, shards, methods, context.console)
 
 
-def _score(context: Context) -> dict[str, Any]:
+def _score(context: Context) -> ScoreResult:
+    from persyn_ray.runtime.compaction import compact_tables
+
     recipe, run, console = context.recipe, context.run, context.console
     shards = shards_of(run, *collected_splits(recipe.compare))
     if not recipe.measures_learnability:
         console.print("score: learnability is not measured (alpha is 0, scoring.measure if_needed)")
-    counts = score.score(recipe, run, shards, partial(_on_pool, context))
-    if num := counts.get("over_budget"):
+    found = score.score(recipe, run, shards, partial(_on_pool, context))
+    compact_tables(score.tables(run, recipe.teachers, recipe.scoring))
+    if found.over_budget:
         console.print(
-            f"{num:,} responses have no grade: the budget of their judge is used up. With a larger "
-            "`budget`, `persyn run RECIPE --from score` asks for these alone.",
+            f"{found.over_budget:,} responses have no grade: the budget of their judge is used "
+            "up. With a larger `budget`, `persyn run RECIPE --from score` asks for these alone.",
             style="yellow",
             markup=False,
         )
-    return counts | unreadable_responses.file_unreadable(recipe, run, shards, console)
+    num_unreadable = unreadable_responses.file_unreadable(recipe, run, shards, console)
+    return found.model_copy(update={"unreadable": num_unreadable})
 
 
-def _rewards(context: Context) -> dict[str, Any]:
-    shards = shards_of(context.run, *collected_splits(context.recipe.compare))
-    rows = 0
-    for shard in shards:
-        table = shard_rewards(context.recipe, shard)
-        context.run.rewards.write_table(shard, table)
-        rows += table.num_rows
+def _rewards(context: Context) -> RewardsResult:
     recipe, run, parts = context.recipe, context.run, parts_of(context.recipe.scoring)
+    rows = 0
+    for shard in shards_of(run, *collected_splits(recipe.compare)):
+        table = shard_rewards(run, recipe.teachers, shard, recipe.scoring, recipe.responses)
+        run.rewards.write_table(shard, table)
+        rows += table.num_rows
     parallel = shards_of(run, "parallel")
     means = teacher_aggregates(run, recipe.teachers, parts, recipe.responses, parallel)
-    return {"rows": rows, "teachers": means}
+    return RewardsResult(rows=rows, teachers=means)
 
 
-def _router(context: Context) -> dict[str, Any]:
-    from persyn_ray.runtime.training import PROGRESS_FILE, fit_router
+def _router_settings(section: RouterConfig) -> Settings:
+    """What a fit is made from: candidates are read by `auto` alone, and a kind by all but the
+    fitted router.
+    """
+    unread = {"fitted": {"kind", "candidates"}, "auto": set[str]()}.get(
+        section.kind, {"candidates"}
+    )
+    return section.model_dump(mode="json", exclude=unread | {"report_to"})
 
-    assignments.require_preferences(context.run, len(context.recipe.pool))
-    with watch_training(context.run.records, PROGRESS_FILE, context.console):
-        fit_router(context.recipe, context.identity)
-    return {"rows": context.run.router.read_json("fit.json")["num_fit"]}
+
+def _router(context: Context) -> RouterResult:
+    from persyn_ray.runtime.train.training import RouterTraining, fit_router
+    from persyn_ray.runtime.train.workers import PROGRESS_FILE
+
+    recipe, run = context.recipe, context.run
+    if recipe.router.kind == "fitted":
+        assignments.require_preferences(run, len(recipe.pool))
+    with watch_training(run.records, PROGRESS_FILE, context.console):
+        training = RouterTraining(run, recipe.resources.router, recipe.router, recipe.pool)
+        fit_router(training, context.identity)
+    return router_result(run)
 
 
-def _route(context: Context) -> dict[str, Any]:
+def router_result(run: RunLayout) -> RouterResult:
+    """What the record of step router holds, by the router that it has left."""
+    fit = read_router_fit(run.router)
+    why = None if fit.compared is None else fit.compared.why
+    return RouterResult(rows=fit.num_fit, kind=fit.kind, why=why)
+
+
+def _route(context: Context) -> RouteResult:
     recipe, run = context.recipe, context.run
     splits = ("parallel", "routed") + (("heldout",) if recipe.compare.heldout else ())
-    units = units_of(shards_of(run, *splits))
+    shards = shards_of(run, *splits)
+    units = list(batches_of({shard: open_to_route(run, shard) for shard in shards}, ROUTED_AT_ONCE))
     _on_pool(context, partial(RouteShard, recipe), units, recipe.resources.route, "route")
-    return assignments.write_assignments(recipe, run, assigned_methods(recipe.compare))
+    put_routed_together(run, shards)
+    methods, limits = assigned_methods(recipe.compare), constrained.limit_settings(recipe)
+    return assignments.write_assignments(settings_of(recipe), limits, run, methods)
 
 
-def _synthesize(context: Context) -> dict[str, Any]:
+def _synthesize(context: Context) -> SynthesizeResult:
     recipe, run = context.recipe, context.run
     methods = assigned_methods(recipe.compare)
     shards = shards_of(run, *open_splits(recipe.compare))
-    write_forecast(recipe, run, "synthesize")
-    counts = _ask(context, "synthesize", shards, methods)
-    if recipe.responses.incomplete == "next_best":
+    write_forecast(forecast_settings(recipe), run, "synthesize")
+    settings, constraints = response_settings(recipe), None
+    asked = _ask(context, "synthesize", shards, methods)
+    if settings.moves_on:
         # Each round takes at least one teacher out of a prompt's candidates, so this ends.
-        while assignments.reassign(recipe, run, methods):
-            counts = _added(counts, _ask(context, "synthesize", shards, methods))
-        counts |= constrained.after_reassigning(run)
-    counts |= _endings(context, "synthesize")
-    counts["examples"] = {
-        method: write_examples.write_examples(recipe, run, method) for method in methods
+        while assignments.reassign(settings, run, methods):
+            asked += _ask(context, "synthesize", shards, methods)
+        constraints = constrained.after_reassigning(run)
+    # For the filter, and because the share of a method's data that is right is told of all of it.
+    tells_shares = recipe.compare.students and score.is_one_check(recipe.scoring)
+    if "wrong" in recipe.dataset.drop or tells_shares:
+        score.check_routed(recipe, run, shards, partial(_on_pool, context))
+    odd_endings = _endings(context, "synthesize")
+    examples = {
+        method: MethodExamples(**dataset.write_examples(settings, run, method))
+        for method in methods
     }
-    return counts
-
-
-def _added(counts: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    """Counts of two rounds of the same step, key by key."""
-    total = dict(counts)
-    for name, value in more.items():
-        if isinstance(value, dict):
-            total[name] = _added(total.get(name, {}), value)
-        else:
-            total[name] = total.get(name, 0) + value
-    return total
-
-
-def _finetune(context: Context) -> dict[str, Any]:
-    from persyn_ray.runtime.training import PROGRESS_FILE, finetune
-
-    methods = assigned_methods(context.recipe.compare)
-    with watch_training(context.run.records, PROGRESS_FILE, context.console):
-        finetune(context.recipe, methods, context.identity)
-    facts = {method: context.run.student(method).read_json("finetune.json") for method in methods}
-    context.run.remove(context.run.checkpoints)
-    for method, fact in facts.items():
-        if fact["num_too_long"] or fact["num_unreadable"]:
-            context.console.print(_left_out(method, fact), style="yellow", markup=False)
-    return {"rows": sum(fact["num_examples"] for fact in facts.values()), "students": facts}
-
-
-def _left_out(method: str, fact: dict[str, Any]) -> str:
-    """A line on the examples that a student was not tuned on."""
-    why = fact["first_unreadable"]
-    return (
-        f"finetune: of the examples of {method}, {fact['num_too_long']:,} were longer than "
-        f"finetune.max_length and {fact['num_unreadable']:,} unreadable for the student"
-        + (f". The first: {why}" if why else "")
+    rows = RoutedRows(run, recipe.teachers, recipe.scoring, recipe.responses)
+    dataset.write_dataset(run, rows, recipe.dataset)
+    return SynthesizeResult(
+        **dict(asked), odd_endings=odd_endings, examples=examples, constraints=constraints
     )
 
 
-def _evaluate(context: Context) -> dict[str, Any]:
-    recipe = context.recipe
-    units = [
-        {"shard": shard, "student": student, "rows": str(rows)}
-        for student in students(recipe)
-        for shard, rows in _limited(context.run, recipe.evaluate.limit)
-    ]
+def _finetune(context: Context) -> FinetuneResult:
+    from persyn_ray.runtime.train.training import StudentTraining, finetune
+    from persyn_ray.runtime.train.workers import PROGRESS_FILE
+
+    recipe, run = context.recipe, context.run
+    methods, resources = assigned_methods(recipe.compare), recipe.resources.finetune
+    config = settled(recipe.finetune, recipe.student)
+    if config.lora is not None and recipe.finetune.lora == "auto":
+        context.console.print("finetune: adapters, as the student is a large one (finetune.lora)")
+    partitioned = deepspeed_config(recipe.finetune.deepspeed, resources.gpus > 0)
+    hardware = recipe.hardware
+    with watch_training(run.records, PROGRESS_FILE, context.console):
+        training = StudentTraining(run, resources, config, partitioned, recipe.student, methods)
+        finetune(training, context.identity)
+    of_methods = {
+        method: with_utilisation(read_tuned_student(run.student(method)), resources, hardware)
+        for method in methods
+    }
+    run.remove(run.checkpoints)
+    for method, tuned in of_methods.items():
+        if tuned.num_too_long or tuned.num_unreadable:
+            context.console.print(left_out(method, tuned), style="yellow", markup=False)
+    num_examples = sum(tuned.num_examples for tuned in of_methods.values())
+    return FinetuneResult(rows=num_examples, students=of_methods)
+
+
+def _evaluate(context: Context) -> EvaluateResult:
+    recipe, run = context.recipe, context.run
+    names = students(recipe.compare, recipe.evaluate, recipe.scoring)
     build = partial(EvaluateShard, recipe)
-    done = _on_pool(context, build, units, recipe.resources.evaluate, "evaluate")
-    return {"rows": done.rows, "tokens": done.tokens}
-
-
-def _limited(run: RunLayout, limit: int | None) -> Iterator[tuple[str, int]]:
-    """Held-out shards with the number of problems to take of each."""
-    left = limit
-    for shard in shards_of(run, "heldout"):
-        rows = run.prompts.num_rows(shard)
-        if left is not None:
-            rows = min(rows, left)
-            left -= rows
-        if rows:
-            yield shard, rows
+    engine = recipe.evaluate.engine
+    if isinstance(engine, EvaluateVllmConfig):
+        groups = evaluate.student_groups(run, names, recipe.evaluate.limit, engine, build)
+        done = evaluate.on_groups(groups, run, context.console)
+    else:
+        units = evaluate.open_units(run, names, recipe.evaluate.limit)
+        done = _on_pool(context, build, units, recipe.resources.evaluate, "evaluate")
+    evaluate.put_together(run, names)
+    found = {}
+    if recipe.evaluate.lm_eval is not None:
+        found = evaluate.by_harness(recipe, run, partial(_on_pool, context))
+    return EvaluateResult(rows=done.rows, tokens=done.tokens, lm_eval=found)
 
 
 STEPS: tuple[Step, ...] = (
@@ -268,9 +310,9 @@ STEPS: tuple[Step, ...] = (
         # router or a reward model cannot: so these decide as well.
         lambda r: {
             "prompts": _dump(r.prompts),
-            "evaluate": _dump(r.evaluate, "path", "check"),
-            "scoring": score.reading_settings(r),
-            **template_readers.reading_settings(r),
+            "evaluate": evaluate.reading_settings(r.evaluate),
+            "scoring": score.reading_settings(r.scoring),
+            **template_readers.reading_settings(r.student, r.router, r.compare),
         },
         _prompts,
         lambda run: [run.prompts, run.dead_letters("prompts")],
@@ -294,7 +336,7 @@ STEPS: tuple[Step, ...] = (
         lambda r: {
             "student": _dump(r.student),
             "scoring": {
-                "quality": score.quality_settings(r),
+                "quality": score.quality_settings(r.scoring),
                 "measure": "always" if r.measures_learnability else "if_needed",
                 **measuring(r.scoring),
             },
@@ -309,7 +351,7 @@ STEPS: tuple[Step, ...] = (
         # From here on tables hold one value per teacher, in the pool's order.
         lambda r: {
             "scoring": _dump(r.scoring, "learnability", "alpha", "alpha_by_difficulty", "scaling")
-            | score.weight_settings(r),
+            | score.weight_settings(r.scoring),
             "responses": _dump(r.responses, "incomplete"),
             "teachers": list(r.pool.names),
         },
@@ -320,9 +362,9 @@ STEPS: tuple[Step, ...] = (
     Step(
         RouterResult,
         ("rewards",),
-        lambda r: {"router": _dump(r.router)},
+        lambda r: {"router": _router_settings(r.router)},
         _router,
-        lambda run: [run.router, run.checkpoints],
+        lambda run: [run.router, run.checkpoints, run.logs("router")],
     ),
     Step(
         RouteResult,
@@ -347,10 +389,14 @@ STEPS: tuple[Step, ...] = (
     Step(
         SynthesizeResult,
         ("route",),
-        lambda r: {"responses": _dump(r.responses, "incomplete")},
+        lambda r: {
+            "responses": _dump(r.responses, "incomplete"),
+            "dataset": dataset.learning_settings(r.dataset),
+        },
         _synthesize,
         lambda run: [
             run.examples(""),
+            run.contaminated(""),
             run.dataset,
             run.dead_letters("synthesize"),
             run.unavailable("synthesize", ""),
@@ -359,16 +405,20 @@ STEPS: tuple[Step, ...] = (
     Step(
         FinetuneResult,
         ("synthesize",),
-        lambda r: {"student": _dump(r.student), "finetune": _dump(r.finetune)},
+        lambda r: {
+            "student": _dump(r.student),
+            "finetune": r.finetune.model_dump(mode="json", exclude={"report_to"})
+            | {"deepspeed": partitioning(r.finetune.deepspeed)},
+        },
         _finetune,
-        lambda run: [run.student(""), run.checkpoints],
+        lambda run: [run.student(""), run.checkpoints, run.logs("finetune")],
     ),
     Step(
         EvaluateResult,
         ("finetune",),
-        lambda r: {"evaluate": _dump(r.evaluate, "max_tokens", "check", "limit")},
+        lambda r: {"evaluate": evaluate.answering(r.evaluate)},
         _evaluate,
-        lambda run: [run.evaluations("")],
+        lambda run: [run.evaluations(""), run.lm_eval("")],
     ),
 )
 STEP_NAMES: tuple[str, ...] = (*(step.name for step in STEPS), "report")

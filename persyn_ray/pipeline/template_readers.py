@@ -4,7 +4,7 @@ Student, router and reward models are tried on every prompt in step prompts, bef
 paid for it: what one of them cannot read would be worth nothing later.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.recipe.base import ModelConfig
-from persyn_ray.recipe.comparison import EMBEDDED
-from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.recipe.scoring import RewardModelConfig, SeveralConfig
+from persyn_ray.recipe.base import ModelConfig, StudentConfig
+from persyn_ray.recipe.comparison import EMBEDDED, CompareConfig
+from persyn_ray.recipe.router import RouterConfig
+from persyn_ray.recipe.scoring import RewardModelConfig, ScoringConfig, SeveralConfig
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import parts_of
 from persyn_ray.storage.records import Settings
@@ -34,22 +34,34 @@ class Reader:
     """Why it cannot read a conversation, in a sentence; None if it can."""
 
 
-def readers_of(recipe: Recipe) -> list[Reader]:
+def readers_of(
+    student: StudentConfig, router: RouterConfig, compare: CompareConfig, scoring: ScoringConfig
+) -> list[Reader]:
     """Everyone who reads the prompts; loads tokenizers and no weights.
 
     Raises:
         ConfigError: a model is not there, or has no chat template where it needs one.
     """
-    makers: dict[str, Callable[[], Reader]] = {"student": partial(_student, recipe)}
-    if recipe.router.extend is not None:
-        makers["router.extend"] = partial(_extended, recipe)
-    if _reads_by_backbone(recipe):
-        makers["router.backbone"] = partial(_backbone, recipe)
-    for number, part in enumerate(parts_of(recipe.scoring)):
-        if isinstance(part.quality, RewardModelConfig):
-            setting = _setting_of_part(recipe, number)
-            makers[setting] = partial(_reward_model, setting, part.quality)
+    makers = makers_of(student, router, compare, scoring)
     return [_made(setting, make) for setting, make in makers.items()]
+
+
+def makers_of(
+    student: StudentConfig, router: RouterConfig, compare: CompareConfig, scoring: ScoringConfig
+) -> dict[str, Callable[[], Reader]]:
+    """What makes each reader, by the setting that names its model; loads nothing yet."""
+    makers: dict[str, Callable[[], Reader]] = {"student": partial(_student, student)}
+    if router.extend is not None:
+        makers["router.extend"] = partial(_extended, router.extend, router.max_length)
+    if _reads_by_backbone(router, compare):
+        makers["router.backbone"] = partial(_backbone, router.backbone, router.max_length)
+    for number, part in enumerate(parts_of(scoring)):
+        if isinstance(part.quality, RewardModelConfig):
+            is_one_of_several = isinstance(scoring.quality, SeveralConfig)
+            place = f".parts.{number}.quality" if is_one_of_several else ""
+            setting = f"scoring.quality{place}.model"
+            makers[setting] = partial(_reward_model, setting, part.quality)
+    return makers
 
 
 def _made(setting: str, make: Callable[[], Reader]) -> Reader:
@@ -59,20 +71,21 @@ def _made(setting: str, make: Callable[[], Reader]) -> Reader:
         raise ConfigError(f"{setting}: {error}") from error
 
 
-def reading_settings(recipe: Recipe) -> Settings:
+def reading_settings(
+    student: StudentConfig, router: RouterConfig, compare: CompareConfig
+) -> Settings:
     """What a recipe says about student and router that decides which prompts they can read."""
-    found: Settings = {"student": reading_identity(recipe.student)}
-    router: Settings = {}
-    if recipe.router.extend is not None:
-        router["extend"] = recipe.router.extend
-    if _reads_by_backbone(recipe):
-        router["backbone"] = reading_identity(recipe.router.backbone)
-    return found | {"router": router}
+    of_router: Settings = {}
+    if router.extend is not None:
+        of_router["extend"] = router.extend
+    if _reads_by_backbone(router, compare):
+        of_router["backbone"] = reading_identity(router.backbone)
+    return {"student": reading_identity(student), "router": of_router}
 
 
-def _reads_by_backbone(recipe: Recipe) -> bool:
+def _reads_by_backbone(router: RouterConfig, compare: CompareConfig) -> bool:
     """Whether the router is fitted from the backbone, or a method reads its embeddings."""
-    return recipe.router.extend is None or bool(set(EMBEDDED) & set(recipe.compare.methods))
+    return router.extend is None or bool(set(EMBEDDED) & set(compare.methods))
 
 
 def reading_identity(model: ModelConfig) -> Settings:
@@ -80,41 +93,46 @@ def reading_identity(model: ModelConfig) -> Settings:
     return model.model_dump(mode="json", exclude={"dtype"})
 
 
-def _student(recipe: Recipe) -> Reader:
+def _student(student: StudentConfig) -> Reader:
     from persyn_ray.models.load import load_tokenizer
-    from persyn_ray.models.template_check import require_sound_template, why_unreadable
+    from persyn_ray.models.templates.check import readability_check, require_sound_template
+    from persyn_ray.models.templates.end_of_turn import end_of_turn
 
-    student = recipe.student
     tokenizer = load_tokenizer(
         student.name, student.revision, student.chat_template, student.trust_remote_code
     )
     kwargs = student.template_kwargs
     require_sound_template(tokenizer, kwargs)
-    reads = partial(why_unreadable, tokenizer, template_kwargs=kwargs)
-    return Reader("student", student.name, reads)
+    end_of_turn(tokenizer, student.end_of_turn, kwargs)  # refused here, before a teacher is paid
+    return Reader("student", student.name, readability_check(tokenizer, kwargs))
 
 
-def _backbone(recipe: Recipe) -> Reader:
+def _backbone(backbone: ModelConfig, max_length: int) -> Reader:
     from persyn_ray.models.load import load_tokenizer
 
-    backbone = recipe.router.backbone
     tokenizer = load_tokenizer(backbone.name, backbone.revision, backbone.chat_template)
-    return _router("router.backbone", backbone.name, tokenizer, recipe.router.max_length)
+    return _router("router.backbone", backbone.name, tokenizer, max_length)
 
 
-def _extended(recipe: Recipe) -> Reader:
-    address = str(recipe.router.extend)
-    tokenizer = _router_tokenizer(address)
-    return _router("router.extend", address, tokenizer, recipe.router.max_length)
+def _extended(address: str, max_length: int) -> Reader:
+    return _router("router.extend", address, _router_tokenizer(address), max_length)
 
 
 def _router(setting: str, name: str, tokenizer: Any, max_length: int) -> Reader:
+    from persyn_ray.models.chat import render_conversation
     from persyn_ray.models.router.model import encode_router_prompts
+    from persyn_ray.models.templates.shapes import check_by_roles
 
     def encode(messages: Messages) -> object:
         return encode_router_prompts(tokenizer, [messages], max_length)
 
-    return Reader(setting, name, partial(_why, encode))
+    def prompt(messages: Messages) -> str:
+        return render_conversation(tokenizer, messages, True, None)
+
+    check = partial(_why, encode)
+    if tokenizer.chat_template:
+        check = check_by_roles(tokenizer, check, (prompt,))
+    return Reader(setting, name, check)
 
 
 def _router_tokenizer(address: str) -> Any:
@@ -129,12 +147,6 @@ def _router_tokenizer(address: str) -> Any:
             if not name.endswith(WEIGHTS):
                 (Path(scratch) / name).write_bytes(folder.read_bytes(name))
         return load_router_tokenizer(scratch)
-
-
-def _setting_of_part(recipe: Recipe, number: int) -> str:
-    if isinstance(recipe.scoring.quality, SeveralConfig):
-        return f"scoring.quality.parts.{number}.quality.model"
-    return "scoring.quality.model"
 
 
 def _reward_model(setting: str, how: RewardModelConfig) -> Reader:
@@ -162,7 +174,7 @@ def _why(encode: Callable[[Messages], object], messages: Messages) -> str | None
 
 
 def refusals(
-    conversations: Sequence[Messages], readers: Sequence[Reader], where: str
+    conversations: Iterable[Messages], readers: Sequence[Reader], where: str
 ) -> dict[int, str]:
     """Why each prompt that someone cannot read is refused, by its place; the others are not named.
 
@@ -170,13 +182,15 @@ def refusals(
         ConfigError: no prompt is left.
     """
     found: dict[int, str] = {}
+    num_prompts = 0
     for place, messages in enumerate(conversations):
+        num_prompts += 1
         for reader in readers:
             why = reader.why_unreadable(messages)
             if why is not None:
                 found[place] = f"{reader.setting} {reader.model!r} cannot read it: {why}"
                 break
-    if conversations and len(found) == len(conversations):
+    if found and len(found) == num_prompts:
         reasons = list(dict.fromkeys(found.values()))
         raise ConfigError(
             f"Of {len(found)} prompts in {where} not one can be read by all of "

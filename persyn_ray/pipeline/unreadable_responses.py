@@ -5,7 +5,7 @@ They are derived from the stored signals, so that they are there whoever scored 
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TypedDict
 
 import pyarrow as pa
 from rich.console import Console
@@ -13,29 +13,42 @@ from rich.console import Console
 from persyn_ray.data import selection
 from persyn_ray.errors import DataError
 from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.recipe.scoring import RewardModelConfig
+from persyn_ray.recipe.scoring import QualityPartConfig, RewardModelConfig
 from persyn_ray.recipe.teachers import TeacherConfig
-from persyn_ray.shards.response_store import existing, scores_of
+from persyn_ray.shards.part_files import existing
+from persyn_ray.shards.response_store import scores_of
 from persyn_ray.stages.quality import UNREADABLE
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import RunLayout, parts_of
 from persyn_ray.storage.schemas import DEAD_LETTERS, LEARNABILITY, QUALITY, RESPONSES
 
+Letter = dict[str, str]
+"""A row of DEAD_LETTERS."""
 
-def file_unreadable(
-    recipe: Recipe, run: RunLayout, shards: Sequence[str], console: Console
-) -> dict[str, int]:
+
+class Verdict(TypedDict):
+    """What a row of scores says about its response."""
+
+    prompt_id: str
+    teacher: str
+    outcome: str
+    detail: str
+
+
+def file_unreadable(recipe: Recipe, run: RunLayout, shards: Sequence[str], console: Console) -> int:
     """Write dead letters for those in some shards, and say how many there are; returns their count.
 
     Raises:
         DataError: a model can read not a single response: then its template is at fault.
     """
+    student = recipe.student.name if recipe.measures_learnability else None
+    parts = parts_of(recipe.scoring)
     num_filed = 0
     outcomes: dict[str, Counter[str]] = {}
     first: dict[str, str] = {}
     for shard in shards:
-        letters: list[dict[str, Any]] = []
-        for model, row in _verdicts(recipe, run, shard):
+        letters: list[Letter] = []
+        for model, row in _verdicts(recipe.teachers, student, parts, run, shard):
             outcomes.setdefault(model, Counter())[row["outcome"]] += 1
             if row["outcome"] == UNREADABLE:
                 first.setdefault(model, row["detail"])
@@ -54,34 +67,47 @@ def file_unreadable(
             style="yellow",
             markup=False,
         )
-    return {"unreadable": num_filed} if num_filed else {}
+    return num_filed
 
 
-def _verdicts(recipe: Recipe, run: RunLayout, shard: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every model's rows of a shard, behind the words that messages call the model by."""
+def _verdicts(
+    teachers: Sequence[TeacherConfig],
+    student: str | None,
+    parts: Sequence[QualityPartConfig],
+    run: RunLayout,
+    shard: str,
+) -> Iterator[tuple[str, Verdict]]:
+    """Every model's rows of a shard, behind the words that messages call the model by.
+
+    Args:
+        student: its name where it scores responses.
+    """
     asked = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"]
-    for teacher in recipe.teachers:
+    for teacher in teachers:
         responses = existing(run.responses(teacher), shard, RESPONSES)
         # Files may also hold prompts that another split had put into this shard.
         responses = selection.among(responses, "prompt_id", asked)
-        for model, folder, schema in _signals(recipe, run, teacher):
+        for model, folder, schema in _signals(student, parts, run, teacher):
             table = scores_of(folder, shard, schema, responses)
-            yield from ((model, row) for row in table.to_pylist())
+            for row in table.select(list(Verdict.__annotations__)).to_pylist():
+                yield model, row
 
 
 def _signals(
-    recipe: Recipe, run: RunLayout, teacher: TeacherConfig
+    student: str | None,
+    parts: Sequence[QualityPartConfig],
+    run: RunLayout,
+    teacher: TeacherConfig,
 ) -> Iterator[tuple[str, Folder, pa.Schema]]:
-    if recipe.measures_learnability:
-        model = f"student {recipe.student.name!r}"
-        yield model, run.learnability(teacher), LEARNABILITY
-    for part in parts_of(recipe.scoring):
+    if student is not None:
+        yield f"student {student!r}", run.learnability(teacher), LEARNABILITY
+    for part in parts:
         if isinstance(part.quality, RewardModelConfig):
             model = f"reward model {part.quality.model.name!r}"
             yield model, run.quality(teacher, part), QUALITY
 
 
-def _letter(model: str, row: dict[str, Any]) -> dict[str, Any]:
+def _letter(model: str, row: Verdict) -> Letter:
     return {
         "step": "score",
         "prompt_id": row["prompt_id"],
@@ -91,7 +117,7 @@ def _letter(model: str, row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _replace(folder: Folder, shard: str, letters: list[dict[str, Any]]) -> None:
+def _replace(folder: Folder, shard: str, letters: list[Letter]) -> None:
     if letters:
         folder.write_table(shard, pa.Table.from_pylist(letters, schema=DEAD_LETTERS))
     else:

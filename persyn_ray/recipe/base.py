@@ -2,7 +2,10 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
+
+from persyn_ray.recipe.short_forms import long_model, or_text
 
 
 class Section(BaseModel):
@@ -18,7 +21,7 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    """A model by name."""
+    """A model by name; the name alone will do."""
 
     name: str
     """Hub name, folder, `package:IMPORT_NAME/path` in a package, or `random:llama`."""
@@ -31,14 +34,28 @@ class ModelConfig(Section):
     trust_remote_code: bool = False
     """Run code that comes with the model."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _or_its_name(cls, data: Any) -> Any:
+        return long_model(data)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return or_text(core_schema, handler)
+
 
 class StudentConfig(ModelConfig):
     """The model that is tuned."""
 
     template_kwargs: dict[str, Any] = Field(default={})
     """Passed to the chat template wherever the student reads: scoring, fine-tuning, evaluation."""
+    end_of_turn: str | None = None
+    """Control token that ends the student's turn in training, evaluation and its exported files; by
+    default what the chat template writes after a response."""
 
     @property
     def model(self) -> ModelConfig:
         """The student as any other model."""
-        return ModelConfig(**self.model_dump(exclude={"template_kwargs"}))
+        return ModelConfig(**self.model_dump(exclude={"template_kwargs", "end_of_turn"}))

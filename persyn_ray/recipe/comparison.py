@@ -16,12 +16,14 @@ Method = Literal[
     "car",
     "quality_only",
     "learnability_only",
+    "task_constant",
     "knn",
     "linear_probe",
+    "stacked",
     "oracle",
 ]
 
-EMBEDDED = ("knn", "linear_probe")
+EMBEDDED = ("knn", "linear_probe", "stacked")
 """Methods that read the frozen backbone's embeddings."""
 SELECTING = ("oracle", "quality_only", "learnability_only")
 """Methods that select among the responses of all teachers."""
@@ -43,10 +45,11 @@ class CompareConfig(Section):
     """Teachers of the student's own family, of whom `family_strong` takes the strongest."""
     car_beta: float = Field(1.0, ge=0)
     """Weight of the loss in CAR; the papers' value is not known."""
-    num_neighbours: int = Field(10, ge=1)
-    """Parallel prompts that `knn` looks at."""
+    num_neighbours: int | None = Field(None, ge=1)
+    """Parallel prompts that `knn` looks at; chosen on the parallel set by default."""
     students: bool = False
-    """Also generate, fine-tune and evaluate for each method."""
+    """Also generate, fine-tune and evaluate for each method. What each one's teachers write is
+    checked, too, where `scoring.quality` is one check."""
     heldout: bool = False
     """All teachers answer the held-out prompts too, so that routed reward can be measured there."""
 

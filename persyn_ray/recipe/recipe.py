@@ -5,22 +5,25 @@ Sections are named after the steps. Defaults are the paper's where it gives one 
 with the same run. Every other value does.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError, field_validator, model_validator
 
-from persyn_ray.credentials import GUARDED, places_of_secrets
+from persyn_ray.credentials import places_of_secrets
 from persyn_ray.errors import ConfigError
 from persyn_ray.recipe.base import Section, StudentConfig
 from persyn_ray.recipe.comparison import CompareConfig
-from persyn_ray.recipe.data import PromptsConfig, ResponsesConfig
+from persyn_ray.recipe.complaints import complaints
+from persyn_ray.recipe.data import DatasetConfig, PromptsConfig, ResponsesConfig
 from persyn_ray.recipe.limits import AssignmentConfig
+from persyn_ray.recipe.overrides import change, yaml_problem
 from persyn_ray.recipe.pool import TeacherPool
 from persyn_ray.recipe.resources import HardwareConfig, ResourcesConfig
 from persyn_ray.recipe.router import RouterConfig
-from persyn_ray.recipe.scoring import ScoringConfig, needs_reference
+from persyn_ray.recipe.scoring import ScoringConfig, has_check, needs_reference
 from persyn_ray.recipe.serving import ServingConfig
 from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.recipe.training import EvaluateConfig, FinetuneConfig
@@ -45,6 +48,7 @@ class Recipe(Section):
     scoring: ScoringConfig
     responses: ResponsesConfig = ResponsesConfig()  # pyright: ignore[reportCallIssue]
     router: RouterConfig
+    dataset: DatasetConfig = DatasetConfig()  # pyright: ignore[reportCallIssue]
     finetune: FinetuneConfig = FinetuneConfig()  # pyright: ignore[reportCallIssue]
     evaluate: EvaluateConfig = EvaluateConfig()  # pyright: ignore[reportCallIssue]
     assignment: AssignmentConfig = AssignmentConfig()  # pyright: ignore[reportCallIssue]
@@ -93,7 +97,15 @@ class Recipe(Section):
         kind = self.scoring.quality.kind
         if needs_reference(self.scoring.quality) and self.prompts.reference_column is None:
             raise ValueError(f"scoring.quality.kind {kind} needs prompts.reference_column")
-        if self.evaluate.check is not None and self.prompts.reference_column is None:
+        if self.router.kind == "per_task" and self.prompts.task_column is None:
+            raise ValueError("router.kind per_task needs prompts.task_column, a column of labels")
+        if "wrong" in self.dataset.drop and not has_check(self.scoring.quality):
+            raise ValueError(
+                f"dataset.drop wrong needs a check: scoring.quality.kind {kind} tells no response "
+                "to be wrong"
+            )
+        check = self.evaluate.check
+        if check and needs_reference(check) and self.prompts.reference_column is None:
             raise ValueError("evaluate.check needs prompts.reference_column")
         if self.compare.heldout and self.evaluate.path is None and self.prompts.num_heldout == 0:
             raise ValueError(
@@ -130,12 +142,12 @@ NOT_SHOWN: dict[str, Any] = {
 """Where a run, its endpoints and their keys lie: nobody's business who reads of its results."""
 
 
-def shown(recipe: Recipe) -> dict[str, Any]:
+def shown(recipe: Recipe) -> dict[str, object]:
     """The recipe as reports and data set cards show it: all that shapes the results."""
     return recipe.model_dump(mode="json", exclude=NOT_SHOWN)
 
 
-def stored(recipe: Recipe) -> dict[str, Any]:
+def stored(recipe: Recipe) -> dict[str, object]:
     """The recipe as its run keeps it: enough to make the run again, and nobody is let in by it."""
     return recipe.model_dump(mode="json", exclude={"serving": {"keys"}})
 
@@ -162,14 +174,7 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
     return parse_recipe(data, str(path))
 
 
-def yaml_problem(error: yaml.YAMLError) -> str:
-    """What is wrong with a YAML text, and where; not the text itself, which may hold a key."""
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    where = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-    return f"{problem or type(error).__name__}{where}"
-
-
-def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
+def parse_recipe(data: Mapping[str, object], where: str) -> Recipe:
     """Validate a mapping; every complaint names its key by its dotted path.
 
     Raises:
@@ -179,7 +184,7 @@ def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        lines = [_complaint(item) for item in error.errors()]
+        lines = complaints(Recipe, error.errors())
         raise ConfigError(f"{where} is no valid recipe:\n" + "\n".join(lines)) from None
 
 
@@ -191,55 +196,3 @@ def refuse_secrets(data: Any, where: str) -> None:
     """
     if places := places_of_secrets(data):
         raise ConfigError(f"{where} holds secrets:\n" + "\n".join(places))
-
-
-def _complaint(item: Any) -> str:
-    key = dotted(item["loc"]) or "recipe"
-    is_quiet = item["type"] in ("missing", "extra_forbidden") or not GUARDED.isdisjoint(item["loc"])
-    given = "" if is_quiet else f" (given: {item['input']!r})"
-    return f"  {key}: {item['msg']}{given if len(given) < 200 else ''}"
-
-
-def dotted(loc: tuple[str | int, ...]) -> str:
-    """Where a complaint belongs; whoever has a key is not named, for it may be the key."""
-    parts = [str(part) for part in loc]
-    if "keys" in parts[:-1]:
-        parts = [*parts[: parts.index("keys") + 1], "NAME"]
-    return ".".join(parts)
-
-
-def change(data: dict[str, Any], override: str) -> dict[str, Any]:
-    """A copy of a mapping with one override applied.
-
-    Raises:
-        ConfigError: it is no `section.key=value`, or does not fit what is there.
-    """
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise ConfigError(f"Override {override!r} must read section.key=value.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"Override {key!r}: the value is no valid YAML: {yaml_problem(error)}"
-        ) from None
-    return _changed(data, key.split("."), value, key)
-
-
-def _changed(node: Any, keys: list[str], value: Any, whole: str) -> Any:
-    """A copy of a node with one value set: YAML aliases share nodes, which must not change."""
-    if not keys:
-        return value
-    key, rest = keys[0], keys[1:]
-    if isinstance(node, list):
-        if not key.isdecimal() or int(key) >= len(node):
-            raise ConfigError(
-                f"Override {whole!r}: {key!r} is no position in a list of {len(node)}; "
-                "positions start at 0."
-            )
-        copy = list(node)
-        copy[int(key)] = _changed(node[int(key)], rest, value, whole)
-        return copy
-    if node is not None and not isinstance(node, dict):
-        raise ConfigError(f"Override {whole!r}: {key!r} stands below a plain value.")
-    return (node or {}) | {key: _changed((node or {}).get(key), rest, value, whole)}

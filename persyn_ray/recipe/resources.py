@@ -1,20 +1,51 @@
 """The recipe's `resources` and `hardware`: what steps take. Never part of a run's identity."""
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, model_validator
 
 from persyn_ray.recipe.base import Section
+from persyn_ray.recipe.gpus import GPUS, GpuName
 
 
 class StepResourcesConfig(Section):
-    """What a pool of actors takes from the cluster."""
+    """What a pool of actors takes from the cluster.
+
+    Either `actors`, or `min` and `max`: then it grows while there is room and work, and shrinks.
+    """
 
     actors: int = Field(1, ge=1)
+    """Size of a pool that keeps it."""
+    min: int | None = Field(None, ge=1)
+    """Fewest actors of a pool that grows: what the cluster must hold; 1 by default."""
+    max: int | None = Field(None, ge=1)
+    """Most actors of a pool that grows."""
     cpus: float = Field(1.0, ge=0)
     """Logical CPUs per actor."""
     gpus: float = Field(0.0, ge=0)
     """GPUs per actor."""
     threads: int | None = Field(None, ge=1)
     """Torch threads per actor; the number of logical CPUs by default."""
+
+    @property
+    def fewest(self) -> int:
+        """Actors without which the step does not begin."""
+        return self.actors if self.max is None else self.min or 1
+
+    @property
+    def most(self) -> int:
+        """Actors that the step has at most."""
+        return self.max or self.actors
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "StepResourcesConfig":
+        if self.max is None and self.min is not None:
+            raise ValueError(f"min is {self.min} without a max: add max, or give actors alone")
+        if self.max is not None and self.actors != 1:
+            raise ValueError(f"actors is {self.actors} beside max {self.max}: give one of them")
+        if self.max is not None and self.fewest > self.max:
+            raise ValueError(f"min is {self.min} and max is {self.max}; min may not be larger")
+        return self
 
 
 class TrainResourcesConfig(Section):
@@ -29,19 +60,38 @@ class TrainResourcesConfig(Section):
     """Students fine-tuned at the same time, each with its own workers."""
 
 
+class StudentSizeConfig(Section):
+    """Facts of the student for `persyn plan`, where its files are not at hand: its config.json has
+    them."""
+
+    parameters: float = Field(gt=0)
+    """In billions."""
+    layers: int = Field(ge=1)
+    hidden: int = Field(ge=1)
+    """Width of a layer."""
+    vocabulary: int = Field(ge=1)
+
+
+class FinetuneResourcesConfig(TrainResourcesConfig):
+    """What fine-tuning takes from the cluster."""
+
+    size: StudentSizeConfig | None = None
+
+
 class ResourcesConfig(Section):
     """Execution only: never part of a run's identity."""
 
     collect: StepResourcesConfig = StepResourcesConfig()  # pyright: ignore[reportCallIssue]
     score: StepResourcesConfig = StepResourcesConfig()  # pyright: ignore[reportCallIssue]
     quality: StepResourcesConfig = StepResourcesConfig()  # pyright: ignore[reportCallIssue]
-    score_with_collect: bool = False
-    """Score responses in the actors that collect them: teachers and student share a process."""
+    score_with_collect: bool = True
+    """Score responses while others are still written: on actors of their own where the cluster has
+    room for those beside the teachers, or in the teachers' process where all models are small."""
     route: StepResourcesConfig = StepResourcesConfig()  # pyright: ignore[reportCallIssue]
     synthesize: StepResourcesConfig = StepResourcesConfig()  # pyright: ignore[reportCallIssue]
     evaluate: StepResourcesConfig = StepResourcesConfig()  # pyright: ignore[reportCallIssue]
     router: TrainResourcesConfig = TrainResourcesConfig()  # pyright: ignore[reportCallIssue]
-    finetune: TrainResourcesConfig = TrainResourcesConfig()  # pyright: ignore[reportCallIssue]
+    finetune: FinetuneResourcesConfig = FinetuneResourcesConfig()  # pyright: ignore[reportCallIssue]
 
 
 class HardwareConfig(Section):
@@ -50,6 +100,9 @@ class HardwareConfig(Section):
     nodes: int = Field(0, ge=0)
     """Nodes with GPUs; 0 plans for no GPU."""
     gpus_per_node: int = Field(8, ge=1)
+    gpu: GpuName | None = None
+    """Sets memory, bandwidth and arithmetic below to this GPU's published figures (`recipe/gpus.py`
+    names the sources), but for those that are given."""
     gpu_memory_gib: float = Field(80.0, gt=0)
     gpu_bandwidth_gb: float = Field(3350.0, gt=0)
     """Memory bandwidth of a GPU in GB/s (H100 SXM: 3,350)."""
@@ -58,3 +111,16 @@ class HardwareConfig(Section):
     read_gb_per_second: float = Field(2.0, gt=0)
     """How fast a node reads weights."""
     gpu_hour_dollars: float | None = Field(None, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published_figures(cls, data: Any) -> Any:
+        """The figures of a named GPU stand where the recipe gives none."""
+        figures = GPUS.get(str(data.get("gpu"))) if isinstance(data, dict) else None
+        if figures is None:
+            return data
+        return {
+            "gpu_memory_gib": figures.memory_gib,
+            "gpu_bandwidth_gb": figures.bandwidth_gb,
+            "gpu_tflops": figures.tflops,
+        } | data

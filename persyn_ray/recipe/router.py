@@ -1,10 +1,22 @@
-"""The recipe's `router`: backbone, loss and training settings of the fitted router."""
+"""The recipe's `router`: its kind, and backbone, loss and training settings of the fitted one."""
 
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from persyn_ray.recipe.base import ModelConfig, Section
+
+Kind = Literal["fitted", "auto", "constant", "per_task", "knn", "linear", "stacked"]
+Candidate = Literal["constant", "per_task", "knn", "linear", "stacked", "fitted_head", "fine_tuned"]
+CANDIDATES: tuple[Candidate, ...] = (
+    "constant",
+    "per_task",
+    "knn",
+    "linear",
+    "stacked",
+    "fitted_head",
+)
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
 
 
 class LoraConfig(Section):
@@ -13,11 +25,24 @@ class LoraConfig(Section):
     rank: int = Field(16, ge=1)
     lora_alpha: int = Field(32, ge=1)
     target_modules: str = "all-linear"
+    dropout: float = Field(0.0, ge=0, lt=1)
+    rslora: bool = False
+    """Scale adapters by the root of their rank (arXiv 2312.03732)."""
 
 
 class RouterConfig(Section):
     """The router. Training settings are ours: the paper's are not known."""
 
+    kind: Kind = "fitted"
+    """What chooses teachers: the fitted router (the paper), or a simpler predictor of rewards:
+    the best teacher of all (`constant`), of each task (`per_task`), of near prompts (`knn`), a
+    ridge regression on embedding and task (`linear`), or these three weighted (`stacked`). `auto`
+    compares them by nested cross-validation on the parallel set and takes the simplest that is no
+    more than a quarter of a standard error below the best; the record and the report say why."""
+    candidates: tuple[Candidate, ...] = CANDIDATES
+    """Kinds that `auto` compares, beside `constant`: those above, a `fitted_head` on the frozen
+    backbone, and `fine_tuned`, the whole backbone. The last takes six fits in place of one, five
+    of them for its cross-validated reward, and is compared only where it is named."""
     backbone: ModelConfig
     pooling: Literal["auto", "last", "mean"] = "auto"
     """last token for decoders, mean for encoders."""
@@ -49,7 +74,23 @@ class RouterConfig(Section):
     """Folder or fsspec address of a router (RUN/router of another run) fitted for some of these
     teachers. Its backbone and columns stay as they are; the others get columns of their own, fitted
     on the prompts where their rewards are known. `backbone` is then not loaded."""
+    report_to: tuple[Tracker, ...] = ()
+    """Trackers beside the JSON lines in RUN/logs/router; as `finetune.report_to`."""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _settings_fit_the_kind(self) -> "RouterConfig":
+        if self.kind == "fitted":
+            return self
+        given = [name for name in ("extend", "transfer") if getattr(self, name)]
+        if self.lora is not None and (self.kind != "auto" or "fine_tuned" not in self.candidates):
+            given.append("lora")
+        if given:
+            raise ValueError(
+                f"{given} are settings of a fitted router, and kind is {self.kind!r}: remove them, "
+                "or set kind: fitted" + (" or name fine_tuned in candidates" * ("lora" in given))
+            )
+        return self
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> "RouterConfig":

@@ -4,12 +4,13 @@ Both signals are stored raw. `alpha`, `scaling`, which learnability is taken and
 several qualities are applied afterwards, so changing them scores nothing anew.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import regex
 from pydantic import Field, ValidationError, model_validator
 
 from persyn_ray.recipe.base import ModelConfig, Section
+from persyn_ray.recipe.own_code import PythonQualityConfig
 from persyn_ray.recipe.teachers import (
     SETTINGS,
     SHAPING,
@@ -68,6 +69,33 @@ class InstructionsConfig(Section):
     kind: Literal["instructions"]
     loose: bool = False
     """Also accept a response whose first or last line, or markdown stars, are in the way."""
+
+
+class UnitTestsConfig(Section):
+    """1 for a program that passes its tests, 0 for one that does not, run in confined processes.
+
+    The reference is Python that raises where a program is wrong (asserts), or a JSON list of
+    `{"input": ..., "output": ...}` for programs that read standard input. Needs Linux and the
+    system's libseccomp.
+    """
+
+    kind: Literal["unit_tests"]
+    timeout_seconds: float = Field(5.0, gt=0)
+    """CPU time of a program with its tests; by the clock it may take four times as long. A longer
+    one is wrong."""
+    memory_gib: float = Field(1.0, gt=0)
+    """Address space of a program; one that wants more is wrong."""
+    processes: int = Field(1, ge=1)
+    """Programs that run beside one another in each scoring actor."""
+
+
+class OutputPredictionConfig(Section):
+    """1 when the stated output of a program is its real one (CRUXEval), 0 otherwise.
+
+    The reference is a Python literal.
+    """
+
+    kind: Literal["output_prediction"]
 
 
 class RewardModelConfig(Section):
@@ -169,15 +197,42 @@ class RecordedScoresConfig(Section):
 
 
 Check = Annotated[
-    ExactAnswerConfig | ExactMatchConfig | InstructionsConfig, Field(discriminator="kind")
+    ExactAnswerConfig
+    | ExactMatchConfig
+    | InstructionsConfig
+    | UnitTestsConfig
+    | OutputPredictionConfig,
+    Field(discriminator="kind"),
 ]
+EvaluateCheck = Annotated[
+    ExactAnswerConfig
+    | ExactMatchConfig
+    | InstructionsConfig
+    | UnitTestsConfig
+    | OutputPredictionConfig
+    | PythonQualityConfig,
+    Field(discriminator="kind"),
+]
+"""How answers of students are checked."""
+CHECKS = (
+    ExactAnswerConfig,
+    ExactMatchConfig,
+    InstructionsConfig,
+    UnitTestsConfig,
+    OutputPredictionConfig,
+)
+"""Qualities that are 1 or 0 and need no model."""
+CHECK_KINDS = tuple(str(get_args(one.model_fields["kind"].annotation)[0]) for one in CHECKS)
 Single = Annotated[
     ExactAnswerConfig
     | ExactMatchConfig
     | InstructionsConfig
+    | UnitTestsConfig
+    | OutputPredictionConfig
     | RewardModelConfig
     | JudgeConfig
-    | RecordedScoresConfig,
+    | RecordedScoresConfig
+    | PythonQualityConfig,
     Field(discriminator="kind"),
 ]
 
@@ -213,21 +268,34 @@ Quality = Annotated[
     ExactAnswerConfig
     | ExactMatchConfig
     | InstructionsConfig
+    | UnitTestsConfig
+    | OutputPredictionConfig
     | RewardModelConfig
     | JudgeConfig
     | RecordedScoresConfig
+    | PythonQualityConfig
     | SeveralConfig,
     Field(discriminator="kind"),
 ]
 
 
 def needs_reference(quality: Quality) -> bool:
-    """Whether a quality compares with references, or shows them to a judge."""
+    """Whether a quality compares with references, or shows them to a judge.
+
+    A function of one's own is given them where there are any, and does without elsewhere.
+    """
     if isinstance(quality, SeveralConfig):
         return any(needs_reference(part.quality) for part in quality.parts)
     if isinstance(quality, JudgeConfig):
         return "{reference}" in quality.rubric
-    return not isinstance(quality, RewardModelConfig | RecordedScoresConfig)
+    return not isinstance(quality, RewardModelConfig | RecordedScoresConfig | PythonQualityConfig)
+
+
+def has_check(quality: Quality) -> bool:
+    """Whether a quality, or one of several, is a check."""
+    if isinstance(quality, SeveralConfig):
+        return any(has_check(part.quality) for part in quality.parts)
+    return isinstance(quality, CHECKS)
 
 
 class AlphaByDifficultyConfig(Section):

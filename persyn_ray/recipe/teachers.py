@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic_core import CoreSchema
 
 from persyn_ray.credentials import is_variable_name, looks_like_key
 from persyn_ray.errors import ConfigError
 from persyn_ray.recipe.base import ModelConfig, Section
+from persyn_ray.recipe.own_code import PythonEngineConfig
+from persyn_ray.recipe.short_forms import long_model, long_teacher, or_text
 
 # Arguments of vLLM's engine that have a setting of their own, or shape responses.
 SETTINGS = frozenset(
@@ -32,6 +35,14 @@ SETTINGS = frozenset(
     }
 )
 BYTES_PER_TOKEN = 4  # of text, where no tokenizer counts
+LEAST: dict[str, dict[str, float]] = {
+    "openai": {"gpus": 0, "cpus": 0},
+    "recorded": {"gpus": 0},
+    "scripted": {"gpus": 0},
+    "python": {"gpus": 0},
+}
+"""What `resources` are by default where the kind of engine runs no model on this cluster, or does
+not say that it does."""
 GPU_USE = 0.9  # share of a GPU that engines may fill, where `gpu_memory_utilization` is not given
 SHAPING = frozenset({"kv_cache_dtype", "hf_overrides", "generation_config", "reasoning_config"})
 
@@ -70,6 +81,9 @@ class TransformersEngineConfig(Section):
     model: ModelConfig
     batch_size: int = Field(default=64, ge=1)
     """Prompts decoded together, grouped by length."""
+    end_of_turn: str | None = None
+    """Control token that ends a response, beside those that the model's files name; by default what
+    the chat template writes after a response."""
 
 
 class VllmEngineConfig(Section):
@@ -81,6 +95,9 @@ class VllmEngineConfig(Section):
     """Longest prompt + response; the model's own context by default."""
     quantization: str | None = None
     """vLLM's name of the method, such as `fp8`; by default what the model's files say."""
+    end_of_turn: str | None = None
+    """Control token that ends a response, beside those that the model's files name; by default what
+    the chat template writes after a response."""
     arguments: dict[str, Any] = Field(default={})
     """Any further argument of vLLM's engine that shapes responses."""
 
@@ -88,8 +105,9 @@ class VllmEngineConfig(Section):
     @classmethod
     def _half_precision(cls, data: Any) -> Any:
         """Large models are kept in 16 bits; float32 has to be asked for by name."""
-        if isinstance(data, dict) and isinstance(data.get("model"), dict):
-            return data | {"model": {"dtype": "bfloat16"} | data["model"]}
+        model = long_model(data.get("model")) if isinstance(data, dict) else None
+        if isinstance(data, dict) and isinstance(model, dict):
+            return data | {"model": {"dtype": "bfloat16"} | model}
         return data
 
     @model_validator(mode="after")
@@ -203,7 +221,8 @@ Engine = Annotated[
     | VllmEngineConfig
     | OpenAIEngineConfig
     | RecordedEngineConfig
-    | ScriptedEngineConfig,
+    | ScriptedEngineConfig
+    | PythonEngineConfig,
     Field(discriminator="kind"),
 ]
 
@@ -215,9 +234,10 @@ class TeacherResourcesConfig(Section):
     """
 
     gpus: float = Field(default=1.0, ge=0)
-    """GPUs of one engine worker; 0 for an engine on CPUs."""
+    """GPUs of one engine worker; 0 for an engine on CPUs. By default 1 for vllm and transformers, 0
+    for all others."""
     cpus: float = Field(default=1.0, ge=0)
-    """Logical CPUs of one engine worker."""
+    """Logical CPUs of one engine worker; of an endpoint none by default."""
     tensor_parallel: int = Field(default=1, ge=1)
     """Workers that share every layer; they stand in one node."""
     pipeline_parallel: int = Field(default=1, ge=1)
@@ -228,8 +248,6 @@ class TeacherResourcesConfig(Section):
     """How vLLM starts several workers: in a placement group, or as processes of one actor."""
     replicas: int = Field(default=64, ge=1)
     """Most engines of this teacher at once."""
-    in_flight: int = Field(default=2, ge=1)
-    """Shards one engine works on at once, so that batches overlap."""
     max_requests: int = Field(default=256, ge=1)
     """Most requests at an endpoint at once."""
     max_deaths: int = Field(default=3, ge=0)
@@ -237,7 +255,7 @@ class TeacherResourcesConfig(Section):
     arguments: dict[str, Any] = Field(default={})
     """Arguments of vLLM's engine for speed and memory alone (gpu_memory_utilization, ...)."""
     tokens_per_second: float | None = Field(default=None, gt=0)
-    """Speed of one engine, where it is known; otherwise estimated by `plan`."""
+    """Speed of one engine at full slots, where it is known; otherwise estimated by `plan`."""
     load_seconds: float | None = Field(default=None, ge=0)
     """Time to load the weights, where it is known; otherwise estimated by `plan`."""
 
@@ -306,7 +324,7 @@ class ModelSizeConfig(Section):
 
 
 class TeacherConfig(Section):
-    """One member of the pool."""
+    """One member of the pool; KIND:MODEL will do for one that is known by its model alone."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     engine: Engine
@@ -332,10 +350,31 @@ class TeacherConfig(Section):
     """Ask it only so many of the parallel prompts, drawn by hash, the same for all such teachers.
     Its rewards on the others are unknown. See `router.extend`."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _or_kind_and_model(cls, data: Any) -> Any:
+        return long_teacher(data)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_what_its_engine_needs(cls, data: Any) -> Any:
+        """No GPU is reserved for an engine that has no model here, unless it is asked for."""
+        if not isinstance(data, dict) or not isinstance(data.get("resources"), dict):
+            return data
+        engine = data.get("engine")
+        kind = engine.get("kind") if isinstance(engine, dict) else getattr(engine, "kind", None)
+        return data | {"resources": LEAST.get(str(kind), {}) | data["resources"]}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return or_text(core_schema, handler)
+
     @model_validator(mode="after")
     def _engine_can(self) -> "TeacherConfig":
         kind, resources = self.engine.kind, self.resources
-        if self.sampling.thinking_tokens is not None and kind not in ("vllm", "openai"):
+        if self.sampling.thinking_tokens is not None and kind not in ("vllm", "openai", "python"):
             raise ValueError(
                 f"sampling.thinking_tokens works with vllm and openai, not with {kind}"
             )

@@ -4,13 +4,14 @@ Licences are those the recipe names for each teacher; a teacher without one is l
 They are not checked against anything. Nothing in a name or a message is Markdown.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypedDict
 
 import yaml
 
 from persyn_ray.escaping import one_line
+from persyn_ray.recipe.data import COLUMNS
 from persyn_ray.report.content import Report, displayed
 from persyn_ray.report.markdown import fence, markdown_code, markdown_text
 from persyn_ray.report.methods import selects
@@ -36,9 +37,17 @@ class ListedTeacher(TypedDict):
 
 
 def card(
-    content: Mapping[str, Any], data_files: str = "*.parquet", num_examples: int | None = None
+    content: Mapping[str, Any],
+    data_files: Mapping[str, str],
+    num_examples: int | None = None,
+    columns: Sequence[str] = COLUMNS,
 ) -> str:
-    """The text of README.md for examples that lie at `data_files`, relative to the card.
+    """The text of README.md for a data set.
+
+    Args:
+        data_files: where the files of each split lie, relative to the card.
+        num_examples: rows of split train, where they are known.
+        columns: of the rows.
 
     Raises:
         DataError: the content does not fit persyn_ray.report.content.
@@ -55,9 +64,10 @@ def card(
         **report,
         front_matter=_yaml(front).strip(),
         title=front["pretty_name"],
-        data_files=data_files,
+        splits=data_files,
+        columns=columns,
         num_examples=num_examples,
-        teachers=problems.attempt("page.teachers", partial(_teachers, report), []),
+        teachers=problems.attempt("page.teachers", partial(listed_teachers, report), []),
         rows=problems.attempt("page.results", partial(headline, report), []),
         sentences=paragraph(report, problems),
         reasons=problems.reasons,
@@ -66,16 +76,23 @@ def card(
     )
 
 
-def _front_matter(report: Report, data_files: str, num_examples: int | None) -> dict[str, Any]:
+def _front_matter(
+    report: Report, data_files: Mapping[str, str], num_examples: int | None
+) -> dict[str, object]:
     run = report["run"]
-    licences = sorted({teacher["licence"] for teacher in _teachers(report)}) or ["unknown"]
-    front: dict[str, Any] = {
+    licences = sorted({teacher["licence"] for teacher in listed_teachers(report)}) or ["unknown"]
+    front: dict[str, object] = {
         "pretty_name": (run["name"] if run else None) or "PerSyn data",
         "license": licences[0] if len(licences) == 1 else licences,
         "task_categories": ["text-generation"],
         "tags": ["synthetic", "distillation", "multi-teacher", "persyn"],
         "configs": [
-            {"config_name": "default", "data_files": [{"split": "train", "path": data_files}]},
+            {
+                "config_name": "default",
+                "data_files": [
+                    {"split": split, "path": path} for split, path in data_files.items()
+                ],
+            },
         ],
     }
     if num_examples is not None:
@@ -87,10 +104,10 @@ def _size(num_examples: int) -> str:
     return next((name for limit, name in SIZES if num_examples < limit), "n>1M")
 
 
-def _teachers(report: Report) -> list[ListedTeacher]:
-    """Name, licence and share of each teacher, in the pool's order."""
+def listed_teachers(report: Report, method: str = "persyn") -> list[ListedTeacher]:
+    """Name, licence and share of each teacher in a method's data, in the pool's order."""
     run, allocation = report["run"], report["allocation"]
-    shares = allocation["methods"].get("persyn", {}) if allocation else {}
+    shares = allocation["methods"].get(method, {}) if allocation else {}
     named = {
         teacher["name"]: teacher for teacher in (run["recipe"] if run else {}).get("teachers", ())
     }

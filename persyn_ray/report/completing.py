@@ -32,7 +32,7 @@ def completed(value: Any, kind: Any, where: str) -> Any:
     return _scalar(value, kind, where)
 
 
-def _section(value: Any, kind: Any, where: str) -> dict[str, Any]:
+def _section(value: Any, kind: Any, where: str) -> dict[str, object]:
     hints = get_type_hints(kind)
     values = _expect(value, Mapping, where)
     unknown = sorted(set(values) - set(hints))

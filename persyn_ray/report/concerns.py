@@ -1,5 +1,5 @@
-"""Warnings of a report: cut, looping, failed or unscored responses,
-and prompts on which no teacher is better than another; each with the setting that helps.
+"""Warnings of a report: cut, looping, failed or unscored responses, prompts on which no teacher is
+better than another, and a router no better than one teacher; each with the setting that helps.
 
 A sentence appears where the share reaches `NOTABLE`; it says "most" from `MOST` on. Of prompts,
 where fewer than `MOST` of them or fewer than `FEW_PROMPTS` prefer a teacher.
@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from persyn_ray.report.content import Report
-from persyn_ray.report.numbers import count, percent
+from persyn_ray.report.estimate import verdict
+from persyn_ray.report.numbers import count, estimate, interval, number, percent, signed
+from persyn_ray.report.sections.router import RouterSummary
 
 NOTABLE = 0.1
 """Share of the responses from which they are told of."""
@@ -92,6 +94,33 @@ def preference_sentences(prompts: Mapping[str, Any] | None, what: str) -> list[s
     ]
 
 
+def constant_sentences(router: RouterSummary | None) -> list[str]:
+    """That one teacher for all prompts does as well as the router, or a draw finds as good ones."""
+    if router is None:
+        return []
+    gain, hit, chance = (
+        router["differences"].get("best_constant"),
+        router["hit_at_1"],
+        router["chance_at_1"],
+    )
+    advice = (
+        "More parallel prompts (prompts.num_parallel) or teachers that differ more may help; else "
+        "one teacher is enough."
+    )
+    if gain is not None and gain["value"] is not None:
+        if verdict(gain) == "higher":
+            return []
+        worse = "worse" if verdict(gain) == "lower" else "not clearly better"
+        shown = f"{signed(gain['value'])} reward; {interval(gain)}"
+        return [f"The router is {worse} than the best single teacher ({shown}). {advice}"]
+    if hit is None or chance is None or hit["low"] is None or hit["low"] > chance:
+        return []
+    return [
+        f"The router is not clearly better than a draw: Hit@1 {estimate(hit)}, of a teacher drawn "
+        f"at random {number(chance)}. {advice}"
+    ]
+
+
 def concerns(report: Report) -> list[str]:
     """All that the summary should begin with."""
     reward, router = report["reward"], report["router"]
@@ -110,4 +139,5 @@ def concerns(report: Report) -> list[str]:
         found += preference_sentences(
             router["prompts"], f"The router is judged on {router['heldout_set'] or 'few prompts'}"
         )
+        found += constant_sentences(router)
     return found

@@ -28,9 +28,10 @@ from persyn_ray.report.sections.limits import LimitsSummary
 from persyn_ray.report.sections.rewards import Reward
 from persyn_ray.report.sections.router import RouterSummary
 from persyn_ray.report.sections.run import Prompts, RunSummary
-from persyn_ray.report.sections.student import Student
+from persyn_ray.report.sections.student import LmEval, Student
 from persyn_ray.report.sections.timing import Timing
 from persyn_ray.report.sections.tokens import Spending, Tokens
+from persyn_ray.report.sections.training import Training
 
 
 class Report(TypedDict):
@@ -42,6 +43,8 @@ class Report(TypedDict):
     constraints: LimitsSummary | None
     alpha_sweep: AlphaSweepSummary | None
     student: Student | None
+    training: Training | None
+    lm_eval: LmEval | None
     examples: Examples | None
     tokens: Tokens | None
     spending: Spending | None

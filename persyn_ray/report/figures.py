@@ -24,6 +24,7 @@ from persyn_ray.report.sections import (
     student,
     timing,
     tokens,
+    training,
 )
 
 Draw = Callable[..., Figure | None]
@@ -50,6 +51,7 @@ def _figures(content: Report) -> dict[str, tuple[Draw, *tuple[Any, ...]]]:
     routed = content["router"]
     return {
         "student": (student.draw_student, content["student"]),
+        "training": (training.draw_training, content["training"]),
         "routed": (router.draw_routed, routed),
         "hits": (router.draw_hits, routed),
         "learning_curve": (router.draw_learning_curve, routed),

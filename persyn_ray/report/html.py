@@ -28,22 +28,28 @@ from persyn_ray.report.sections import (
     rewards,
     router,
     router_claims,
+    router_kind,
     router_transfer,
     run,
     student,
     timing,
     tokens,
+    training,
+    variance,
 )
 from persyn_ray.report.templates import report_environment
 
 PARTS = (
     student,
+    training,
     router,
     router_claims,
+    router_kind,
     router_transfer,
     allocation,
     limits,
     rewards,
+    variance,
     alpha,
     tokens,
     timing,
@@ -56,6 +62,7 @@ NOT_MEASURED = {name: text for part in PARTS for name, text in part.NOT_MEASURED
 FIGURES_OF = {
     "references": ("routed", "hits"),
     "loss_curve": ("loss",),
+    "training_curves": ("training",),
     "calibration": ("reliability",),
     "constraints": ("front",),
     "by_task": ("tasks",),
@@ -64,6 +71,7 @@ FIGURES_OF = {
 """Figures of the parts that are called otherwise."""
 SECTIONS = {
     "student": "Student",
+    "training": "Training",
     "router": "Router",
     "allocation": "Allocation",
     "limits": "Limits",
@@ -120,7 +128,7 @@ def _section(
     return Markup(environment.get_template("sections/failed.html").render(told))
 
 
-def _computed(name: str, shown: Mapping[str, Any]) -> dict[str, Any]:
+def _computed(name: str, shown: Mapping[str, Any]) -> dict[str, object]:
     """What a section alone needs beside the content."""
     if name == "limits":
         found = shown["constraints"]
@@ -188,8 +196,8 @@ def _tile(name: str, value: str, note: str) -> dict[str, str]:
 
 def _environment() -> Environment:
     environment = report_environment()
-    of_parts = (router_claims.FILTERS, router_transfer.FILTERS, limits.FILTERS)
+    of_router = (*router_claims.FILTERS, *router_kind.FILTERS, *router_transfer.FILTERS)
     of_methods = (methods.label, methods.ordered, methods.selects, verdict)
-    for function in chain(of_methods, *of_parts):
+    for function in chain(of_methods, of_router, limits.FILTERS):
         environment.filters[function.__name__] = function
     return environment

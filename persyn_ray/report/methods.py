@@ -19,8 +19,10 @@ LABELS = {
     "family_strong": "strong teacher of its family",
     "car": "CAR",
     "best_constant": "best constant teacher",
+    "task_constant": "best teacher per task",
     "knn": "k-NN on embeddings",
     "linear_probe": "linear probe",
+    "stacked": "stacked predictor",
     "persyn": "PerSyn",
     "hedged": "PerSyn, hedged",
     "learnability_only": "best by learnability alone",
@@ -34,6 +36,7 @@ IN_PROSE = {
     "car": "CAR's teacher",
     "knn": "k-NN on embeddings",
     "linear_probe": "a linear probe",
+    "stacked": "a stacked predictor",
     "hedged": "hedging",
     "learnability_only": "selection by learnability alone",
     "quality_only": "selection by quality alone",
@@ -45,8 +48,10 @@ SIMPLER = (
     "family_strong",
     "car",
     "best_constant",
+    "task_constant",
     "knn",
     "linear_probe",
+    "stacked",
 )
 """Assignments without a fitted router."""
 

@@ -20,8 +20,10 @@ from persyn_ray.report.sections.forecast import forecast_sentences
 from persyn_ray.report.sections.limits import limit_sentences
 from persyn_ray.report.sections.router import ranking_sentences
 from persyn_ray.report.sections.router_claims import claim_sentences
+from persyn_ray.report.sections.router_kind import kind_sentences
 from persyn_ray.report.sections.student import student_difference, student_sentences
 from persyn_ray.report.sections.tokens import token_sentences
+from persyn_ray.report.sections.variance import variance_sentences
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,12 @@ def _parts(content: Report) -> dict[str, Callable[[], list[str]]]:
     router = content["router"]
     return {
         "concerns": lambda: concerns(content),
+        "variance": lambda: variance_sentences(
+            content["reward"]["variance"] if content["reward"] else None
+        ),
         "allocation": lambda: allocation_sentences(content["allocation"], content["prompts"]),
         "limits": lambda: limit_sentences(content["constraints"]),
+        "kind": lambda: kind_sentences(router["kind"] if router else None),
         "router": lambda: ranking_sentences(router),
         "claims": lambda: (
             claim_sentences(router["calibration"], router["novelty"]) if router else []

@@ -1,7 +1,8 @@
-"""The table of results as the terminal shows it at the end of a run, and the summary below it."""
+"""The last screen of a run: its content in; results, warnings and what to do next out."""
 
 from collections.abc import Mapping
 from functools import partial
+from shlex import quote
 from typing import Any
 
 from rich.console import Group
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from persyn_ray.escaping import plain
 from persyn_ray.report import numbers
+from persyn_ray.report.concerns import concerns
 from persyn_ray.report.content import Report, displayed
 from persyn_ray.report.estimate import verdict
 from persyn_ray.report.methods import selects
@@ -21,8 +23,8 @@ COLOURS = {"higher": "green", "lower": "red", "unclear": "dim", "unmeasured": "d
 
 
 def console(content: Mapping[str, Any]) -> Group:
-    """The results by method (data right, routed reward, student accuracy), then the summary, and
-    what could not be made.
+    """The results by method (data right, routed reward, student accuracy), then warnings, the
+    summary, and what could not be made.
 
     Raises:
         DataError: the content does not fit persyn_ray.report.content.
@@ -30,9 +32,40 @@ def console(content: Mapping[str, Any]) -> Group:
     report = displayed(content)
     problems = Problems(report["problems"])
     table = problems.attempt("page.results", partial(_results, report), [])
-    sentences = [plain(sentence, "dim") for sentence in paragraph(report, problems)]
+    warnings = problems.attempt("page.concerns", partial(concerns, report), [])
+    told = [_marked("!", warning, "yellow") for warning in warnings]
+    summary = paragraph(report, problems, with_concerns=False)
+    sentences = [plain(sentence, "dim") for sentence in summary]
     missing = [plain(f"{part}: {why}", "yellow") for part, why in problems.reasons.items()]
-    return Group(*table, *sentences, *missing)
+    return Group(*table, *told, *sentences, *missing)
+
+
+def next_steps(address: str, has_data: bool, has_router: bool) -> Group:
+    """What one may do with a run now.
+
+    Args:
+        address: of the run folder.
+        has_data: whether its data set is written.
+        has_router: whether its router is fitted.
+    """
+    run = quote(address)
+    steps = {f"persyn view {run}": "every prompt and its responses in the browser"}
+    if has_data:
+        steps[f"persyn export {run} --to trl"] = "the data as a trainer reads it"
+    if has_router:
+        steps[f"persyn serve {run}"] = "the router as an endpoint, with a page to try it"
+    lines = [
+        Text.assemble("  ", plain(command, "bold"), "   ", plain(why, "dim"))
+        for command, why in steps.items()
+    ]
+    return Group(Text(), Text("Next:"), *lines)
+
+
+def _marked(mark: str, sentence: str, style: str) -> Table:
+    """A sentence behind a mark, its further lines below its first."""
+    table = Table.grid(padding=(0, 1))
+    table.add_row(plain(mark, style), plain(sentence, style))
+    return table
 
 
 def _results(report: Report) -> list[Any]:

@@ -16,26 +16,31 @@ from persyn_ray.storage.folder import Folder
 class CircuitBreaker:
     """Counts the starts of one pool's actors.
 
+    A process that starts in the place of another is a death; an actor that moves to another node,
+    and one that a growing pool adds, is none.
+
     Args:
         folder: where the marks lie; empty when the pool begins.
-        size: actors of the pool.
         max_deaths: deaths after which nothing is started any more.
     """
 
     folder: Folder
-    size: int
     max_deaths: int
     mark: str = ""
 
-    def start(self) -> None:
-        """Leave a mark of this actor's own: breakers are made by the driver and copied to actors.
+    def start(self, where: str) -> None:
+        """Leave a mark of this process's own: breakers are made by the driver and copied to actors.
+
+        Args:
+            where: the actor and its node.
 
         Raises:
             EngineDead: too many actors have died before it.
         """
-        self.mark = f"{uuid.uuid4().hex}.txt"
+        self.mark = f"{where}.{uuid.uuid4().hex}.txt"
         self.folder.write_text(self.mark, "")
-        deaths = len(self.folder.names(".txt")) - self.size
+        marks = self.folder.names(".txt")
+        deaths = len(marks) - len({mark.partition(".")[0] for mark in marks})
         if deaths > self.max_deaths:
             raise EngineDead(f"given up after {deaths} deaths of its process; {self._last_words()}")
 

@@ -15,6 +15,11 @@ from persyn_ray.recipe.teachers import TeacherResourcesConfig
 from persyn_ray.scheduling.schedule import Job, JobPart, schedule
 from persyn_ray.shards.units import Unit
 
+BATCHES_IN_FLIGHT = 16
+"""Batches, each of as many rows as an engine works on at once, in the hands of a streaming engine.
+A batch ends with its longest response; with 16 the others keep the engine full while responses are
+up to some ten times as long as their mean (benchmarks/streaming.py)."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -30,16 +35,21 @@ class Place:
     """A pool of equal actors: how many, what each takes, and where."""
 
     size: int
+    """Most of them."""
     cpus: float = 1.0
     gpus: float = 0.0
     threads: int = 1
     in_flight: int = 1
-    """Units that one actor works on at once."""
+    """Batches of rows that one actor works on at once."""
     nodes: tuple[str, ...] = ()
     """Node of the actor, or of each bundle of its placement group; anywhere if empty."""
     bundles: tuple[dict[str, float], ...] = ()
     """Resources of the workers in a placement group of their own."""
     max_deaths: int = 3
+    fewest: int = 0
+    """Actors that the pool needs; 0 where it has `size` of them all the time."""
+    is_across_nodes: bool = False
+    """Whether the bundles may stand in different nodes."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,8 @@ class ActorGroup:
     """Estimate for one engine that carries out all units."""
     prefetch: Callable[[], None] | None = None
     """Brings weights to the node it runs on."""
+    in_flight: int = 1
+    """Batches that one actor works on at once: `BATCHES_IN_FLIGHT` where its engine streams."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,8 @@ class Task:
 
     group: ActorGroup
     units: tuple[Unit, ...]
+    """The share that the schedule reckons with. The pools of a group pull from all its units, so
+    that shares move while they run: to faster engines, and from a part that is late to the next."""
     place: Place
     after: tuple[int, ...] = ()
 
@@ -113,9 +127,7 @@ def _slots(group: ActorGroup) -> int:
 def _job(group: ActorGroup) -> Job:
     resources, slots = group.resources, _slots(group)
     if isinstance(resources, StepResourcesConfig):
-        return Job(
-            group.name, slots, slots, group.load_seconds, group.work_seconds, resources.actors
-        )
+        return Job(group.name, slots, slots, group.load_seconds, group.work_seconds, resources.most)
     apart = resources.across_nodes and _in_placement_group(group)
     return Job(
         group.name,
@@ -183,7 +195,7 @@ def _pools(
         start = end
         if portion:
             size = min(size * _engines_per_slot(group), _most(group), len(portion))
-            pools.append((replace(_standing(group, place), size=size), portion))
+            pools.append((replace(_standing(group, place), size=size, fewest=0), portion))
     return pools
 
 
@@ -196,7 +208,7 @@ def _engines_per_slot(group: ActorGroup) -> int:
 def _most(group: ActorGroup) -> int:
     """Most engines of a group at once."""
     resources = group.resources
-    return resources.actors if isinstance(resources, StepResourcesConfig) else resources.replicas
+    return resources.most if isinstance(resources, StepResourcesConfig) else resources.replicas
 
 
 def _in_placement_group(group: ActorGroup) -> bool:
@@ -211,32 +223,38 @@ def _in_placement_group(group: ActorGroup) -> bool:
 
 
 def place_of(resources: StepResourcesConfig, size: int) -> Place:
-    """A pool of a step's actors, anywhere in the cluster."""
+    """A pool of at most `size` of a step's actors, anywhere in the cluster."""
     threads = resources.threads or max(1, int(resources.cpus))
-    return Place(size, resources.cpus, resources.gpus, threads)
+    fewest = min(resources.fewest, size)
+    return Place(size, resources.cpus, resources.gpus, threads, fewest=fewest)
 
 
 def _standing(group: ActorGroup, nodes: tuple[str, ...]) -> Place:
     """What one actor takes, in given nodes (one id per worker) or anywhere."""
     resources = group.resources
     if isinstance(resources, StepResourcesConfig):
-        return replace(place_of(resources, 1), nodes=nodes[:1])
+        return replace(place_of(resources, resources.most), nodes=nodes[:1])
     if group.is_remote:
-        return Place(1, 0.0, 0.0, 1, resources.in_flight, max_deaths=resources.max_deaths)
+        return Place(1, 0.0, 0.0, 1, group.in_flight, max_deaths=resources.max_deaths)
     workers, deaths = resources.workers, resources.max_deaths
     if _in_placement_group(group):
         bundle = {"GPU": 1.0, "CPU": resources.cpus} if resources.cpus else {"GPU": 1.0}
         bundles = tuple(bundle for _ in range(workers))
-        return Place(1, 0.0, 0.0, 1, resources.in_flight, nodes, bundles, deaths)
+        apart = resources.across_nodes and resources.pipeline_parallel > 1
+        place = Place(1, 0.0, 0.0, 1, group.in_flight, nodes, bundles, deaths)
+        return replace(place, is_across_nodes=apart)
     cpus, gpus = resources.cpus * workers, resources.gpus * workers
     threads = max(1, int(cpus))
-    return Place(1, cpus, gpus, threads, resources.in_flight, nodes[:1], max_deaths=deaths)
+    return Place(1, cpus, gpus, threads, group.in_flight, nodes[:1], max_deaths=deaths)
 
 
 def _everywhere(group: ActorGroup) -> Place:
     """A pool that is not pinned to any node."""
     size = 1 if group.is_remote else min(_most(group), len(group.units))
-    return replace(_standing(group, ()), size=size)
+    place = replace(_standing(group, ()), size=size)
+    if isinstance(group.resources, StepResourcesConfig) or group.is_remote:
+        return replace(place, fewest=min(place.fewest, size))
+    return replace(place, fewest=1)  # `replicas` is how many a teacher may have, not must
 
 
 def _require_cpus(groups: Sequence[ActorGroup], nodes: Sequence[Node]) -> None:

@@ -1,111 +1,204 @@
-"""Run units of work on a Ray Data actor pool.
+"""Streams rows through a Ray Data actor pool, in small batches of which many are in flight.
 
-A row of the data set is a unit (a shard's name), a block is one row, an actor holds one piece of
-work: a teacher's engine, the student, the router. Actors read and write the run folder themselves,
-so rows of text never pass through the driver, whose memory does not grow with the number of
-prompts. A unit that is carried out twice, after the death of an actor or of the driver, leaves the
-same file.
+An actor holds one piece of work: a teacher's engine, the student, the router. Ray Data passes
+tickets through the pool, and an actor with a ticket pulls the next unit: a shard's name and places
+of rows in it. Actors read and write the run folder themselves, so texts never pass through the
+driver, whose memory grows by some bytes for each row. A batch that is carried out twice, after the
+death of an actor or of the driver, does only the rows that were not durable.
+
+A pool grows and shrinks between its minimum and maximum. Units that were in the hands of a node
+that died go to others at once; a pool that has lost its place starts anew wherever there is room.
 """
 
 import logging
 import os
-import sys
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
-import pyarrow as pa
 import ray
 import ray.data
 from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
-from persyn_ray.errors import EngineDead, PersynError, StepError
-from persyn_ray.escaping import visible_logs
+from persyn_ray.errors import StepError
 from persyn_ray.recipe.resources import StepResourcesConfig
+from persyn_ray.runtime.actor_pools.execution import Execution
+from persyn_ray.runtime.actor_pools.nodes import NodesNow, actors_that_fit, nodes_now
+from persyn_ray.runtime.actor_pools.unit_board import QueueHandle, new_queue
+from persyn_ray.runtime.actor_pools.worker import NONE, PoolWorker, Task, describe, stand_in
 from persyn_ray.runtime.circuit_breaker import CircuitBreaker
-from persyn_ray.runtime.metrics import UnitMetrics
 from persyn_ray.runtime.placement import Place, place_of
 from persyn_ray.shards.units import Progress, Unit, Work
+
+__all__ = ["configure", "describe", "progress_of", "run_pool", "run_units", "stand_in"]
 
 log = logging.getLogger(__name__)
 
 NODE_LABEL = "ray.io/node-id"
-PLACEMENT_SECONDS = 1800.0  # processes of the teacher before may need a while to let go
+PLACEMENT_SECONDS = 1800.0
+"""For which a pool waits for a place: processes of the teacher before may need a while to let go,
+and a new node some minutes to come."""
+LOOK_SECONDS = 2.0
+IDLE_SECONDS = 15.0
+"""After which a pool that has lost a node, and does nothing though units wait, starts anew."""
 
 
-class _Worker:
-    """An actor of the pool: builds its work where it runs, then carries out units.
+def run_units(
+    build: Callable[[], Work],
+    units: Sequence[Unit],
+    resources: StepResourcesConfig,
+    step: str,
+    in_flight: int = 1,
+) -> Iterator[Progress]:
+    """Carry out all units on actors anywhere in the cluster, see `run_pool`; each actor works on
+    `in_flight` of them at once."""
+    place = place_of(resources, min(resources.most, len(units)))
+    place = replace(place, in_flight=in_flight)
+    return run_pool(lambda placement: build(), units, place, step)
 
-    What goes wrong comes back as a row: Ray Data's own way wraps the message in several others. An
-    actor whose engine has died ends its process, and Ray starts another.
+
+def run_pool(
+    build: Callable[[Any], Work],
+    units: Sequence[Unit],
+    place: Place,
+    step: str,
+    breaker: CircuitBreaker | None = None,
+) -> Iterator[Progress]:
+    """Carry out all units, in any order; yields what each did as soon as it is done.
+
+    Raises:
+        StepError: a unit failed; finished units stay finished.
     """
-
-    def __init__(
-        self,
-        build: Callable[[Any], Work],
-        place: Place,
-        folder: str,
-        breaker: CircuitBreaker | None,
-        name: str,
-        group: PlacementGroup | None,
-    ) -> None:
-        visible_logs()
-        if os.path.isdir(folder):
-            os.chdir(folder)
-        self.build, self.place, self.breaker = build, place, breaker
-        self.work: Work | None = None
-        self.group = group
-        self.lock = threading.Lock()
-        self.metrics = UnitMetrics(name)
-
-    def __call__(self, unit: Unit) -> dict[str, Any]:
-        try:
-            done = self._ready()(unit)
-        except EngineDead as error:
-            return self._end_process(error)
-        except Exception as error:
-            log.exception("unit %s failed", unit)
-            return _failure(describe(error))
-        self.metrics.count(done)
-        return {**done.as_row(), "failure": ""}
-
-    def __del__(self) -> None:
-        close = getattr(self.work, "close", None)
-        if close is not None:
-            close()
-
-    def _ready(self) -> Work:
-        with self.lock:
-            if self.work is None:
-                if self.breaker is not None:
-                    self.breaker.start()
-                _limit_threads(self.place.threads)
-                self.work = self.build(self.group)
-            return self.work
-
-    def _end_process(self, error: EngineDead) -> dict[str, Any]:
-        """End this process, unless it was one death too many: then say so."""
-        log.exception("the engine died")
-        if self.breaker is None or self.work is None:
-            return _failure(describe(error))
-        try:
-            self.breaker.died(error)
-        except EngineDead as last:
-            return _failure(describe(last))
-        os._exit(1)
+    if not units:
+        return
+    queue = new_queue(units)
+    try:
+        yield from pull(build, queue, place, step, breaker)
+    finally:
+        _quietly(queue.drop)
 
 
-def _failure(text: str) -> dict[str, Any]:
-    return {**Progress().as_row(), "failure": text}
+def pull(
+    build: Callable[[Any], Work],
+    queue: QueueHandle,
+    place: Place,
+    step: str,
+    breaker: CircuitBreaker | None = None,
+    tickets: int | None = None,
+) -> Iterator[Progress]:
+    """Carry out units of a queue that other pools may share, until none waits.
+
+    Args:
+        tickets: most units that this pool can carry out; by default those that wait now.
+
+    Raises:
+        StepError: a unit failed; finished units stay finished.
+    """
+    configure()
+    what = f"Step {step}"
+    try:
+        while (state := queue.state()).waiting or state.is_fed:
+            now = nodes_now()
+            if not now.hold(place):
+                log.warning("%s: a node has gone; its units go elsewhere", what)
+                place = replace(place, nodes=(), fewest=1)
+            number = tickets if tickets is not None and state.is_fed else state.waiting
+            is_fruitless = True
+            with granted(place) as group:
+                pool = uuid.uuid4().hex
+                task = Task(build, queue, place, os.getcwd(), step, pool, breaker, group)
+                for done in _round(task, now, number):
+                    is_fruitless = False
+                    yield done
+            if is_fruitless:  # its actors were on nodes that go, or another pool was faster
+                time.sleep(LOOK_SECONDS)
+    except RayError as error:
+        raise StepError(f"{what} failed. {describe(error)}") from error
 
 
-def _limit_threads(threads: int) -> None:
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
-    torch: Any = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(threads)
+def _round(task: Task, now: NodesNow, tickets: int) -> Iterator[Progress]:
+    """One execution: so many units, and those that other pools give back meanwhile."""
+    place = task.place
+    # Tickets also wait behind what a slow actor does: without more of them nobody else could pull.
+    spare = min(tickets, place.size * place.in_flight)
+    execution = Execution(_mapped(task, now, tickets + spare))
+    watch = _Watch(task, execution)
+    watch.start()
+    try:
+        yield from _progress(execution, f"Step {task.step}", task.queue)
+        if watch.failure:
+            raise StepError(f"Step {task.step} failed. {watch.failure}")
+    finally:
+        watch.stopped.set()
+        execution.end()
+        _quietly(lambda: task.queue.leave(task.pool))
+
+
+def _quietly(tidy: Callable[[], Any]) -> None:
+    """Tidy up after a pool; a driver that was interrupted may have ended Ray meanwhile."""
+    try:
+        if ray.is_initialized():
+            tidy()
+    except Exception:
+        log.debug("not tidied up", exc_info=True)
+
+
+class _Watch(threading.Thread):
+    """Looks after one execution, and ends it where it cannot go on or has nothing to wait for."""
+
+    def __init__(self, task: Task, execution: Execution) -> None:
+        super().__init__(daemon=True)
+        self.task, self.execution = task, execution
+        self.stopped = threading.Event()
+        self.failure = ""
+        self.has_lost = False
+        self.idle_since: float | None = None
+        self.homeless_since: float | None = None
+
+    def run(self) -> None:
+        while not self.stopped.wait(LOOK_SECONDS):
+            try:
+                is_over = self._look()
+            except Exception:  # the cluster may be going down: the execution itself will tell
+                log.debug("no look at the cluster", exc_info=True)
+                continue
+            if is_over:  # and again, should it only just be starting
+                self.execution.end()
+
+    def _look(self) -> bool:
+        """Whether the execution is to be ended."""
+        place, now = self.task.place, nodes_now()
+        lost, state = self.task.queue.look(self.task.pool, now.ids, now.draining)
+        self.has_lost = self.has_lost or lost > 0
+        if state.held_here:
+            self.idle_since = None
+            return not now.ids >= set(place.nodes)
+        if not now.hold(place) or not (state.waiting or state.is_fed):
+            return True
+        if not self._has_home(now):
+            return True
+        self.idle_since = self.idle_since or time.monotonic()
+        return self.has_lost and time.monotonic() - self.idle_since > IDLE_SECONDS
+
+    def _has_home(self, now: NodesNow) -> bool:
+        """Whether an actor of the pool has, or will soon have, a node that can hold it."""
+        place = self.task.place
+        if any(node.cpus >= place.cpus and node.gpus >= place.gpus for node in now.lasting):
+            self.homeless_since = None
+            return True
+        self.homeless_since = self.homeless_since or time.monotonic()
+        if time.monotonic() - self.homeless_since < PLACEMENT_SECONDS:
+            return True
+        self.failure = (
+            f"No node has {place.cpus:g} CPUs and {place.gpus:g} GPUs any more, for "
+            f"{PLACEMENT_SECONDS:.0f} s. What is done stays; the same command goes on."
+        )
+        return False
 
 
 @contextmanager
@@ -125,7 +218,7 @@ def granted(place: Place) -> Iterator[PlacementGroup | None]:
     labels = [{NODE_LABEL: node} for node in place.nodes] or None
     group = placement_group(
         list(place.bundles),
-        strategy="STRICT_PACK" if len(set(place.nodes)) <= 1 else "PACK",
+        strategy="PACK" if place.is_across_nodes else "STRICT_PACK",
         bundle_label_selector=labels,  # pyright: ignore[reportArgumentType]
     )
     try:
@@ -139,60 +232,49 @@ def granted(place: Place) -> Iterator[PlacementGroup | None]:
         remove_placement_group(group)
 
 
-def run_units(
-    build: Callable[[], Work], units: Sequence[Unit], resources: StepResourcesConfig, step: str
-) -> Iterator[Progress]:
-    """Carry out all units on actors anywhere in the cluster; see `run_pool`."""
-    place = place_of(resources, min(resources.actors, len(units)))
-    return run_pool(lambda placement: build(), units, place, step)
-
-
-def run_pool(
-    build: Callable[[Any], Work],
-    units: Sequence[Unit],
-    place: Place,
-    step: str,
-    breaker: CircuitBreaker | None = None,
-) -> Iterator[Progress]:
-    """Carry out all units, in any order; yields what each did as soon as it is done.
+def progress_of(results: ray.data.Dataset, what: str) -> Iterator[Progress]:
+    """What each unit of a pipeline did, as soon as it is done; `what` names it in errors.
 
     Raises:
-        StepError: a unit failed; finished units stay finished.
+        StepError: a unit failed, or Ray did.
     """
-    if not units:
-        return
-    _configure()
     try:
-        with granted(place) as group:
-            results = _mapped(build, units, place, step, breaker, group)
-            for batch in results.iter_batches(
-                batch_size=None, batch_format="pyarrow", prefetch_batches=0
-            ):
-                for row in cast(pa.Table, batch).to_pylist():
-                    failure = row.pop("failure")
-                    if failure:
-                        raise StepError(f"Step {step} failed. {failure}")
-                    yield Progress(**row)
+        yield from _progress(Execution(results), what)
     except RayError as error:
-        raise StepError(f"Step {step} failed. {describe(error)}") from error
+        raise StepError(f"{what} failed. {describe(error)}") from error
 
 
-def _mapped(
-    build: Callable[[Any], Work],
-    units: Sequence[Unit],
-    place: Place,
-    step: str,
-    breaker: CircuitBreaker | None,
-    group: PlacementGroup | None,
-) -> ray.data.Dataset:
-    """One row per unit, in blocks of one row, through a pool of actors of fixed size."""
-    return ray.data.from_items(list(units), override_num_blocks=len(units)).map(
-        _Worker,  # pyright: ignore[reportArgumentType]
-        fn_constructor_args=(build, place, os.getcwd(), breaker, step, group),
+def _progress(
+    execution: Execution, what: str, queue: QueueHandle | None = None
+) -> Iterator[Progress]:
+    """Results as they come; those of a queue's units are told to it."""
+    for row in execution.rows():
+        number, failure = row.pop("unit", NONE), row.pop("failure")
+        if failure:
+            raise StepError(f"{what} failed. {failure}")
+        if queue is not None:
+            if number == NONE:
+                continue
+            queue.finish(number)
+        yield Progress(**row)
+
+
+def _mapped(task: Task, now: NodesNow, tickets: int) -> ray.data.Dataset:
+    """One row per ticket, in blocks of one row, through a pool of actors."""
+    place = task.place
+    fewest = min(place.fewest or place.size, place.size)
+    first = max(fewest, actors_that_fit(place, now.lasting)) if fewest < place.size else fewest
+    rows = [{"ticket": number} for number in range(tickets)]
+    return ray.data.from_items(rows, override_num_blocks=tickets).map(
+        PoolWorker,  # pyright: ignore[reportArgumentType]
+        fn_constructor_args=(task,),
         compute=ray.data.ActorPoolStrategy(
-            size=place.size,
+            min_size=fewest,
+            max_size=place.size,
+            initial_size=first,
             max_concurrent_calls_per_actor=place.in_flight,
-            max_tasks_in_flight_per_actor=max(2, place.in_flight),
+            # A pool grows while its actors have nearly twice the tickets that they work on.
+            max_tasks_in_flight_per_actor=2 * place.in_flight,
             enable_true_multi_threading=place.in_flight > 1,
         ),
         num_cpus=place.cpus,
@@ -201,22 +283,8 @@ def _mapped(
     )
 
 
-def describe(error: BaseException) -> str:
-    """What went wrong, without Ray's wrapping: our messages as they are, others with their type."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, PersynError):
-            return str(cause)
-        inner = getattr(cause, "cause", None) or cause.__cause__
-        if inner is None and not str(cause):  # Ray Data hides some errors behind an empty one
-            inner = cause.__context__
-        if not isinstance(inner, BaseException) or inner is cause:
-            return f"{type(cause).__name__}: {cause}"
-        cause = inner
-    return str(error)
-
-
-def _configure() -> None:
+def configure() -> None:
+    """Set what all pipelines share in Ray Data's context of the driver."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

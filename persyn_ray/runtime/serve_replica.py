@@ -8,8 +8,8 @@ through `reconfigure`, and is the business of `RouterManager`.
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypedDict
 
 import torch
 from ray import serve
@@ -47,7 +47,7 @@ its own words."""
 class RouterReplica:
     """One replica: the `Service` of the endpoint's application, put together from its parts."""
 
-    def __init__(self, settings: dict[str, Any], metrics: DeploymentHandle) -> None:
+    def __init__(self, settings: Mapping[str, object], metrics: DeploymentHandle) -> None:
         _log_with_serve()
         fixed = parse_serving(settings, "the endpoint")
         torch.set_num_threads(max(1, int(fixed.cpus)))
@@ -79,7 +79,7 @@ class RouterReplica:
         """What failed last of a change or of reading the keys, until it goes well again."""
         return self._router.problem
 
-    async def reconfigure(self, policy: dict[str, Any]) -> None:
+    async def reconfigure(self, policy: Mapping[str, object]) -> None:
         """Take another router or other settings of `POLICY`.
 
         The first router is waited for. Later ones are loaded while the present one answers (Serve
@@ -99,9 +99,9 @@ class RouterReplica:
         """Token ids of prompts; see `RouterModel.read`."""
         return await self._scorer.read(model, conversations, first)
 
-    async def score(self, model: RouterModel, rows: Rows) -> Scores | None:
+    async def score(self, model: RouterModel, rows: Rows, task: str | None = None) -> Scores | None:
         """Scores of prompts, in a pass with other requests' prompts; see `BatchScorer`."""
-        return await self._scorer.score(model, rows)
+        return await self._scorer.score(model, rows, task)
 
     async def everywhere(self) -> tuple[list[Family], int]:
         """Counters of all replicas; see `MetricsReporter`."""
@@ -125,7 +125,7 @@ def _log_with_serve() -> None:
     ours.setLevel(logging.INFO)
 
 
-def application(args: dict[str, Any]) -> Application:
+def application(args: Mapping[str, object]) -> Application:
     """The application for Serve's configuration files.
 
     Args:
@@ -177,7 +177,14 @@ def bound(address: str, settings: ServingConfig) -> Application:
     return router.bind(fixed, metrics.bind())
 
 
-def _replicas(settings: ServingConfig) -> dict[str, Any]:
+class Replicas(TypedDict, total=False):
+    """Options of a deployment of Serve: a fixed number, or bounds."""
+
+    num_replicas: int
+    autoscaling_config: dict[str, float]
+
+
+def _replicas(settings: ServingConfig) -> Replicas:
     if settings.min_replicas == settings.max_replicas:
         return {"num_replicas": settings.max_replicas}
     return {

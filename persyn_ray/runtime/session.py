@@ -6,15 +6,14 @@ every pool is compared with the cluster first, and refused with the numbers.
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
 
 from persyn_ray.errors import ConfigError
-from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.recipe.resources import StepResourcesConfig, TrainResourcesConfig
+from persyn_ray.recipe.resources import ResourcesConfig, StepResourcesConfig, TrainResourcesConfig
 from persyn_ray.signals import keep_sigterm
 
 
@@ -30,14 +29,16 @@ class Cluster:
 
 
 @contextmanager
-def session(verbose: bool = False) -> Iterator[Cluster]:
+def session(verbose: bool = False, modules: Sequence[str] = ()) -> Iterator[Cluster]:
     """A connection to the cluster at RAY_ADDRESS, or to a Ray of this machine that ends with it.
+
+    `modules` are files and folders of the user's own code, which workers get a copy of.
 
     `ray job submit` sets RAY_ADDRESS for what it starts.
     """
     started = not ray.is_initialized()
     if started:
-        connect(verbose)
+        connect(verbose, modules)
     try:
         yield describe()
     finally:
@@ -46,7 +47,7 @@ def session(verbose: bool = False) -> Iterator[Cluster]:
             keep_sigterm()
 
 
-def connect(verbose: bool = False) -> None:
+def connect(verbose: bool = False, modules: Sequence[str] = ()) -> None:
     """Connect to the cluster at RAY_ADDRESS, or start a Ray of this machine."""
     if not verbose:
         # Ray's C++ side warns of restarts in ways that say nothing about the run.
@@ -60,7 +61,8 @@ def connect(verbose: bool = False) -> None:
         include_dashboard=None if address else False,
         log_to_driver=verbose,
         logging_level=logging.INFO if verbose else logging.ERROR,
-        runtime_env={"env_vars": worker_environment()},
+        runtime_env={"env_vars": worker_environment()}
+        | ({"py_modules": list(modules)} if modules else {}),
     )
     keep_sigterm()  # Ray's own handlers dump a stack and leave the run as after kill -9
 
@@ -86,14 +88,13 @@ def describe() -> Cluster:
     )
 
 
-def check_fits(recipe: Recipe, cluster: Cluster) -> None:
-    """Refuse a recipe with a step that the cluster cannot hold, or a run that would be lost.
+def check_fits(run: str, resources: ResourcesConfig, cluster: Cluster) -> None:
+    """Refuse a step that the cluster cannot hold, or a run (its address) that would be lost.
 
     Raises:
         ConfigError: with what is needed, what there is, and the settings that change it.
     """
-    _check_place(recipe.run)
-    resources = recipe.resources
+    _check_place(run)
     for name in type(resources).model_fields:
         step: StepResourcesConfig | TrainResourcesConfig | bool = getattr(resources, name)
         if isinstance(step, bool):
@@ -101,9 +102,11 @@ def check_fits(recipe: Recipe, cluster: Cluster) -> None:
         count = (
             step.workers * step.side_by_side
             if isinstance(step, TrainResourcesConfig)
-            else step.actors
+            else step.fewest
         )
-        word = "workers" if isinstance(step, TrainResourcesConfig) else "actors"
+        word, setting = "workers", "workers"
+        if isinstance(step, StepResourcesConfig):
+            word, setting = "actors", "actors" if step.max is None else "min"
         for unit, each, total, largest in (
             ("CPUs", step.cpus, cluster.cpus, cluster.largest_node_cpus),
             ("GPUs", step.gpus, cluster.gpus, cluster.largest_node_gpus),
@@ -113,7 +116,7 @@ def check_fits(recipe: Recipe, cluster: Cluster) -> None:
                 raise ConfigError(
                     f"Step {name} needs {count} {word} x {each:g} {unit} = {count * each:g}; "
                     f"the cluster has {total:g} (largest node {largest:g}). "
-                    f"Lower {key}.{word} or {key}.{unit.lower()}, or use a larger cluster."
+                    f"Lower {key}.{setting} or {key}.{unit.lower()}, or use a larger cluster."
                 )
 
 

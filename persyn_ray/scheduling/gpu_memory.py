@@ -11,12 +11,18 @@ responses at once, of mean length L, takes for one token of each
     step = max( (weights + B x L x cache x TP PP) / (READS x bandwidth x TP PP),
                 2 x active parameters x B / (COMPUTES x flops x TP PP) )            seconds
 
-and writes B / step tokens a second. Attention's arithmetic, the reading of prompts, the ramp of a
-pipeline and traffic between GPUs are left out; READS and COMPUTES are what engines reach in
-practice, in round figures. Expect the right order of magnitude until a speed has been measured.
+and writes B / step tokens a second, besides the time in which it reads prompts
+
+    prefill = 2 x active parameters x prompt tokens / (COMPUTES x flops x TP PP)   seconds a prompt
+
+Attention's arithmetic, the ramp of a pipeline and traffic between GPUs are left out; READS and
+COMPUTES are what engines reach in practice, in round figures. Expect the right order of magnitude
+until a speed has been measured.
 """
 
 from dataclasses import dataclass
+
+from persyn_ray.scheduling.engine_model import StepTime
 
 GIB = 2.0**30
 OVERHEAD_BYTES = 2 * GIB  # activations, graphs and buffers of one GPU
@@ -109,14 +115,25 @@ def responses_at_once(model: ModelSize, layout: Layout, length: float, gpu: Gpu)
     return max(0, int(free / (length * token_bytes(model, layout))))
 
 
+def step_time(
+    model: ModelSize, layout: Layout, mean_length: float, gpu: Gpu, prompt_tokens: float = 0.0
+) -> StepTime:
+    """One step of an engine, by the number of responses of this mean length in it."""
+    bandwidth = READS * gpu.bandwidth * layout.workers
+    token_seconds = 2 * model.active / (COMPUTES * gpu.flops * layout.workers)
+    return StepTime(
+        fixed=model.weight_bytes / bandwidth,
+        per_response=mean_length * token_bytes(model, layout) * layout.workers / bandwidth,
+        computing=token_seconds,
+        prefill=token_seconds * prompt_tokens,
+    )
+
+
 def tokens_per_second(
     model: ModelSize, layout: Layout, at_once: int, mean_length: float, gpu: Gpu
 ) -> float:
     """Tokens that one engine writes in a second, working on `at_once` responses."""
-    cached = at_once * mean_length * token_bytes(model, layout) * layout.workers
-    reading = (model.weight_bytes + cached) / (READS * gpu.bandwidth * layout.workers)
-    computing = 2 * model.active * at_once / (COMPUTES * gpu.flops * layout.workers)
-    return at_once / max(reading, computing)
+    return at_once / float(step_time(model, layout, mean_length, gpu).seconds(at_once))
 
 
 def load_seconds(

@@ -37,10 +37,10 @@ class BatchScorer:
         limit = self._max_prompt_tokens
         return await _off_loop(self._reader, model.read, conversations, limit, first)
 
-    async def score(self, model: RouterModel, rows: Rows) -> Scores | None:
-        """Scores of up to `tokens_per_batch` tokens, in a pass with other requests' prompts; None
-        where the router fails on them."""
-        return await self._batched(Pass(model, rows))
+    async def score(self, model: RouterModel, rows: Rows, task: str | None = None) -> Scores | None:
+        """Scores of up to `tokens_per_batch` tokens of one task, in a pass with other requests'
+        prompts; None where the router fails on them."""
+        return await self._batched(Pass(model, rows, task))
 
     async def warm_up(self, model: RouterModel) -> None:
         """Run a prompt through a router, so that its first request does not wait for start-up."""

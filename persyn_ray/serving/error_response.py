@@ -1,7 +1,7 @@
 """Error responses of the endpoint, in the form that OpenAI's clients read."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 TYPES = {
     400: "invalid_json",
@@ -37,7 +37,17 @@ class Refusal(Exception):
         self.code = code
 
 
-def error_body(status: int, message: str, code: str | None = None) -> dict[str, Any]:
+class ErrorFields(TypedDict):
+    message: str
+    type: str
+    code: str | int
+
+
+class ErrorBody(TypedDict):
+    error: ErrorFields
+
+
+def error_body(status: int, message: str, code: str | None = None) -> ErrorBody:
     """`{"error": {"message", "type", "code"}}`."""
     kind = code or TYPES.get(status, "invalid_request")
     return {"error": {"message": message, "type": kind, "code": code or status}}

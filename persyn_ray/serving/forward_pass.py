@@ -16,6 +16,13 @@ class Pass(NamedTuple):
 
     model: RouterModel
     rows: Rows
+    task: str | None = None
+    """Label of all of them."""
+
+    @property
+    def tasks(self) -> list[str | None]:
+        """The label of each."""
+        return [self.task] * len(self.rows)
 
 
 def size_of(one: Pass) -> int:
@@ -52,9 +59,9 @@ class Passes:
     def _together(
         self, model: RouterModel, places: list[int], passes: Sequence[Pass]
     ) -> dict[int, Scores | None]:
-        found = self._score(model, [row for place in places for row in passes[place].rows])
+        found = self._score(model, [passes[place] for place in places])
         if found is None and len(places) > 1:  # each alone: one of them did it
-            return {place: self._score(model, passes[place].rows) for place in places}
+            return {place: self._score(model, [passes[place]]) for place in places}
         scores, start = {}, 0
         for place in places:
             stop = start + len(passes[place].rows)
@@ -62,10 +69,12 @@ class Passes:
             start = stop
         return scores
 
-    def _score(self, model: RouterModel, rows: Rows) -> Scores | None:
+    def _score(self, model: RouterModel, passes: Sequence[Pass]) -> Scores | None:
         began = time.perf_counter()
+        rows = [row for one in passes for row in one.rows]
+        tasks = [task for one in passes for task in one.tasks]
         try:
-            return model.score(rows, self._tokens_per_batch)
+            return model.score(rows, self._tokens_per_batch, tasks)
         except Exception:  # whatever the model does, other requests shall have their answers
             logger.exception("The router failed on %d prompts.", len(rows))
             return None

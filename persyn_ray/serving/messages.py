@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from persyn_ray.models.chat import Message
 from persyn_ray.serving.error_response import Refusal
@@ -18,7 +19,7 @@ Names = Annotated[list[Name], Field(max_length=1024, fail_fast=True)]
 # A list ends at its first fault: a hundred thousand of them would take the replica minutes to tell.
 
 
-def _closed(schema: dict[str, Any]) -> None:
+def _closed(schema: JsonDict) -> None:
     schema["additionalProperties"] = False
 
 
@@ -74,6 +75,9 @@ class Wish(Strict):
     """These may not."""
     price_weight: float | None = Field(default=None, ge=0, le=1e9, allow_inf_nan=False)
     """Logits that a dollar per million response tokens takes off a teacher's score."""
+    task: Name | None = None
+    """The prompts' label (`prompts.task_column`), for a router whose kind goes by tasks; a prompt
+    without one, or of a task that the parallel set has not, gets what is best over all of them."""
 
 
 class RouteRequest(Wish):
@@ -140,7 +144,7 @@ def require_text(messages: Any) -> None:
                 )
 
 
-def without_nulls(messages: Any) -> list[dict[str, Any]]:
+def without_nulls(messages: Any) -> list[dict[str, object]]:
     """Turns and their parts without fields that say nothing, as tables of mixed forms have them;
     a turn's content stays, for an answer that calls tools has none.
     """

@@ -71,9 +71,9 @@ class Service(Protocol):
         """`RouterModel.read`, off the event loop."""
         ...
 
-    async def score(self, model: RouterModel, rows: Rows) -> Scores | None:
-        """Scores of up to `tokens_per_batch` tokens, in a pass with other requests' prompts; None
-        where the router fails on them."""
+    async def score(self, model: RouterModel, rows: Rows, task: str | None = None) -> Scores | None:
+        """Scores of up to `tokens_per_batch` tokens of one task, in a pass with other requests'
+        prompts; None where the router fails on them."""
         ...
 
     async def everywhere(self) -> tuple[list[Family], int]:
@@ -145,7 +145,7 @@ async def find_routes(
     penalties_M = policy.penalties(wish)
     if settings.log_prompts:
         logger.info("prompts: %s", json.dumps(conversations))
-    scores = await _scores_in_time(service, state.model, conversations)
+    scores = await _scores_in_time(service, state.model, conversations, wish.task)
 
     def decide() -> list[Route]:
         names = keys(conversations)
@@ -166,7 +166,10 @@ async def find_routes(
 
 
 async def _scores_in_time(
-    service: Service, model: RouterModel, conversations: Sequence[list[Message]]
+    service: Service,
+    model: RouterModel,
+    conversations: Sequence[list[Message]],
+    task: str | None,
 ) -> Scores | Literal["late", "failed"]:
     """The router's answer, or why there is none."""
     num_tokens = _estimate(conversations)
@@ -183,7 +186,7 @@ async def _scores_in_time(
         async with asyncio.timeout(service.settings.answer_within_s):
             rows = await _read(service, model, conversations)
             parts = [
-                service.score(model, rows[start:stop])
+                service.score(model, rows[start:stop], task)
                 for start, stop in spans(rows, service.settings.tokens_per_batch)
             ]
             scores = await asyncio.gather(*parts)

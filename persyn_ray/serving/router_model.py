@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import TemplateError
 
@@ -27,6 +26,7 @@ from persyn_ray.models.router.model import (
 )
 from persyn_ray.serving.error_response import Refusal
 from persyn_ray.stages.route import NOVELTY_FILE
+from persyn_ray.storage.fits import ROUTER_FIT_FILE
 from persyn_ray.storage.folder import Folder
 
 Rows = Sequence[Sequence[int]]
@@ -70,6 +70,7 @@ class RouterModel:
         config = model.config
         self.teachers = tuple(config.teachers)
         self.loss = str(config.loss)
+        self.kind = str(config.extra.get("kind", "fitted"))
         self.backbone = str(config.backbone_config.get("model_type"))
         self.max_length = int(config.extra.get("max_length", 1024))
         self.prior: dict[str, float] = dict(config.extra.get("prior", {}))
@@ -78,12 +79,11 @@ class RouterModel:
         self._wide.model_max_length = ENDLESS
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """What /v1/status says of it."""
-        names = ("version", "loss", "backbone", "max_length")
-        return {name: getattr(self, name) for name in names} | {
-            "tells_novelty": self.novelty is not None
-        }
+        names = ("version", "kind", "loss", "backbone", "max_length")
+        said: dict[str, object] = {name: getattr(self, name) for name in names}
+        return said | {"tells_novelty": self.novelty is not None}
 
     def read(
         self, conversations: Sequence[Sequence[Message]], max_tokens: int, first: int = 0
@@ -116,8 +116,14 @@ class RouterModel:
             rows[number] = row
         return rows
 
-    def score(self, rows: Rows, tokens_per_batch: int) -> Scores:
-        """Logits and distances of prompts, one pass over the backbone."""
+    def score(
+        self, rows: Rows, tokens_per_batch: int, tasks: Sequence[str | None] | None = None
+    ) -> Scores:
+        """Logits and distances of prompts, one pass over the backbone.
+
+        Args:
+            tasks: their labels, which some kinds of router read.
+        """
         pad = pad_of(self.tokenizer)
         features_PD = over_batches(self.router, self.router.pooled, rows, pad, tokens_per_batch)
         distances = None
@@ -125,7 +131,7 @@ class RouterModel:
             distance_P = self.novelty.distance(features_PD.float().numpy())
             is_novel_P = distance_P > self.novelty.threshold
             distances = list(zip(distance_P.tolist(), is_novel_P.tolist(), strict=True))
-        return Scores(checked_logits(self.router, features_PD), distances)
+        return Scores(checked_logits(self.router, features_PD, tasks), distances)
 
 
 def teachers_of(address: str) -> tuple[str, ...]:
@@ -136,7 +142,7 @@ def teachers_of(address: str) -> tuple[str, ...]:
 def content_of(address: str) -> str:
     """Changes when a router is fitted again in the same place; reads only what is small."""
     folder = Folder.absolute(address)
-    names = [name for name in ("config.json", "fit.json") if folder.exists(name)]
+    names = [name for name in ("config.json", ROUTER_FIT_FILE) if folder.exists(name)]
     return hashlib.sha256(b"".join(folder.read_bytes(name) for name in names)).hexdigest()[:12]
 
 
@@ -159,7 +165,7 @@ def _version(folder: Path) -> str:
     names = sorted(
         p.name for p in folder.iterdir() if p.suffix in (".safetensors", ".json", ".npz")
     )
-    for name in (name for name in names if name != "fit.json"):
+    for name in (name for name in names if name != ROUTER_FIT_FILE):
         digest.update(name.encode() + b"\0")
         with (folder / name).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

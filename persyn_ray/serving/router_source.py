@@ -1,7 +1,7 @@
 """Resolves what to serve: a run folder or router folder in, its settings and paths out."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +9,11 @@ import yaml
 from pydantic import ValidationError
 
 from persyn_ray.errors import ConfigError
-from persyn_ray.recipe.recipe import (
-    Recipe,
-    change,
-    dotted,
-    parse_recipe,
-    refuse_secrets,
-    yaml_problem,
-)
+from persyn_ray.recipe.complaints import dotted
+from persyn_ray.recipe.overrides import change, yaml_problem
+from persyn_ray.recipe.recipe import parse_recipe, refuse_secrets
 from persyn_ray.recipe.serving import ServingConfig, UpstreamConfig
-from persyn_ray.recipe.teachers import OpenAIEngineConfig
+from persyn_ray.recipe.teachers import OpenAIEngineConfig, TeacherConfig
 from persyn_ray.serving.middleware.api_keys import new_key
 from persyn_ray.storage.folder import Folder
 
@@ -37,7 +32,7 @@ def settings_of(
     address, base, retired, ledger = folder.address, {}, set[str](), None
     if folder.exists("recipe.json"):
         recipe = parse_recipe(folder.read_json("recipe.json"), f"{source}/recipe.json")
-        address, base = f"{folder.address}/router", _of_recipe(recipe)
+        address, base = f"{folder.address}/router", _of_recipe(recipe.serving, recipe.teachers)
         ledger = recipe.ledger or f"{folder.address}/ledger"
         retired = {teacher.name for teacher in recipe.teachers if teacher.retired}
     if not Folder(address).exists("config.json"):
@@ -59,7 +54,7 @@ def settings_of(
     return address, settings.model_copy(update=told)
 
 
-def read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> Mapping[str, object]:
     """The `serving` settings of a YAML file, with or without the word `serving:` above them.
 
     Raises:
@@ -105,18 +100,18 @@ def parse_serving(data: Mapping[str, Any], where: str) -> ServingConfig:
         raise ConfigError(f"Settings of {where}:\n" + "\n".join(lines)) from None
 
 
-def _of_recipe(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's section, with what its teachers say where it says nothing.
+def _of_recipe(serving: ServingConfig, teachers: Sequence[TeacherConfig]) -> dict[str, object]:
+    """A recipe's section, with what its teachers say where it says nothing.
 
     Who may ask is said by whoever serves: a run may be somebody else's.
     """
-    said = recipe.serving.model_dump(mode="json", exclude_unset=True, exclude={"keys"})
-    prices = {t.name: t.price.response for t in recipe.teachers if t.price is not None}
+    said = serving.model_dump(mode="json", exclude_unset=True, exclude={"keys"})
+    prices = {t.name: t.price.response for t in teachers if t.price is not None}
     upstreams = {
         teacher.name: UpstreamConfig(**teacher.engine.model_dump(), price=teacher.price).model_dump(
             mode="json"
         )
-        for teacher in recipe.teachers
+        for teacher in teachers
         if isinstance(teacher.engine, OpenAIEngineConfig)
     }
     said["prices"] = prices | said.get("prices", {})

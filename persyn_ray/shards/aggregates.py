@@ -7,7 +7,7 @@ Axes: P prompts, M teachers.
 """
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,12 @@ from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.shards.response_store import measures_of, qualities_of, responses_of
 from persyn_ray.shards.tables import by_teacher_PM, column_PM, outcomes_PM
 from persyn_ray.storage.layout import RunLayout
+from persyn_ray.storage.results import TeacherAggregates
 
 Floats = NDArray[np.float64]
 MEASURES: tuple[str, ...] = get_args(LearnabilityKind)
+QUALITY = "quality:"
+"""Begins the name of a column that holds one of the qualities."""
 
 
 def teacher_aggregates(
@@ -30,14 +33,8 @@ def teacher_aggregates(
     parts: Sequence[QualityPartConfig],
     section: ResponsesConfig,
     shards: Sequence[str],
-) -> dict[str, dict[str, Any]]:
-    """Means over each teacher's complete responses to some shards; None where nothing is known.
-
-    Per teacher: `num_responses` that have a reward, `mean_reward`, `mean_quality` (with several
-    qualities their weighted mean, and each by itself under `qualities`, on its own scale),
-    `mean_loss` (nats per token, averaged over responses), `token_loss` (over tokens), `mean_tokens`
-    (the student's), and the other measures of learnability under their own names.
-    """
+) -> dict[str, TeacherAggregates]:
+    """Means over each teacher's complete responses to some shards; None where nothing is known."""
     columns = [_shard_columns(run, teachers, parts, section, shard) for shard in shards]
     joined = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
     return {
@@ -63,32 +60,32 @@ def _shard_columns(
         found[name] = by_teacher_PM(measured, ids, name)
     for part in parts:
         tables = qualities_of(run, teachers, part, shard, said)
-        found[f"quality:{part.name}"] = by_teacher_PM(tables, ids, "quality")
+        found[f"{QUALITY}{part.name}"] = by_teacher_PM(tables, ids, "quality")
     is_incomplete_PM = outcomes_PM(said, section, ids) != "complete"
     for values_PM in found.values():
         values_PM[is_incomplete_PM] = np.nan
     return found
 
 
-def _means(of: dict[str, Floats]) -> dict[str, Any]:
+def _means(of: dict[str, Floats]) -> TeacherAggregates:
     """Aggregates of one teacher from its columns (P,)."""
     log_likelihood_P, num_tokens_P = of["log_likelihood"], of["num_tokens"]
     is_scored_P = ~np.isnan(log_likelihood_P)
     num_tokens = float(num_tokens_P[is_scored_P].sum())
     loss = -float((log_likelihood_P * num_tokens_P)[is_scored_P].sum())
     mean = mean_or_none(log_likelihood_P)
-    parts = {name: mean_or_none(of[name]) for name in of if name.startswith("quality:")}
-    return {
-        "num_responses": int((~np.isnan(of["reward"])).sum()),
-        "mean_reward": mean_or_none(of["reward"]),
-        "mean_quality": mean_or_none(of["quality"]),
-        "mean_loss": None if mean is None else -mean,
-        "token_loss": loss / num_tokens if num_tokens else None,
-        "mean_tokens": mean_or_none(np.where(is_scored_P, num_tokens_P, np.nan)),
-        **{name: mean_or_none(of[name]) for name in MEASURES[1:]},
-        **(
-            {"qualities": {name.removeprefix("quality:"): value for name, value in parts.items()}}
-            if len(parts) > 1
-            else {}
-        ),
+    parts = {
+        name.removeprefix(QUALITY): mean_or_none(of[name])
+        for name in of
+        if name.startswith(QUALITY)
     }
+    return TeacherAggregates(
+        num_responses=int((~np.isnan(of["reward"])).sum()),
+        mean_reward=mean_or_none(of["reward"]),
+        mean_quality=mean_or_none(of["quality"]),
+        qualities=parts if len(parts) > 1 else {},
+        mean_loss=None if mean is None else -mean,
+        token_loss=loss / num_tokens if num_tokens else None,
+        mean_tokens=mean_or_none(np.where(is_scored_P, num_tokens_P, np.nan)),
+        **{name: mean_or_none(of[name]) for name in MEASURES[1:]},
+    )

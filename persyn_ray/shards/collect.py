@@ -1,4 +1,4 @@
-"""Collects a teacher's responses to a shard, each generated once and written to the run folder."""
+"""Collects teachers' responses to rows of a shard: each generated once, and durable as it comes."""
 
 import threading
 from collections.abc import Sequence
@@ -9,13 +9,16 @@ from typing import Any
 import pyarrow as pa
 
 from persyn_ray.data import selection
+from persyn_ray.engines.base import StreamingEngine
 from persyn_ray.method.allocation import draws
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.teachers import TeacherConfig
-from persyn_ray.shards.response_store import FAILED, Store
-from persyn_ray.shards.tables import shards_of
-from persyn_ray.shards.units import Progress, Unit
-from persyn_ray.stages.generate import Generate
+from persyn_ray.shards.part_files import FAILED
+from persyn_ray.shards.part_writer import PartWriter
+from persyn_ray.shards.response_store import Store
+from persyn_ray.shards.tables import LastTables, shards_of
+from persyn_ray.shards.units import Progress, Unit, rows_of
+from persyn_ray.stages.generate import Generate, Row
 from persyn_ray.storage.layout import RunLayout, run_of
 from persyn_ray.storage.schemas import DEAD_LETTERS, RESPONSES
 
@@ -23,10 +26,15 @@ SPACE, SPACE_PER_RESPONSE = 64 * 1024, 2048
 """Bytes that a disk must have left before a teacher is asked."""
 
 
-class Collect:
-    """Teachers answer what is still unanswered of a shard.
+CUT = ("length", "loop")
+"""Finish reasons of responses that did not end by themselves."""
 
-    May be called from several threads at once where all its teachers' engines overlap.
+
+class Collect:
+    """Teachers answer what is still unanswered of some rows; each response is filed as it comes.
+
+    May be called from several threads at once: engines that stream get the rows of all calls, so
+    that none waits for the longest response of another.
 
     Args:
         methods: None asks every teacher for every prompt (see `asked_of`); otherwise a teacher
@@ -48,16 +56,20 @@ class Collect:
         self.placement = placement
         self.stores = {teacher.name: Store(self.run, teacher) for teacher in self.teachers}
         self.stages: dict[str, Generate] = {}
+        self.writers: dict[str, tuple[PartWriter, PartWriter]] = {}
         self.lock = threading.Lock()
+        self.read_shard = LastTables(self.run.prompts.read_table)
+        self.read_assigned = LastTables(lambda shard: assigned(self.run, shard, methods or ()))
 
     def __call__(self, unit: Unit) -> Progress:
-        shard = unit["shard"]
-        prompts = self.run.prompts.read_table(shard)
-        new = pa.concat_tables([self._answer(t, shard, prompts) for t in self.teachers])
+        prompts = rows_of(unit, self.read_shard(unit["shard"]))
+        new = pa.concat_tables([self._answer(t, unit["shard"], prompts) for t in self.teachers])
         failed = selection.among(new, "finish_reason", FAILED)
         unavailable = selection.where(new, "finish_reason", "unavailable").num_rows
         tokens = selection.total(new, "num_tokens")
-        return Progress(new.num_rows, tokens, failed.num_rows, unavailable)
+        cut = selection.among(new, "finish_reason", CUT).num_rows
+        done = Progress(new.num_rows, tokens, failed.num_rows, unavailable, cut=cut)
+        return sum((self._occupancy(teacher) for teacher in self.teachers), done)
 
     def close(self) -> None:
         """End all engines."""
@@ -65,26 +77,46 @@ class Collect:
             stage.close()
 
     def _answer(self, teacher: TeacherConfig, shard: str, prompts: pa.Table) -> pa.Table:
-        """New responses of one teacher, filed; those that were unavailable are not filed."""
+        """New responses of one teacher; durable but for those that were unavailable."""
         store = self.stores[teacher.name]
-        wanted = self._wanted(teacher, shard, prompts)
-        answered = store.responses(shard, wanted)
-        todo = selection.without(wanted, "prompt_id", answered["prompt_id"])
-        if todo.num_rows:  # what cannot be filed must not be paid for
-            store.folder.require_space(SPACE + todo.num_rows * SPACE_PER_RESPONSE)
-        new = self._asked(teacher, todo) if todo.num_rows else RESPONSES.empty_table()
-        lasting = selection.without(new, "finish_reason", ["unavailable"])
-        if lasting.num_rows:
-            store.add(shard, lasting)
-        self._note(teacher, shard, selection.where(new, "finish_reason", "unavailable"))
-        return new
+        todo = store.unanswered(shard, self._wanted(teacher, shard, prompts))
+        if not todo.num_rows:
+            return RESPONSES.empty_table()
+        # What cannot be filed must not be paid for.
+        store.folder.require_space(SPACE + todo.num_rows * SPACE_PER_RESPONSE)
+        stage, responses, notes = self._parts_of(teacher)
 
-    def _asked(self, teacher: TeacherConfig, prompts: pa.Table) -> pa.Table:
-        stage = self._stage(teacher)
-        with nullcontext() if stage.engine.overlaps else self.lock:
-            return stage(prompts)
+        def deliver(row: Row) -> None:
+            if row["finish_reason"] == "unavailable":
+                notes.put(shard, dead_letter(self._step, row))
+            else:
+                responses.put(shard, row)
 
-    def _stage(self, teacher: TeacherConfig) -> Generate:
+        try:
+            with nullcontext() if stage.engine.overlaps else self.lock:
+                return stage(todo, deliver)
+        finally:
+            responses.flush()
+            notes.flush()
+
+    def _occupancy(self, teacher: TeacherConfig) -> Progress:
+        """How full a teacher's engine was since this was last asked."""
+        stage = self.stages.get(teacher.name)
+        if stage is None or not isinstance(stage.engine, StreamingEngine):
+            return Progress()
+        use = stage.engine.take_occupancy()
+        return Progress(
+            engine_seconds=use.seconds,
+            running_seconds=use.running_seconds,
+            kv_seconds=use.kv_seconds,
+            most_running=use.most_running,
+        )
+
+    def _parts_of(self, teacher: TeacherConfig) -> tuple[Generate, PartWriter, PartWriter]:
+        """A teacher's stage, and the writers of its responses and of what it was not reached for.
+
+        What is not filed as a response is a dead letter that no stored response tells of.
+        """
         with self.lock:
             if teacher.name not in self.stages:
                 self.stages[teacher.name] = Generate(
@@ -94,21 +126,20 @@ class Collect:
                     self.placement,
                     self.run.spending_of(teacher),
                 )
-            return self.stages[teacher.name]
+                self.writers[teacher.name] = (
+                    PartWriter(self.stores[teacher.name].folder, RESPONSES),
+                    PartWriter(self.run.unavailable(self._step, teacher.name), DEAD_LETTERS),
+                )
+            return self.stages[teacher.name], *self.writers[teacher.name]
 
-    def _note(self, teacher: TeacherConfig, shard: str, unavailable: pa.Table) -> None:
-        """What is not filed is a dead letter that no stored response tells of."""
-        step = "collect" if self.methods is None else "synthesize"
-        folder = self.run.unavailable(step, teacher.name)
-        if unavailable.num_rows:
-            folder.write_table(shard, dead_letters(step, unavailable))
-        else:
-            folder.remove(shard)
+    @property
+    def _step(self) -> str:
+        return "collect" if self.methods is None else "synthesize"
 
     def _wanted(self, teacher: TeacherConfig, shard: str, prompts: pa.Table) -> pa.Table:
         if self.methods is None:
             return asked_of(teacher, prompts, self._probe_order)
-        mine = selection.where(assigned(self.run, shard, self.methods), "teacher", teacher.name)
+        mine = selection.where(self.read_assigned(shard), "teacher", teacher.name)
         return selection.among(prompts, "prompt_id", mine["prompt_id"])
 
     @cached_property
@@ -146,6 +177,17 @@ def assigned(run: RunLayout, shard: str, methods: Sequence[str]) -> pa.Table:
     return pa.concat_tables(
         [run.assignment(method).read_table(shard, columns) for method in methods]
     )
+
+
+def dead_letter(step: str, failed: Row) -> Row:
+    """A failed row of RESPONSES as a dead letter."""
+    return {
+        "step": step,
+        "prompt_id": failed["prompt_id"],
+        "teacher": failed["teacher"],
+        "reason": failed["finish_reason"],
+        "detail": failed["error"],
+    }
 
 
 def dead_letters(step: str, failed: pa.Table) -> pa.Table:

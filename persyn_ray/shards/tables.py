@@ -10,7 +10,8 @@ the prompts where it was not; the report counts the others.
 Axes: P prompts, M teachers.
 """
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Literal
 
@@ -25,11 +26,10 @@ from persyn_ray.method.learnability import as_learnability
 from persyn_ray.method.quality import weighted_quality
 from persyn_ray.method.rewards import alpha_by_difficulty, combine
 from persyn_ray.recipe.data import ResponsesConfig
-from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.scoring import ScoringConfig
 from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.shards.response_store import measures_of, qualities_of, responses_of
-from persyn_ray.storage.layout import RunLayout, parts_of, run_of
+from persyn_ray.storage.layout import RunLayout, parts_of
 from persyn_ray.storage.results import PromptsResult, read_result
 from persyn_ray.storage.schemas import EXAMPLES, conform, rewards_schema
 
@@ -55,6 +55,25 @@ def shards_of(run: RunLayout, *splits: str) -> list[str]:
     prompts = read_result(run.records, PromptsResult)
     assert prompts is not None, "step prompts comes first"
     return [shard for split in splits for shard in prompts.shards.get(split, [])]
+
+
+class LastTables:
+    """Reads tables by the name of their shard and keeps the last two; for use by many threads.
+
+    Units come in the order of shards, so that a shard is read about once.
+    """
+
+    def __init__(self, read: Callable[[str], pa.Table]) -> None:
+        self._read, self._lock = read, threading.Lock()
+        self._tables: dict[str, pa.Table] = {}
+
+    def __call__(self, shard: str) -> pa.Table:
+        with self._lock:
+            if shard not in self._tables:
+                for name in list(self._tables)[:-1]:
+                    del self._tables[name]
+                self._tables[shard] = self._read(shard)
+            return self._tables[shard]
 
 
 def column_PM(table: pa.Table, name: str) -> Floats:
@@ -167,12 +186,18 @@ def rewards_table(rewards: Rewards, teachers: tuple[str, ...], what: str) -> pa.
     return conform(pa.table(columns, schema=schema), schema, what)
 
 
-def shard_rewards(recipe: Recipe, shard: str) -> pa.Table:
+def shard_rewards(
+    run: RunLayout,
+    teachers: Sequence[TeacherConfig],
+    shard: str,
+    scoring: ScoringConfig,
+    section: ResponsesConfig,
+) -> pa.Table:
     """REWARDS of one shard: the stored signals, put on one scale and mixed with alpha."""
-    scoring, section = recipe.scoring, recipe.responses
-    signals = read_signals(run_of(recipe), recipe.teachers, shard, scoring, section)
+    signals = read_signals(run, teachers, shard, scoring, section)
     rewards = mixed(signals, [part.weight for part in parts_of(scoring)], scoring)
-    return rewards_table(rewards, recipe.pool.names, f"rewards of {shard}")
+    names = tuple(teacher.name for teacher in teachers)
+    return rewards_table(rewards, names, f"rewards of {shard}")
 
 
 def load_rewards(run: RunLayout, shards: Sequence[str], num_teachers: int) -> Rewards:
@@ -207,7 +232,7 @@ def heldout_mask(prompt_ids: Sequence[str], fraction: float, seed: int) -> NDArr
 
 @dataclass(frozen=True)
 class ExampleCounts:
-    """What became of a shard's prompts; the first five add up to them."""
+    """What became of a shard's prompts; all but `kept_truncated` add up to them."""
 
     kept: int = 0
     without_response: int = 0
@@ -216,6 +241,12 @@ class ExampleCounts:
     without_teacher: int = 0
     kept_truncated: int = 0
     """Those among the kept that were cut by the token limit."""
+    wrong: int = 0
+    """Left out as a check finds them wrong."""
+    contaminated: int = 0
+    """Left out as they overlap with a problem of evaluation."""
+    left_out: int = 0
+    """Prompts of the parallel set that students do not learn from."""
 
     def __add__(self, other: "ExampleCounts") -> "ExampleCounts":
         return ExampleCounts(*map(sum, zip(astuple(self), astuple(other), strict=True)))
@@ -227,9 +258,15 @@ def examples_of(
     section: ResponsesConfig,
     method: str,
     shard: str,
+    assigned: pa.Table | None = None,
 ) -> tuple[pa.Table, ExampleCounts]:
-    """EXAMPLES of one shard: each prompt with the response of the teacher it was assigned to."""
-    prompts, assigned = (of.read_table(shard) for of in (run.prompts, run.assignment(method)))
+    """EXAMPLES of one shard: each prompt with the response of the teacher it was assigned to.
+
+    Args:
+        assigned: prompts and teachers in place of the method's own.
+    """
+    prompts = run.prompts.read_table(shard)
+    assigned = run.assignment(method).read_table(shard) if assigned is None else assigned
     rows = _responses_to(assigned, pa.concat_tables(responses_of(run, teachers, shard)))
     return examples_table(prompts, rows, section, f"examples of {shard}")
 

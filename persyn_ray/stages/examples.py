@@ -17,10 +17,17 @@ def paired(
 ) -> list[dict[str, Any]]:
     """One dict per response with its prompt's messages and reference, matched by `prompt_id`.
 
-    Responses are as the student sees them.
+    Responses are as the student sees them; `seen_from` is the character of the stored response from
+    which on it does.
     """
     of_prompt = {row["prompt_id"]: row for row in prompts.to_pylist()}
     rows = responses.select(["prompt_id", "teacher", "response"]).to_pylist()
-    if section is not None:
-        rows = [row | {"response": student_text(row["response"], section)} for row in rows]
-    return [{**of_prompt[row["prompt_id"]], **row} for row in rows]
+    return [{**of_prompt[row["prompt_id"]], **row, **_seen(row, section)} for row in rows]
+
+
+def _seen(row: dict[str, Any], section: ResponsesConfig | None) -> dict[str, Any]:
+    said = row["response"]
+    if section is None or said is None:
+        return {"seen_from": 0}
+    seen = student_text(said, section) or ""  # the end of what is stored, if not all of it
+    return {"response": seen, "seen_from": len(said) - len(seen)}

@@ -6,19 +6,23 @@ by its token limit, or going round in circles) and its text is kept; what become
 where it is used.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
 from persyn_ray.data.response_text import is_loop, valid_unicode
-from persyn_ray.engines.base import Completion, Engine, Request
+from persyn_ray.engines.base import Completion, Done, Engine, Request, StreamingEngine
 from persyn_ray.engines.build import build_engine
 from persyn_ray.recipe.data import ResponsesConfig
 from persyn_ray.recipe.pool import TeacherPool
 from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.storage.ledger import Account
 from persyn_ray.storage.schemas import PROMPTS, RESPONSES, conform
+
+Row = Mapping[str, Any]
+"""A row of RESPONSES."""
 
 
 def requests_of(prompts: pa.Table) -> list[Request]:
@@ -50,30 +54,65 @@ class Generate:
         self.loop_repeats = None if responses is None else responses.loop_repeats
         self.engine: Engine = build_engine(teacher, pool, responses, placement, spending)
 
-    def __call__(self, prompts: pa.Table) -> pa.Table:
+    def __call__(self, prompts: pa.Table, deliver: Callable[[Row], None] | None = None) -> pa.Table:
+        """RESPONSES to all prompts, in their order.
+
+        Args:
+            deliver: takes each row of RESPONSES as soon as it is there, in any order; it is called
+                from the engine's thread and must return at once.
+        """
         requests = requests_of(prompts)
+        rows: dict[int, Row] = {}
+
+        def take(place: int, completion: Completion) -> None:
+            rows[place] = self._row(requests[place], completion)
+            if deliver is not None:
+                deliver(rows[place])
+
         refusals = [self.engine.refuses(request) for request in requests]
-        served = [r for r, why in zip(requests, refusals, strict=True) if why is None]
-        answers = iter(self._answers(served) if served else [])
-        completions = [Completion.failed(why) if why else next(answers) for why in refusals]
-        return self._table(requests, completions)
+        for place, why in enumerate(refusals):
+            if why is not None:
+                take(place, Completion.failed(why))
+        served = [place for place, why in enumerate(refusals) if why is None]
+        if served:
+            self._answer(
+                [requests[place] for place in served], lambda at, done: take(served[at], done)
+            )
+        table = pa.Table.from_pylist([rows[p] for p in range(len(rows))], schema=RESPONSES)
+        return conform(table, RESPONSES, f"responses of {self.teacher.name}")
 
     def close(self) -> None:
         """Give back what the engine holds."""
         self.engine.close()
 
-    def _answers(self, requests: list[Request]) -> list[Completion]:
+    def _answer(self, requests: list[Request], done: Done) -> None:
         """One answer each; those that the token limit cut are asked for once more, with more."""
-        answers = [self._marked(answer) for answer in self.engine.generate(requests)]
-        limit = self.teacher.sampling.retry_tokens
-        # A loop is not asked for again: it would only be longer.
-        cut = [place for place, answer in enumerate(answers) if answer.finish_reason == "length"]
-        if limit is None or not cut:
-            return answers
-        again = self.engine.generate([replace(requests[p], max_tokens=limit) for p in cut])
-        for place, answer in zip(cut, again, strict=True):
-            answers[place] = _either(answers[place], self._marked(answer))
-        return answers
+        limit, cut = self.teacher.sampling.retry_tokens, dict[int, Completion]()
+
+        def take(place: int, completion: Completion) -> None:
+            answer = self._marked(completion)
+            # A loop is not asked for again: it would only be longer.
+            if limit is not None and answer.finish_reason == "length":
+                cut[place] = answer
+            else:
+                done(place, answer)
+
+        self._ask(requests, take)
+        if cut:
+            places = sorted(cut)
+
+            def take_second(at: int, completion: Completion) -> None:
+                done(places[at], _either(cut[places[at]], self._marked(completion)))
+
+            again = [replace(requests[place], max_tokens=limit) for place in places]
+            self._ask(again, take_second)
+
+    def _ask(self, requests: list[Request], done: Done) -> None:
+        if isinstance(self.engine, StreamingEngine):
+            self.engine.stream(requests, done)
+            return
+        for place, completion in enumerate(self.engine.generate(requests)):
+            done(place, completion)
 
     def _marked(self, answer: Completion) -> Completion:
         if (
@@ -84,21 +123,16 @@ class Generate:
             return answer
         return replace(answer, finish_reason="loop")
 
-    def _table(self, requests: list[Request], completions: list[Completion]) -> pa.Table:
-        rows = [
-            {
-                "prompt_id": request.prompt_id,
-                "teacher": self.teacher.name,
-                "response": _storable(completion.text),
-                "finish_reason": completion.finish_reason,
-                "num_prompt_tokens": completion.num_prompt_tokens,
-                "num_tokens": completion.num_tokens,
-                "error": _storable(completion.error),
-            }
-            for request, completion in zip(requests, completions, strict=True)
-        ]
-        table = pa.Table.from_pylist(rows, schema=RESPONSES)
-        return conform(table, RESPONSES, f"responses of {self.teacher.name}")
+    def _row(self, request: Request, completion: Completion) -> Row:
+        return {
+            "prompt_id": request.prompt_id,
+            "teacher": self.teacher.name,
+            "response": _storable(completion.text),
+            "finish_reason": completion.finish_reason,
+            "num_prompt_tokens": completion.num_prompt_tokens,
+            "num_tokens": completion.num_tokens,
+            "error": _storable(completion.error),
+        }
 
 
 def _storable(text: str | None) -> str | None:

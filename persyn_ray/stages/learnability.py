@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import pyarrow as pa
 
@@ -26,7 +26,8 @@ from persyn_ray.models.load import (
     load_tokenizer,
     on_device,
 )
-from persyn_ray.models.template_check import require_sound_template
+from persyn_ray.models.places import Span, span_in_text
+from persyn_ray.models.templates.check import require_sound_template
 from persyn_ray.recipe.base import StudentConfig
 from persyn_ray.recipe.data import ResponsesConfig
 from persyn_ray.stages.examples import paired
@@ -47,6 +48,10 @@ class Scorable:
     """scored, no_response, too_long or unreadable."""
     detail: str | None = None
     """What the chat template does to an unreadable one."""
+    text: str = ""
+    """What the example was made from."""
+    seen_from: int = 0
+    """The character of the stored response at which that text begins."""
 
     @property
     def name(self) -> str:
@@ -68,7 +73,7 @@ class ToExamples:
         code = student.trust_remote_code
         self.tokenizer = load_tokenizer(student.name, student.revision, student.chat_template, code)
         self.section, self.too_long = responses, too_long
-        self.template_kwargs = student.template_kwargs
+        self.template_kwargs, self.end_of_turn = student.template_kwargs, student.end_of_turn
         require_sound_template(self.tokenizer, self.template_kwargs)
         context = context_length(load_config(student.name, student.revision, code))
         limits = (max_length, context - spare if context else None, 1 << 30)
@@ -84,16 +89,35 @@ class ToExamples:
             return of_row(None, outcome="no_response")
         try:
             example = encode_example(
-                self.tokenizer, row["messages"], row["response"], self.template_kwargs
+                self.tokenizer,
+                row["messages"],
+                row["response"],
+                self.template_kwargs,
+                end_of_turn=self.end_of_turn,
             )
         except DataError as error:  # of this row alone: the template itself is sound
             return of_row(None, outcome=UNREADABLE, detail=str(error))
+        of_row = partial(of_row, text=row["response"], seen_from=row["seen_from"])
         if len(example.ids) <= self.max_length:
             return of_row(example)
         if self.too_long == "null" or example.num_prompt_tokens >= self.max_length:
             return of_row(None, outcome="too_long")
         cut = Example(example.ids[: self.max_length], example.num_prompt_tokens)
         return of_row(cut, is_truncated=True)
+
+
+class Measures(TypedDict):
+    """What is measured of a response, under the names of LEARNABILITY."""
+
+    log_likelihood: float | None
+    local_log_likelihood: float | None
+    lowest_window: float | None
+    lowest_start: int | None
+    lowest_end: int | None
+    rank_surprisal: float | None
+    entropy: float | None
+    num_tokens: int
+    is_truncated: bool
 
 
 class Learnability:
@@ -147,7 +171,7 @@ class Learnability:
         if not isinstance(self.score, Likelihood):
             self.score.close()
 
-    def _measured(self, whole: Sequence[Scorable]) -> list[dict[str, Any]]:
+    def _measured(self, whole: Sequence[Scorable]) -> list[Measures]:
         """Measures of each response; its windows go through the same packs."""
         windows = [self._windows(one.example) for one in whole if one.example is not None]
         asked = [(one.example, one.name) for one in whole if one.example is not None]
@@ -157,9 +181,16 @@ class Learnability:
         found = iter(self.score(*zip(*asked, strict=True)) if asked else ())
         of_whole = [next(found) for _ in whole]
         return [
-            _row(scores, [next(found) for _ in some], one.is_truncated)
+            _row(scores, [next(found) for _ in some], one.is_truncated, self._lowest(one, scores))
             for scores, some, one in zip(of_whole, windows, whole, strict=True)
         ]
+
+    def _lowest(self, one: Scorable, scores: TokenScores) -> Span | None:
+        """Where the least likely stretch lies in the stored response, in characters."""
+        assert one.example is not None
+        tokens = measures.lowest_stretch(scores.log_probs)
+        span = span_in_text(self.to_examples.tokenizer, one.example, tokens, one.text)
+        return span and (span[0] + one.seen_from, span[1] + one.seen_from)
 
     def _windows(self, example: Example) -> list[Example]:
         """Each window of a response behind the few tokens that stand before it."""
@@ -176,14 +207,22 @@ class Learnability:
         return found
 
 
-def _row(scores: TokenScores, windows: Sequence[TokenScores], is_cut: bool) -> dict[str, Any]:
+def _row(
+    scores: TokenScores, windows: Sequence[TokenScores], is_cut: bool, lowest: Span | None
+) -> Measures:
     local = [measures.mean_log_likelihood(window.log_probs) for window in windows]
-    values = {
-        "log_likelihood": measures.mean_log_likelihood(scores.log_probs),
-        "local_log_likelihood": sum(local) / len(local) if local else math.nan,
-        "lowest_window": measures.lowest_window(scores.log_probs),
-        "rank_surprisal": measures.rank_surprisal(scores.log_probs, scores.ranks),
-        "entropy": math.nan if scores.entropies is None else float(scores.entropies.mean()),
+    return {
+        "log_likelihood": _known(measures.mean_log_likelihood(scores.log_probs)),
+        "local_log_likelihood": _known(sum(local) / len(local) if local else None),
+        "lowest_window": _known(measures.lowest_window(scores.log_probs)),
+        "lowest_start": lowest[0] if lowest else None,
+        "lowest_end": lowest[1] if lowest else None,
+        "rank_surprisal": _known(measures.rank_surprisal(scores.log_probs, scores.ranks)),
+        "entropy": None if scores.entropies is None else _known(float(scores.entropies.mean())),
+        "num_tokens": len(scores.log_probs),
+        "is_truncated": is_cut,
     }
-    known: dict[str, Any] = {k: None if math.isnan(v) else v for k, v in values.items()}
-    return known | {"num_tokens": len(scores.log_probs), "is_truncated": is_cut}
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value

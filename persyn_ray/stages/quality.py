@@ -10,22 +10,28 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
+from persyn_ray.checks.code.predicted_output import predicts
+from persyn_ray.checks.code.programs import Programs
 from persyn_ray.checks.verifier import Verdict, Verifier, exact_match
 from persyn_ray.data.response_text import judged_text
 from persyn_ray.engines.base import Engine
 from persyn_ray.errors import DataError
 from persyn_ray.recipe.data import ResponsesConfig
+from persyn_ray.recipe.own_code import PythonQualityConfig
 from persyn_ray.recipe.scoring import (
     ExactAnswerConfig,
     ExactMatchConfig,
     InstructionsConfig,
     JudgeConfig,
+    OutputPredictionConfig,
     RecordedScoresConfig,
     RewardModelConfig,
     Single,
+    UnitTestsConfig,
 )
 from persyn_ray.stages.examples import paired
 from persyn_ray.stages.judge import Graded, Judging, Row
+from persyn_ray.stages.own_quality import OwnQuality
 from persyn_ray.stages.recorded_scores import RecordedScores
 from persyn_ray.storage.ledger import Account
 from persyn_ray.storage.schemas import QUALITY, conform
@@ -39,8 +45,8 @@ NO_RESPONSE: Graded = (Verdict("no_response", None), None)
 
 
 class Quality:
-    """One quality of responses: a check (1 or 0), a reward model's score, a recorded one
-    or a judge's grade.
+    """One quality of responses: a check (1 or 0), a reward model's score, a recorded one,
+    a judge's grade or what a function of one's own says.
 
     Args:
         section: what of a response is seen, and how thinking is marked.
@@ -83,9 +89,14 @@ class Quality:
         )
         return conform(table, QUALITY, "quality")
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether several threads may call at once: a judge's engine may work on all their rows."""
+        return isinstance(self.way, Judging) and self.way.generate.engine.overlaps
+
     def close(self) -> None:
-        """End a judge's engine."""
-        if isinstance(self.way, Judging):
+        """End a judge's engine, or the processes of a function."""
+        if isinstance(self.way, Judging | OwnQuality):
             self.way.close()
 
 
@@ -105,12 +116,20 @@ def way_of(
             ]
         case InstructionsConfig():
             return _instructions(how)
+        case UnitTestsConfig():
+            return _unit_tests(how)
+        case OutputPredictionConfig():
+            return lambda rows: [
+                (predicts(row["response"], row["reference"]), None) for row in rows
+            ]
         case RewardModelConfig():
             return _reward_model(how)
         case RecordedScoresConfig():
             return RecordedScores(how, section)
         case JudgeConfig():
             return Judging(how, section, engine, spending)
+        case PythonQualityConfig():
+            return OwnQuality(how)
 
 
 def _exact_answers(how: ExactAnswerConfig) -> Way:
@@ -125,6 +144,11 @@ def _exact_answers(how: ExactAnswerConfig) -> Way:
         return [(verdict, None) for verdict in verifier.check(pairs)]
 
     return check
+
+
+def _unit_tests(how: UnitTestsConfig) -> Way:
+    programs = Programs(how.timeout_seconds, how.memory_gib, how.processes)
+    return lambda rows: programs.check([(row["response"], row["reference"]) for row in rows])
 
 
 def _instructions(how: InstructionsConfig) -> Way:

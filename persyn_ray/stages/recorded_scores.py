@@ -9,7 +9,7 @@ no number, is unknown; such rows are counted in a warning.
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from statistics import fmean
 from typing import Any
@@ -75,7 +75,7 @@ class RecordedScores:
             return Verdict(NOT_RECORDED, None), f"column {self._how.score_column!r} has no number"
         return Verdict("scored", fmean(scores)), None
 
-    def _add(self, row: dict[str, Any], where: str, notes: Notes) -> None:
+    def _add(self, row: Mapping[str, object], where: str, notes: Notes) -> None:
         prompt = prompt_key(row.get(self._how.prompt_column))
         try:
             response = answer_of(row.get(self._how.response_column))

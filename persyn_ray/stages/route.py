@@ -12,6 +12,7 @@ from torch import Tensor
 
 from persyn_ray.engines.base import Request
 from persyn_ray.engines.build import build_engine
+from persyn_ray.method.arrays import Floats
 from persyn_ray.method.novelty import Novelty
 from persyn_ray.models.load import on_device
 from persyn_ray.models.router.frozen import checked_logits, prompt_features
@@ -53,10 +54,11 @@ class RoutePrompts:
         features_PD = prompt_features(
             self.router, self.tokenizer, conversations, TOKENS_PER_BATCH, self.max_length
         )
-        return self._logits(requests, features_PD), self._novelty(requests, features_PD)
+        tasks = prompts["task"].to_pylist()
+        logits_PM = checked_logits(self.router, features_PD, tasks)
+        return self._logits(requests, logits_PM), self._novelty(requests, features_PD)
 
-    def _logits(self, requests: Sequence[Request], features_PD: Tensor) -> pa.Table:
-        logits_PM = checked_logits(self.router, features_PD)
+    def _logits(self, requests: Sequence[Request], logits_PM: Floats) -> pa.Table:
         candidates = [
             [engine is not None and engine.refuses(request) is None for engine in self.engines]
             for request in requests

@@ -8,11 +8,13 @@ those of writers that have died can be told apart and removed.
 import errno
 import os
 import re
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO
 
 from persyn_ray.errors import ConfigError
@@ -61,6 +63,28 @@ def writing_to(place: str | Path) -> Iterator[None]:
         raise ConfigError(
             f"Cannot write to {place}: {why}. Make room there, or give another place."
         ) from error
+
+
+@contextmanager
+def scratch_folder(beside: Path | None) -> Iterator[Path]:
+    """A folder for files that are moved later, in `beside` (None: the system's), gone afterwards.
+
+    What writers that were killed left in `beside` goes first.
+    """
+    if beside is None:
+        with TemporaryDirectory(prefix=PREFIX) as scratch:
+            yield Path(scratch)
+        return
+    beside.mkdir(parents=True, exist_ok=True)
+    for path in beside.iterdir():
+        if _NAME.fullmatch(path.name) and path.is_dir() and _is_abandoned(str(path)):
+            shutil.rmtree(path, ignore_errors=True)
+    mine = beside / temporary_name()
+    mine.mkdir()
+    try:
+        yield mine
+    finally:
+        shutil.rmtree(mine, ignore_errors=True)
 
 
 def remove_abandoned(folder: str) -> int:

@@ -3,8 +3,9 @@ seen.
 
 A file is written under a temporary name and renamed, on a disk so that a power loss does not undo
 it (see `atomic_files`). Object stores make a file visible only when it is complete and cannot
-rename, so there it is written at once. A table that cannot be read is a DamagedError: whoever makes
-it may make it anew; a place that cannot be reached is another error.
+rename, so there it is written at once. Pages of tables carry checksums, which readers verify:
+without them half of all flipped bits would go unseen as other words. A table that cannot be read is
+a DamagedError: whoever makes it may make it anew; a place that cannot be reached is another error.
 """
 
 import errno
@@ -12,7 +13,9 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,15 +23,17 @@ from typing import Any
 
 import fsspec
 import pyarrow as pa
+import pyarrow.compute as compute
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from persyn_ray.errors import ConfigError, DamagedError, DataError
 from persyn_ray.storage import atomic_files
-from persyn_ray.storage.folder_errors import damaged, explained, unwritable
+from persyn_ray.storage.folder_errors import damaged, explained, read_as_table, unwritable
 
 logger = logging.getLogger(__name__)
 
+pc: Any = compute  # its functions are made at import, where a type checker does not see them
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 
 
@@ -109,6 +114,14 @@ class Folder:
             and name.startswith(prefix)
             and not name.startswith(atomic_files.PREFIX)
         )
+
+    def names_below(self, suffix: str) -> list[str]:
+        """Paths of files at or below this folder, relative to it and sorted."""
+        fs, root = self._opened
+        with explained(self.address):
+            found = [str(path) for path in fs.find(root)]
+        start = len(root.rstrip("/")) + 1
+        return sorted(path[start:] for path in found if path.endswith(suffix))
 
     def is_below(self, other: "Folder") -> bool:
         """Whether this folder lies below another, or would, with all links followed."""
@@ -198,10 +211,16 @@ class Folder:
         """Write indented JSON; see `write_bytes`."""
         self.write_text(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
-    def write_table(self, name: str, table: pa.Table) -> None:
+    def write_table(self, name: str, table: pa.Table, rows_per_group: int | None = None) -> None:
         """Write one Parquet file; see `write_bytes`."""
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
+        pq.write_table(
+            table,
+            sink,
+            row_group_size=rows_per_group,
+            compression="zstd",
+            write_page_checksum=True,
+        )
         self.write_bytes(name, sink.getvalue().to_pybytes())
 
     def read_bytes(self, name: str) -> bytes:
@@ -236,10 +255,63 @@ class Folder:
             data = self.read_bytes(name)  # what goes wrong from here on is in the file
         except IsADirectoryError as error:
             raise damaged(self.path(name), error) from error
-        try:
-            return pq.read_table(pa.BufferReader(data), columns=columns)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise damaged(self.path(name), error) from error
+        with read_as_table(self.path(name)):
+            return pq.read_table(
+                pa.BufferReader(data), columns=columns, page_checksum_verification=True
+            )
+
+    def read_rows(
+        self, name: str, columns: list[str], among: Mapping[str, Sequence[Any]]
+    ) -> pa.Table:
+        """Rows of a Parquet file whose columns hold one of some values each.
+
+        Row groups that cannot hold them are not read.
+
+        Args:
+            among: values by column, none of them null; the columns need not be among those read.
+
+        Raises:
+            DamagedError: it holds no table, or half of one.
+        """
+        asked = list(dict.fromkeys([*columns, *among]))
+        with self.parquet(name) as file:
+            groups = _groups_with(file.metadata, among)
+            table = file.read_row_groups(groups, columns=asked)
+        for column, values in among.items():
+            known = pa.array(values, table.schema.field(column).type)
+            table = table.filter(pc.is_in(table[column], value_set=known))
+        return table.select(columns)
+
+    @contextmanager
+    def parquet(self, name: str) -> Iterator[pq.ParquetFile]:
+        """A Parquet file while it is open, to read some of its columns or row groups.
+
+        Raises:
+            DamagedError: it holds no table, or half of one.
+        """
+        fs, path = self._opened[0], self.path(name)
+        with explained(self.address), fs.open(path, "rb") as file, read_as_table(path):
+            yield pq.ParquetFile(file, page_checksum_verification=True)
+
+    def parquet_metadata(self, name: str) -> pq.FileMetaData:
+        """The footer of a Parquet file.
+
+        Raises:
+            DamagedError: it holds no table, or half of one.
+        """
+        fs, path = self._opened[0], self.path(name)
+        with explained(self.address), fs.open(path, "rb") as file, read_as_table(path):
+            return pq.read_metadata(file)
+
+    def require_whole(self, name: str) -> None:
+        """Read all of a Parquet file, page by page.
+
+        Raises:
+            DamagedError: it holds no table, half of one, or other bytes than were written.
+        """
+        with self.parquet(name) as file:
+            for _ in file.iter_batches():
+                pass
 
     def holds_table(self, name: str) -> bool:
         """Whether a Parquet file is there and whole; one that is not counts as absent."""
@@ -258,17 +330,25 @@ class Folder:
         Raises:
             DamagedError: it holds no table, or half of one.
         """
-        fs, _ = self._opened
-        with explained(self.address), fs.open(self.path(name), "rb") as file:
-            try:
-                return pq.read_metadata(file).num_rows
-            except (pa.ArrowException, ValueError) as error:
-                raise damaged(self.path(name), error) from error
+        return self.parquet_metadata(name).num_rows
 
     def tables(self, columns: list[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
         """The Parquet files of this folder one by one, in the order of their names."""
         for name in self.names(".parquet"):
             yield name, self.read_table(name, columns)
+
+    def move_in(self, source: Path, name: str) -> None:
+        """Move a local file here, where its name shows all of it or what was there before."""
+        target = self.path(name)
+        try:
+            with explained(self.address):
+                if self.is_local:
+                    Path(target).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.move(source, target)
+                else:
+                    self._opened[0].put_file(str(source), target)
+        except OSError as error:
+            raise unwritable(self.address, error) from error
 
     def upload(self, source: Path) -> None:
         """Replace this folder by a copy of a local folder."""
@@ -291,6 +371,24 @@ class Folder:
             return self.local_path
         fs.get(f"{root}/", f"{target}/", recursive=True)
         return target
+
+
+def _groups_with(metadata: pq.FileMetaData, among: Mapping[str, Sequence[Any]]) -> list[int]:
+    """Row groups of a Parquet file that may hold some values in each of some columns."""
+    groups = list(range(metadata.num_row_groups))
+    for column, values in among.items():
+        place, ordered = metadata.schema.names.index(column), sorted(values)
+        groups = [g for g in groups if _may_hold(metadata.row_group(g).column(place), ordered)]
+    return groups
+
+
+def _may_hold(chunk: pq.ColumnChunkMetaData, ordered: Sequence[Any]) -> bool:
+    """Whether a column of a row group can hold one of some values, by its least and its most."""
+    known = chunk.statistics
+    if known is None or not known.has_min_max:
+        return True
+    place = bisect_left(ordered, known.min)
+    return place < len(ordered) and ordered[place] <= known.max
 
 
 def shard_name(index: int) -> str:

@@ -3,8 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from persyn_ray.errors import ConfigError, DamagedError
+import pyarrow as pa
+
+from persyn_ray.errors import ConfigError, DamagedError, PersynError
 from persyn_ray.storage import atomic_files
+
+UNREADABLE = "cannot be read as a table"
+"""Words of every error about a damaged table, by which they are known across processes."""
 
 CLIENTS = ("botocore", "aiobotocore", "gcsfs", "google")  # their errors are no OSErrors
 
@@ -44,4 +49,17 @@ def unwritable(address: str, error: OSError) -> ConfigError:
 def damaged(path: str, error: Exception) -> DamagedError:
     """That a file holds no table, in the first line of what its reader says."""
     reason = str(error).partition("\n")[0].rstrip(".")
-    return DamagedError(f"{path} cannot be read as a table: {reason}.")
+    return DamagedError(f"{path} {UNREADABLE}: {reason}.")
+
+
+@contextmanager
+def read_as_table(path: str) -> Iterator[None]:
+    """Turn what a reader of Parquet raises into a DamagedError; a file that is gone, or that nobody
+    may read, is another matter.
+    """
+    try:
+        yield
+    except (PersynError, FileNotFoundError, PermissionError):
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise damaged(path, error) from error

@@ -2,6 +2,8 @@
 
 RUN/persyn-run.json (made first: this is a run)  recipe.json  records/STEP.json
 attempts/NUMBER.json  tables/…  router/  students/METHOD/  checkpoints/  dataset/
+lm_eval/STUDENT/ (results and samples of the evaluation harness)  logs/STEP/ (of trainings)
+exports/FORM/ (see persyn_ray/exports)
 ledger/KIND/NAME/ (what endpoints were paid, see ledger.py)
 report.html  report.json  seeds/NUMBER/ (runs of a comparison)  comparison.{html,md,json}
 
@@ -58,6 +60,7 @@ NOT_IN_RESPONSES: dict[str, Any] = {
 NOT_IN_QUALITY: dict[str, Any] = {
     "tokens_per_batch": True,
     "processes": True,
+    "rows_per_call": True,
     "price": True,
     "budget": True,
     "engine": NOT_IN_RESPONSES["engine"],
@@ -184,6 +187,10 @@ class RunLayout:
     def dataset(self) -> Folder:
         return self.root / "dataset"
 
+    def exported(self, form: str) -> Folder:
+        """Where `persyn export` writes, if it is told no other place."""
+        return self.root / "exports" / form
+
     def require_inside(self, folder: Folder) -> None:
         """Refuse a folder of this run that a link leads out of it.
 
@@ -265,8 +272,20 @@ class RunLayout:
     def examples(self, method: str) -> Folder:
         return self.root / "tables" / "examples" / method
 
+    def contaminated(self, method: str) -> Folder:
+        """Examples left out as they overlap with problems of evaluation."""
+        return self.root / "tables" / "contaminated" / method
+
     def evaluations(self, student: str) -> Folder:
         return self.root / "tables" / "evaluations" / student
+
+    def lm_eval(self, student: str) -> Folder:
+        """What the evaluation harness finds of a student: results and samples."""
+        return self.root / "lm_eval" / student
+
+    def logs(self, step: str) -> Folder:
+        """Logs of a step's trainings, and what trackers file on disk."""
+        return self.root / "logs" / step
 
     def student(self, method: str) -> Folder:
         return self.root / "students" / method

@@ -52,7 +52,7 @@ class _Entry:
     reserved: Usage
     price: PriceConfig | None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         return {
             "settled": [self.settled.prompt, self.settled.response],
             "reserved": [self.reserved.prompt, self.reserved.response],

@@ -9,6 +9,7 @@ lies there is unfinished.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -28,7 +29,8 @@ class Record:
     settings: Settings
     inputs: dict[str, str]
     """Fingerprint of every step that this one read from."""
-    counts: dict[str, Any] = field(default_factory=dict[str, Any])
+    result: Mapping[str, object] = field(default_factory=dict[str, object])
+    """What the step found, as JSON; `storage/results.py` has its type."""
     seconds: float = 0.0
     finished: str = ""
     """UTC time, ISO 8601."""

@@ -29,7 +29,8 @@ from dataclasses import asdict, dataclass
 import psutil
 from rich.console import Console
 
-from persyn_ray.errors import AttemptError
+from persyn_ray.credentials import cut_secrets
+from persyn_ray.errors import AttemptError, PersynError
 from persyn_ray.escaping import plain
 from persyn_ray.storage import processes
 from persyn_ray.storage.folder import Folder
@@ -42,6 +43,8 @@ END_SECONDS = 20.0
 """What a holder that was overtaken has for its end; then it is cut off."""
 CACHE_SECONDS = 60.0
 """How long a holder on another machine may not see a new file; not on object stores."""
+MOST_CHARACTERS = 4000
+"""Of an error that is kept."""
 FILL_SECONDS = 2.0
 """What a file that was made has to be filled, where it cannot appear with its content."""
 
@@ -63,6 +66,8 @@ class Holder:
     ended: str | None = None
     seen: str | None = None
     """UTC time of its last sign of life."""
+    error: str | None = None
+    """The error that ended it, without secrets."""
 
     @classmethod
     def here(cls) -> "Holder":
@@ -125,10 +130,11 @@ class Attempt:
         """Say that the holder lives, to those who cannot see its process."""
         self.folder.write_bytes(_name(self.number), self.content(seen=utc_now()))
 
-    def end(self) -> None:
+    def end(self, error: str | None = None) -> None:
         """Leave the run to whoever comes; without storage it has to be found out later."""
+        told = {} if error is None else {"error": error}
         try:
-            self.folder.write_bytes(_name(self.number), self.content(ended=utc_now()))
+            self.folder.write_bytes(_name(self.number), self.content(ended=utc_now(), **told))
         except Exception:
             with suppress(Exception):  # a full disk still lets go
                 self.folder.remove(_name(self.number))
@@ -145,17 +151,26 @@ def attempt_at(folder: Folder, console: Console) -> Iterator[Attempt]:
         AttemptError: a process of this machine holds it, or another has taken it over.
     """
     attempt = _taken(folder, console)
+    told: str | None = None
     try:
         with _watched(attempt):
             yield attempt
+    except Exception as error:
+        told = _told(error)
+        raise
     finally:
-        attempt.end()
+        attempt.end(told)
 
 
 def holder_of(folder: Folder) -> Holder | None:
     """Who works on a run now, as far as can be told from here."""
-    holder = _holder(folder, _newest(folder))
+    holder = last_holder(folder)
     return holder if holder is not None and holder.is_alive is not False else None
+
+
+def last_holder(folder: Folder) -> Holder | None:
+    """Who has worked on a run last; None where nobody has, or the file does not say."""
+    return _holder(folder, _newest(folder))
 
 
 def _taken(folder: Folder, console: Console) -> Attempt:
@@ -239,6 +254,12 @@ def _watched(attempt: Attempt) -> Iterator[None]:
         is_over.set()
         if is_main:  # a late sign must not stand over the end
             watcher.join(END_SECONDS)
+
+
+def _told(error: Exception) -> str:
+    """An error as it is kept: a known one speaks for itself."""
+    kind = "" if isinstance(error, PersynError) else f"{type(error).__name__}: "
+    return cut_secrets(f"{kind}{error}")[:MOST_CHARACTERS]
 
 
 def _newest(folder: Folder) -> int:

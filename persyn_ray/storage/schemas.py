@@ -15,6 +15,11 @@ def _field(name: str, kind: pa.DataType, nullable: bool = False) -> pa.Field:
     return pa.field(name, kind, nullable=nullable)
 
 
+def _named(name: str, value: str) -> pa.DataType:
+    """A list of named numbers."""
+    return pa.list_(pa.struct([pa.field(name, pa.string()), pa.field(value, pa.float64())]))
+
+
 MESSAGES = pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())]))
 
 PROMPTS = pa.schema(
@@ -47,6 +52,9 @@ LEARNABILITY = pa.schema(  # measures of method/learnability.py, as they are def
         _field("log_likelihood", pa.float64(), nullable=True),  # mean, nats per token, <= 0
         _field("local_log_likelihood", pa.float64(), nullable=True),  # null unless asked for
         _field("lowest_window", pa.float64(), nullable=True),
+        # where it lies in the stored response, in characters; null where that is not known
+        _field("lowest_start", pa.int32(), nullable=True),
+        _field("lowest_end", pa.int32(), nullable=True),
         _field("rank_surprisal", pa.float64(), nullable=True),
         _field("entropy", pa.float64(), nullable=True),  # null from backend vllm
         _field("num_tokens", pa.int32()),  # response tokens scored, in the student's tokens
@@ -64,6 +72,7 @@ QUALITY = pa.schema(
         _field("quality", pa.float64(), nullable=True),  # on its own scale
         # correct | wrong | no_answer | timed_out | crashed (checks), scored (a model's value),
         # ungraded (a judge's reply without a readable grade), judge_failed, no_response,
+        # unknown, failed, timed_out, crashed (a function of one's own),
         # unreadable (no chat template can carry the response)
         _field("outcome", pa.string()),
         _field("detail", pa.string(), nullable=True),  # end of the judge's reply, or what failed
@@ -97,8 +106,55 @@ NOVELTY = pa.schema(
 EXAMPLES = pa.schema(
     [
         _field("prompt_id", pa.string()),
-        _field("teacher", pa.string()),
+        _field("teacher", pa.string()),  # extra:NAME of a row of another data set
         _field("messages", MESSAGES),  # ends with the assistant
+    ]
+)
+
+CONTAMINATED = pa.schema(  # examples left out as they overlap with a problem of evaluation
+    [
+        _field("prompt_id", pa.string()),
+        _field("teacher", pa.string()),  # or the data set, as in EXAMPLES
+        _field("place", pa.string()),  # prompt | response
+        _field("problem_id", pa.string()),
+        _field("words", pa.string()),  # that both share
+    ]
+)
+
+TOKENS = pa.schema(  # an example as fine-tuning reads it
+    [
+        _field("prompt_id", pa.string()),
+        _field("ids", pa.list_(pa.int32())),
+        _field("num_prompt_tokens", pa.int32()),
+    ]
+)
+
+ROUTED = pa.schema(  # one response (or one prompt that waits for it) with all that is known of it
+    [
+        _field("id", pa.string()),  # of prompt, teacher and response, the same in every run
+        _field("prompt_id", pa.string()),
+        _field("split", pa.string()),  # assigned | train | parallel | heldout
+        _field("messages", MESSAGES),  # ends with the response, where the row has one
+        _field("teacher", pa.string(), nullable=True),  # null: none is assigned (heldout)
+        _field("model", pa.string(), nullable=True),  # null: the engine names none
+        _field("revision", pa.string(), nullable=True),
+        _field("sampling_fingerprint", pa.string(), nullable=True),
+        _field("template_fingerprint", pa.string(), nullable=True),
+        _field("finish_reason", pa.string(), nullable=True),
+        _field("num_prompt_tokens", pa.int32(), nullable=True),
+        _field("num_tokens", pa.int32(), nullable=True),  # tokens the teacher wrote
+        _field("quality", pa.float64(), nullable=True),  # as in REWARDS; null: not measured
+        _field("quality_parts", _named("name", "value"), nullable=True),  # each on its own scale
+        _field("learnability", pa.float64(), nullable=True),
+        _field("reward", pa.float64(), nullable=True),
+        # of every candidate, by the router's logits: exp(o_m) over the sum of exp(o_j)
+        _field("router_probabilities", _named("teacher", "probability"), nullable=True),
+        _field("margin", pa.float64(), nullable=True),  # as in ASSIGNMENT, of its teacher alone
+        _field("novelty", pa.float64(), nullable=True),  # distance, see method/novelty.py
+        _field("is_novel", pa.bool_(), nullable=True),
+        _field("task", pa.string(), nullable=True),
+        _field("source", pa.string()),
+        _field("reference", pa.string(), nullable=True),
     ]
 )
 

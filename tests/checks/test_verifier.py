@@ -212,7 +212,7 @@ def test_equal_seeds_give_equal_hostile_texts() -> None:
 
 
 def pid_of(checking: Verifier) -> int:
-    process = checking._workers[0]._process
+    process = checking._workers.workers[0]._process
     assert process is not None
     return process.pid
 
@@ -306,7 +306,7 @@ def test_no_process_outlives_the_one_that_asked(is_busy: bool) -> None:
         "from persyn_ray.checks.verifier import Verifier\n"
         "checking = Verifier(timeout_seconds=100)\n"
         "checking.check([('$y+1$', '1+y')])\n"
-        "print(checking._workers[0]._process.pid, flush=True)\n"
+        "print(checking._workers.workers[0]._process.pid, flush=True)\n"
         f"checking.check([{BOMB!r}]) if {is_busy} else sys.stdin.read()\n"
     )
     asking = subprocess.Popen(

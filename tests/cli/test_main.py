@@ -173,6 +173,28 @@ def test_a_known_error_is_one_message_and_exit_code_1(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_a_damaged_table_is_named_with_what_mends_it(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    persyn("run", recipe, "--until", "prompts")
+    run = run_of(load_recipe(recipe))
+    path = Path(run.prompts.path("shard-000000.parquet"))
+    data = path.read_bytes()
+    path.write_bytes(data[:40] + bytes(20) + data[60:])
+
+    def look() -> None:
+        run.prompts.read_table(path.name)
+
+    assert guarded(look) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"{path.name} cannot be read as a table" in told
+    assert "`persyn run RECIPE --verify` finds what is damaged" in told
+    assert "Every table was read: 1 damaged." in persyn(
+        "run", recipe, "--until", "prompts", "--verify"
+    )
+    look()
+
+
 def test_an_interrupted_command_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     interrupted = typer.Typer()
 
@@ -205,3 +227,79 @@ def test_the_lab_is_not_built_over_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not empty"):
         persyn("lab", "build", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["prompts.jsonl"]
+
+
+def test_plan_and_status_as_json_say_what_the_tables_say(recipe: Path, tmp_path: Path) -> None:
+    planned = json.loads(persyn("plan", recipe, "--json"))
+    assert planned["prompts"] == {"parallel": 12, "heldout": 4, "routed": 8}
+    assert planned["responses"]["collect"] == 36
+    assert {row["step"]: row["state"] for row in planned["steps"]}["finetune"] == "to do"
+    assert planned["teachers"]["a"]["collect"]["prompts"] == 12
+    persyn("run", recipe, "--until", "prompts")
+    found = json.loads(persyn("status", tmp_path / "run", "--json"))
+    assert (found["steps"]["prompts"]["state"], found["steps"]["prompts"]["rows"]) == ("done", 24)
+    assert found["steps"]["collect"] == {
+        "state": "to do",
+        "finished": None,
+        "rows": None,
+        "seconds": None,
+    }
+    assert (found["at_work"], found["error"]) == (None, None)
+
+
+def test_status_says_what_ended_a_run(tmp_path: Path, recipe: Path) -> None:
+    with pytest.raises(PersynError):
+        persyn("run", recipe, "prompts.column=nowhere", "--until", "prompts")
+    told = " ".join(persyn("status", tmp_path / "run").split())
+    assert "The last attempt ended with an error:" in told
+    assert "nowhere" in told
+
+
+def completions(*words: str) -> list[str]:
+    """What bash is offered for the last word of a command line."""
+    line = " ".join(("persyn", *words))
+    asked = {"_PERSYN_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words))}
+    return CliRunner().invoke(app, [], prog_name="persyn", env=asked).stdout.split()
+
+
+def test_the_shell_completes_keys_of_a_recipe_and_names_of_its_teachers(
+    recipe: Path, tmp_path: Path
+) -> None:
+    assert completions("run", str(recipe), "router.ep") == ["router.epochs="]
+    assert completions("plan", str(recipe), "seed=5", "prompts.num_h") == ["prompts.num_heldout="]
+    assert completions("run", str(recipe), "teachers.b.ret") == ["teachers.b.retired="]
+    assert completions("run", str(recipe), "student")[:2] == ["student=", "student.name="]
+    assert completions("run", str(tmp_path / "none.yaml"), "teachers.") == []
+    assert completions("quickstart", "compare.met") == ["compare.methods="]
+
+
+def test_the_version_of_the_stack_is_told_for_people_and_programs() -> None:
+    found = json.loads(persyn("version", "--json"))
+    assert found["versions"]["persyn-ray"] == __version__
+    assert found["versions"]["python"].startswith("3.")
+    assert {"ray", "torch", "transformers", "vllm", "deepspeed"} <= set(found["versions"])
+    assert found["cpus"] >= 1
+    assert f"persyn-ray    {__version__}" in persyn("version")
+
+
+def test_help_loads_neither_torch_nor_ray_nor_tables_and_offers_completion() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from persyn_ray.cli.main import app;"
+        "print(CliRunner().invoke(app, ['--help']).stdout);"
+        "print([name for name in ('torch', 'ray', 'pyarrow', 'pydantic') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--install-completion" in done.stdout
+    assert done.stdout.strip().endswith("[]")
+
+
+def test_the_quickstart_runs_from_the_package_wherever_one_stands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = persyn("quickstart", "prompts.limit=60", "prompts.num_parallel=9", "--until", "prompts")
+    recipe = Path(text.partition("The recipe: ")[2].partition("\n")[0])
+    in_checkout = Path(__file__).parents[2] / "jobs" / "quickstart.yaml"
+    assert recipe.samefile(in_checkout)
+    assert load_recipe(recipe).pool.names[-1] == "weak"
+    assert (tmp_path / "runs" / "quickstart" / "recipe.json").is_file()

@@ -13,7 +13,7 @@ from ray.autoscaler._private.kuberay.autoscaling_config import (
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from persyn_ray.errors import ConfigError
-from persyn_ray.pipeline.plan.placement import Placed, place_teachers
+from persyn_ray.pipeline.plan.placement import Placed, deployment_of, place_teachers
 from persyn_ray.pipeline.plan.plan import on_cluster, plan_run
 from persyn_ray.recipe.recipe import Recipe, load_recipe
 from persyn_ray.runtime.session import Cluster, check_fits
@@ -97,6 +97,11 @@ def cluster_of(*groups: Group) -> Cluster:
     )
 
 
+def require_fits(asked: Recipe, cluster: Cluster) -> None:
+    """Every step of a recipe has room."""
+    check_fits(asked.run, asked.resources, cluster)
+
+
 def require_held(placed: dict[str, Placed], group: Group) -> None:
     """Every engine stands on the group's nodes, with its CPUs."""
     for name, one in placed.items():
@@ -121,7 +126,7 @@ def test_teacher_large_is_the_hardware_that_the_plan_reckons_with(
 
 
 def test_a_pair_of_teacher_large_holds_an_engine_over_two_nodes(large: dict[str, Group]) -> None:
-    placed = place_teachers(recipe("math"))
+    placed = place_teachers(deployment_of(recipe("math")))
     widest = max(placed.values(), key=lambda one: one.gpus)
     assert (widest.layout.tensor, widest.layout.pipeline) == (8, 2)
     require_held(placed, large["teacher-large"])
@@ -131,7 +136,7 @@ def test_a_pair_of_teacher_large_holds_an_engine_over_two_nodes(large: dict[str,
 def test_disks_hold_every_teacher_and_memory_holds_the_largest(
     name: str, large: dict[str, Group]
 ) -> None:
-    placed, group = place_teachers(recipe(name)), large["teacher-large"]
+    placed, group = place_teachers(deployment_of(recipe(name))), large["teacher-large"]
     in_node = [
         one.model.weight_bytes * min(one.per_node, one.layout.workers) / one.layout.workers
         for one in placed.values()
@@ -144,24 +149,24 @@ def test_disks_hold_every_teacher_and_memory_holds_the_largest(
 
 @pytest.mark.parametrize("name", ["instruct", "math"])
 def test_every_step_fits_the_spot_nodes_alone(name: str, large: dict[str, Group]) -> None:
-    check_fits(recipe(name), cluster_of(large["teacher-large"]))
-    check_fits(recipe(name), cluster_of(*large.values()))
+    require_fits(recipe(name), cluster_of(large["teacher-large"]))
+    require_fits(recipe(name), cluster_of(*large.values()))
 
 
 @pytest.mark.parametrize("name", ["instruct", "math"])
 def test_every_step_and_teacher_fits_the_vms(name: str, on_aws: dict[str, Group]) -> None:
-    check_fits(recipe(name), cluster_of(on_aws["teacher-large"]))
-    require_held(place_teachers(recipe(name)), on_aws["teacher-large"])
-    require_held(place_teachers(recipe(name)), on_aws["trainer"])
+    require_fits(recipe(name), cluster_of(on_aws["teacher-large"]))
+    require_held(place_teachers(deployment_of(recipe(name))), on_aws["teacher-large"])
+    require_held(place_teachers(deployment_of(recipe(name))), on_aws["trainer"])
 
 
 def test_the_check_would_find_a_cluster_too_small(large: dict[str, Group]) -> None:
     with pytest.raises(ConfigError, match="GPUs"):
-        check_fits(recipe("instruct"), cluster_of(large["cpu"]))
+        require_fits(recipe("instruct"), cluster_of(large["cpu"]))
 
 
 def test_the_quickstart_fits_the_small_cluster_s_cpus(small: dict[str, Group]) -> None:
-    check_fits(recipe("quickstart"), cluster_of(small["cpu"]))
+    require_fits(recipe("quickstart"), cluster_of(small["cpu"]))
     assert (small["teacher"].nodes, small["teacher"].gpus) == (1, 4)
     assert small["teacher-large"].nodes == small["trainer"].nodes == 0
 

@@ -1,6 +1,7 @@
 """The local engine: order, ends, room in the context, and rows that fail alone."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from persyn_ray.engines import transformers as engine_module
 from persyn_ray.engines.base import Message, Request
 from persyn_ray.engines.decoding import Draws, decode
 from persyn_ray.engines.transformers import TransformersEngine
-from persyn_ray.errors import ConfigError
+from persyn_ray.errors import ConfigError, StepError
 from persyn_ray.models.chat import encode_prompt
 from persyn_ray.models.load import load_tokenizer, save_random
 from persyn_ray.recipe.base import ModelConfig
@@ -128,23 +129,94 @@ def test_a_conversation_the_template_refuses_is_an_error_completion(folder: Path
     assert "refuses a conversation" in str(local.refuses(requests(["bad"])[0]))
 
 
-def test_of_a_failing_batch_only_the_bad_row_fails(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def ailing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[list[str]], None]], list[int]]:
+    """Decoding that first calls what is given with the batch's prompts; lists batch sizes."""
+
+    def make(fail: Callable[[list[str]], None]) -> list[int]:
+        healthy, sizes = engine_module.decode, []
+
+        def decode(*settings: Any) -> Any:
+            keys = settings[5]
+            sizes.append(len(keys))
+            fail(keys)
+            return healthy(*settings)
+
+        monkeypatch.setattr(engine_module, "decode", decode)
+        return sizes
+
+    return make
+
+
+def test_of_a_batch_with_a_row_that_gives_no_numbers_only_that_row_fails(
+    folder: Path, ailing: Any
 ) -> None:
     expected = engine(folder).generate(requests(TEXTS))
-    healthy = engine_module.decode
 
-    def ailing(*settings: Any) -> Any:
-        if any(isinstance(keys, list) and "Why?" in keys for keys in settings):
-            raise RuntimeError("no memory for this")
-        return healthy(*settings)
+    def fail(keys: list[str]) -> None:
+        if "Why?" in keys:
+            raise ArithmeticError("NaN")
 
-    monkeypatch.setattr(engine_module, "decode", ailing)
+    ailing(fail)
     completions = engine(folder).generate(requests(TEXTS))
     bad = completions.pop(TEXTS.index("Why?"))
-    assert (bad.finish_reason, bad.error) == ("error", "RuntimeError: no memory for this")
+    assert (bad.finish_reason, bad.error) == ("error", "ArithmeticError: NaN")
     del expected[TEXTS.index("Why?")]
     assert completions == expected
+
+
+def out_of_memory() -> Exception:
+    """The error of a machine without so much memory, as torch raises it."""
+    try:
+        torch.empty(1 << 50)
+    except RuntimeError as error:
+        return error
+    raise AssertionError("this machine has a petabyte of memory")
+
+
+@pytest.mark.parametrize("error", [out_of_memory(), torch.OutOfMemoryError("CUDA out of memory.")])
+def test_a_batch_that_is_too_large_for_the_memory_is_halved_with_a_warning(
+    folder: Path, ailing: Any, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    expected = engine(folder, temperature=1.0).generate(requests(TEXTS))
+
+    def fail(keys: list[str]) -> None:
+        if len(keys) > 1:
+            raise error
+
+    sizes = ailing(fail)
+    local = engine(folder, batch_size=5, temperature=1.0)
+    assert local.generate(requests(TEXTS)) == expected
+    assert sizes == [5, 2, 1, 1, 1, 1, 1]
+    warnings = [record.getMessage() for record in caplog.records]
+    assert [text[: text.index(" (set")] for text in warnings] == [
+        "ada has not enough memory for 5 prompts at once and goes on with 2",
+        "ada has not enough memory for 2 prompts at once and goes on with 1",
+    ]
+    local.generate(requests(TEXTS))
+    assert sizes[7:] == [1] * 5  # what did not fit once is not tried again
+
+
+def test_too_little_memory_for_one_prompt_is_no_answer_of_the_model(
+    folder: Path, ailing: Any
+) -> None:
+    def fail(keys: list[str]) -> None:
+        if "Why?" in keys:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    ailing(fail)
+    with pytest.raises(StepError, match=r"ada has not enough memory for one response of 12 tokens"):
+        engine(folder).generate(requests(TEXTS))
+
+
+def test_any_other_error_is_raised_at_once(folder: Path, ailing: Any) -> None:
+    def fail(keys: list[str]) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    sizes = ailing(fail)
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        engine(folder).generate(requests(TEXTS))
+    assert len(sizes) == 1
 
 
 def test_a_request_may_ask_for_more_or_fewer_tokens_than_the_teacher_writes(folder: Path) -> None:

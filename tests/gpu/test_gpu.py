@@ -48,19 +48,22 @@ def collected(folder: Path, resources: dict[str, Any]) -> dict[str, Any]:
     }
     recipe = parse_recipe(data, "test")
     run = run_of(recipe)
-    write_record(run.records, Record("prompts", "x", {}, {}, write_prompts(recipe, run)))
+    write_record(
+        run.records,
+        Record("prompts", "x", {}, {}, write_prompts(recipe, run).model_dump(mode="json")),
+    )
     with session():
         return ask(recipe, run, "collect", shards_of(run, "parallel"), None, Console(quiet=True))
 
 
 def test_one_gpu(tmp_path: Path) -> None:
     counts = collected(tmp_path, {})
-    assert (counts["rows"], counts["errors"]) == (len(PROMPTS), 0)
+    assert (counts.rows, counts.errors) == (len(PROMPTS), 0)
 
 
 def test_two_engines_share_one_gpu(tmp_path: Path) -> None:
     counts = collected(tmp_path, {"gpus": 0.5, "replicas": 2})
-    assert (counts["rows"], counts["errors"]) == (len(PROMPTS), 0)
+    assert (counts.rows, counts.errors) == (len(PROMPTS), 0)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
@@ -72,4 +75,4 @@ def test_tensor_and_pipeline_parallel(
     tensor, pipeline = layout
     resources = {"tensor_parallel": tensor, "pipeline_parallel": pipeline, "executor": executor}
     counts = collected(tmp_path, resources)
-    assert (counts["rows"], counts["errors"]) == (len(PROMPTS), 0)
+    assert (counts.rows, counts.errors) == (len(PROMPTS), 0)

@@ -113,3 +113,15 @@ def test_shipped_prompt_sets_are_right_distinct_and_disjoint():
     assert len(prompts) == len(train)
     assert len(held) == len(heldout)
     assert not prompts & held
+
+
+def test_a_prompt_is_read_as_the_problem_it_was_drawn_from():
+    for problem in tasks.generate(2000, seed=9):
+        assert tasks.read(problem.prompt) == problem
+
+
+@pytest.mark.parametrize(
+    "text", ["", "sum", "sum a b", "rev 12", "sum 1 2 please", "now sum 1 2", "sum 1+2", "2+x"]
+)
+def test_what_is_no_prompt_of_the_lab_is_no_problem(text: str):
+    assert tasks.read(text) is None

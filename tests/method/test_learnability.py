@@ -11,6 +11,7 @@ from persyn_ray.errors import DataError
 from persyn_ray.method.learnability import (
     as_learnability,
     local_windows,
+    lowest_stretch,
     lowest_window,
     mean_log_likelihood,
     rank_surprisal,
@@ -34,12 +35,21 @@ def test_equal_plain_loops(values, size):
     starts = range(max(1, len(values) - size + 1))
     means = [sum(values[s : s + size]) / len(values[s : s + size]) for s in starts]
     assert lowest_window(values, size) == pytest.approx(min(means), abs=1e-9)
+    start, end = lowest_stretch(values, size)
+    assert end - start == min(size, len(values))
+    assert sum(values[start:end]) / (end - start) == pytest.approx(min(means), abs=1e-9)
 
 
 @given(RESPONSE)
 def test_the_lowest_window_is_never_above_the_whole_and_never_below_the_worst_token(values):
     worst, whole = lowest_window(values), mean_log_likelihood(values)
     assert min(values) - 1e-9 <= worst <= whole + 1e-9
+
+
+def test_of_stretches_that_are_alike_the_first_is_meant():
+    values = [-0.1, -2.0, -0.1, -2.0, -0.1]
+    assert lowest_stretch(values, 1) == (1, 2)
+    assert lowest_stretch(values, 2) == (0, 2)
 
 
 @given(st.integers(0, 300), st.integers(1, 64))
@@ -53,6 +63,7 @@ def test_windows_cover_every_token_once_and_see_only_what_stands_before(num_toke
 def test_a_response_without_tokens_is_unknown():
     assert np.isnan(mean_log_likelihood([]))
     assert np.isnan(lowest_window([]))
+    assert lowest_stretch([]) == (0, 0)
     assert np.isnan(rank_surprisal([], []))
 
 

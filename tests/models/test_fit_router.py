@@ -22,6 +22,7 @@ from persyn_ray.models.router.model import (
     router_logits,
 )
 from persyn_ray.recipe.router import RouterConfig as Settings
+from persyn_ray.storage.results import TrainingLoss
 
 POOL = ("letters", "both", "digits")
 TEXTS = [
@@ -60,7 +61,7 @@ def settings(**changes: Any) -> Settings:
 
 def fitted(
     folder: str, output: Path, rows: Rows | None = None, **changes: Any
-) -> tuple[Router, list[dict[str, float | None]]]:
+) -> tuple[Router, list[TrainingLoss]]:
     """A router fitted on the first 32 prompts, and its loss curve."""
     rows = rows_of(folder) if rows is None else rows
     router, chosen = build_router(folder, POOL), settings(**changes)
@@ -79,7 +80,7 @@ def test_every_loss_finds_the_best_teacher(tmp_path: Path, llama_folder: str, lo
         del row["wins" if loss == "regression" else "rewards"]
     router, curve = fitted(llama_folder, tmp_path, rows, loss=loss, epochs=4)
     assert router.config.loss == loss
-    losses = [point["heldout_loss"] for point in curve]
+    losses = [point.heldout_loss for point in curve]
     assert losses[-1] < 0.5 * losses[0]  # pyright: ignore[reportOperatorIssue]
     found = router_logits(router, load_tokenizer(llama_folder), PROMPTS).argmax(axis=1)
     assert (found == BEST_P).mean() > 0.9

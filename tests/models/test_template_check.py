@@ -4,7 +4,7 @@ import pytest
 
 from persyn_ray.errors import ConfigError
 from persyn_ray.models.chat import Message
-from persyn_ray.models.template_check import require_sound_template, why_unreadable
+from persyn_ray.models.templates.check import require_sound_template, why_unreadable
 
 from .templates import FAMILIES, HARMONY, tokenizer_of
 

@@ -30,6 +30,7 @@ def on_gpus(make_recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
 
     def make(teachers: dict[str, dict[str, Any]], changes: dict[str, Any] | None = None) -> Recipe:
         made = [gpu_teacher(name, **given) for name, given in teachers.items()]
-        return make_recipe({"teachers": made, "hardware": dict(HARDWARE)} | (changes or {}))
+        fitting = {"hardware": dict(HARDWARE), "evaluate.max_tokens": 2000}
+        return make_recipe({"teachers": made} | fitting | (changes or {}))
 
     return make

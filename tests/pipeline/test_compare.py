@@ -1,7 +1,7 @@
 """Comparisons over seeds: recipes of the seeds, what is kept, what is measured, what is refused."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,13 @@ from typer.testing import CliRunner
 from persyn_ray.cli.main import app
 from persyn_ray.errors import ConfigError, DriftError
 from persyn_ray.pipeline import compare as comparing
-from persyn_ray.pipeline.compare import METHODS, compare, seed_recipes, why_no_students
+from persyn_ray.pipeline.compare import (
+    METHODS,
+    compare,
+    compared_seeds,
+    seed_recipes,
+    why_no_students,
+)
 from persyn_ray.pipeline.results.comparison import gather_comparison
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.report.comparison import content as comparison_content
@@ -85,6 +91,14 @@ def finished_seeds(recipe: Recipe, methods: list[str], answers: Answers) -> list
     return seeds
 
 
+def compared(recipe: Recipe, seeds: list[Recipe], why: str | None) -> dict[str, Any]:
+    return gather_comparison(compared_seeds(recipe, seeds), why)
+
+
+def why_not(recipe: Recipe) -> str | None:
+    return why_no_students(recipe.evaluate, recipe.scoring, recipe.prompts)
+
+
 def drawn(num_problems: int, level: float, seed: int, start: int = 0) -> dict[str, Any]:
     right = np.random.default_rng(seed).random(num_problems) < level
     return {f"p{start + i:03}": float(right[i]) for i in range(num_problems)}
@@ -133,15 +147,15 @@ def test_the_command_takes_methods_by_commas(make_recipe: Make, tmp_path: Path) 
 
 
 def test_without_check_or_problems_no_student_is_compared(make_recipe: Make) -> None:
-    assert why_no_students(make_recipe()) is None
+    assert why_not(make_recipe()) is None
     elsewhere = make_recipe({"prompts.num_heldout": 0, "evaluate.path": "problems.jsonl"})
-    assert why_no_students(elsewhere) is None
+    assert why_not(elsewhere) is None
     for changes, setting in (
         (NO_CHECK, "evaluate.check"),
         ({"evaluate.path": None, "prompts.num_heldout": 0}, "prompts.num_heldout"),
     ):
         recipe = make_recipe(changes)
-        why = why_no_students(recipe)
+        why = why_not(recipe)
         assert why is not None
         assert setting in why
         assert "only routed rewards" in why
@@ -187,7 +201,7 @@ def test_means_differences_and_p_values_are_those_of_the_tables(make_recipe: Mak
         )
     }
     seeds = finished_seeds(recipe, ["random", "strong"], answers)
-    content = gather_comparison(recipe, seeds, None)
+    content = compared(recipe, seeds, None)
     tables = {
         student: np.array([[of[i] for i in sorted(of)] for of in seeds_of], dtype=float)
         for student, seeds_of in answers.items()
@@ -225,9 +239,7 @@ def test_intervals_of_two_seeds_stay_among_possible_accuracies(make_recipe: Make
     )
     answers: Answers = {BEFORE: [low, low], PERSYN: [high, low], "random": [low, high]}
     recipe = make_recipe()
-    methods = gather_comparison(recipe, finished_seeds(recipe, ["random"], answers), None)[
-        "methods"
-    ]
+    methods = compared(recipe, finished_seeds(recipe, ["random"], answers), None)["methods"]
     mean, difference = methods[PERSYN]["mean"], methods["random"]["difference"]
     assert (mean["value"], mean["low"], mean["high"]) == (pytest.approx(0.5), 0, 1)
     assert (difference["value"], difference["low"], difference["high"]) == (0, -1, 1)
@@ -239,7 +251,7 @@ def test_data_and_routed_reward_are_means_over_seeds(make_recipe: Make) -> None:
     answers: Answers = {
         student: [drawn(5, 0.5, s) for s in range(2)] for student in (BEFORE, PERSYN, "random")
     }
-    content = gather_comparison(recipe, finished_seeds(recipe, ["random"], answers), None)
+    content = compared(recipe, finished_seeds(recipe, ["random"], answers), None)
     random = content["methods"]["random"]
     assert random["num_examples"] == 20.5
     assert random["correct_share"] == pytest.approx((0.1 + 0.2) / 2)
@@ -257,9 +269,7 @@ def test_an_absent_answer_is_wrong_and_one_without_verdict_unknown(make_recipe: 
         "random": [{"a": None, "b": 0.0, "c": 0.0, "d": 0.0}],
     }
     recipe = make_recipe()
-    methods = gather_comparison(recipe, finished_seeds(recipe, ["random"], answers), None)[
-        "methods"
-    ]
+    methods = compared(recipe, finished_seeds(recipe, ["random"], answers), None)["methods"]
     assert methods[PERSYN]["mean"]["value"] == pytest.approx(2 / 3)
     assert methods["random"]["mean"]["value"] == 0
     # Known in both: b (0 - 0) and d (1 - 0).
@@ -274,7 +284,7 @@ def test_problems_of_each_seeds_own_are_joined_by_their_ids(make_recipe: Make) -
         for place, (student, level) in enumerate({BEFORE: 0.1, PERSYN: 0.8, "random": 0.4}.items())
     }
     recipe = make_recipe()
-    content = gather_comparison(recipe, finished_seeds(recipe, ["random"], answers), None)
+    content = compared(recipe, finished_seeds(recipe, ["random"], answers), None)
     assert (content["num_problems"], content["same_problems"]) == (30, False)
     differences = [
         answers[PERSYN][s][i] - answers["random"][s][i] for s in (0, 1) for i in answers[PERSYN][s]
@@ -290,7 +300,7 @@ def test_one_seed_without_students_has_its_prompts_interval_and_no_p_value(
     recipe = make_recipe(NO_CHECK)
     (seed,) = seed_recipes(recipe, ["random"], 1)
     write_report_of(run_of(seed), {PERSYN: 0.6, "random": 0.5})
-    content = gather_comparison(recipe, [seed], "no check")
+    content = compared(recipe, [seed], "no check")
     difference = content["methods"]["random"]["difference"]
     assert difference["value"] == pytest.approx(0.1)
     assert (difference["low"], difference["high"], difference["num_problems"]) == (-0.2, 0.4, 4)
@@ -307,7 +317,7 @@ def test_several_seeds_without_students_are_compared_by_their_means(make_recipe:
     rewards = [(0.6, 0.5), (0.65, 0.52), (0.59, 0.6), (0.7, 0.6)]
     for seed, (persyn, random) in zip(seeds, rewards, strict=True):
         write_report_of(run_of(seed), {PERSYN: persyn, "random": random})
-    content = gather_comparison(recipe, seeds, "no check")
+    content = compared(recipe, seeds, "no check")
     expected: Any = ttest_1samp([a - b for a, b in rewards], 0)
     difference = content["methods"]["random"]["difference"]
     assert difference["value"] == pytest.approx(np.mean([a - b for a, b in rewards]))
@@ -342,7 +352,7 @@ def carried(monkeypatch: pytest.MonkeyPatch, quiet: Console) -> Carried:
         return run
 
     @contextmanager
-    def session(is_needed: bool, verbose: bool) -> Iterator[None]:
+    def session(is_needed: bool, verbose: bool, modules: Sequence[str]) -> Iterator[None]:
         noted.sessions += is_needed
         yield
 
@@ -467,7 +477,7 @@ def test_a_comparison_appears_whatever_its_seeds_have_lost(make_recipe: Make, lo
             root.write_text("report.json", to_json({"problems": {"router": "it \x1b[2J is lost"}}))
         else:
             root.remove(lost)
-    content = gather_comparison(recipe, seeds, None)
+    content = compared(recipe, seeds, None)
     assert content["problems"]
     page = comparison_page.render(content)
     text = comparison_page.markdown(content)

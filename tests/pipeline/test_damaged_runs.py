@@ -37,12 +37,12 @@ def garble(path: Path) -> None:
 
 
 def without_rows(path: Path) -> None:
-    """The same table without rows; a record without its counts."""
+    """The same table without rows; a record without what was found."""
     if path.suffix == ".parquet":
         folder = Folder(str(path.parent))
         folder.write_table(path.name, folder.read_table(path.name).slice(0, 0))
     else:
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"counts": {}}))
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"result": {}}))
 
 
 def nulled(path: Path) -> None:
@@ -75,7 +75,7 @@ def everything(content: dict[str, Any]) -> dict[str, str]:
     return {
         "json": to_json(content),
         "page": render(content),
-        "card": card(content),
+        "card": card(content, {"train": "*.parquet"}),
         "terminal": capture.get(),
     }
 

@@ -13,16 +13,17 @@ from rich.console import Console
 from persyn_ray.engines.base import Completion, Request
 from persyn_ray.engines.scripted import ScriptedEngine
 from persyn_ray.pipeline.assign.assignments import reassign
+from persyn_ray.pipeline.assign.methods import response_settings
 from persyn_ray.pipeline.collect import ask
 from persyn_ray.pipeline.dead_letters import FAILURES, failures, odd_endings, write_failures
 from persyn_ray.pipeline.results.costs import dead_letters
 from persyn_ray.pipeline.steps import STEPS
 from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards import part_writer
 from persyn_ray.shards.collect import Collect
-from persyn_ray.shards.response_store import Store
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.shards.units import Progress, units_of
-from persyn_ray.storage.layout import PERSYN, RunLayout, run_of
+from persyn_ray.storage.layout import PERSYN, RunLayout, parts_of, run_of
 
 Make = Callable[..., Recipe]
 CarryOut = Callable[..., RunLayout]
@@ -35,7 +36,9 @@ def failing(*names: str, well: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def by_teacher(recipe: Recipe) -> dict[str, int]:
-    return dead_letters(recipe, run_of(recipe))["by_teacher"]
+    return dead_letters(response_settings(recipe), parts_of(recipe.scoring), run_of(recipe))[
+        "by_teacher"
+    ]
 
 
 def clear(run: RunLayout, step: str) -> None:
@@ -80,19 +83,19 @@ def test_a_kill_between_a_response_and_the_end_of_the_step_loses_none(
 ) -> None:
     recipe = make_recipe(failing("a", well=("b",)))
     carry_out(recipe, until="prompts")
-    add = Store.add
+    add = part_writer.add_part
 
-    def killed(self: Store, *args: Any) -> None:
-        add(self, *args)
+    def killed(*args: Any) -> None:
+        add(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Store, "add", killed)
+    monkeypatch.setattr(part_writer, "add_part", killed)
     units = units_of(shards_of(run_of(recipe), "parallel"))
     for unit in units:
         with pytest.raises(KeyboardInterrupt):
             Collect(recipe)(unit)
     assert by_teacher(recipe) == {"a": 12}
-    monkeypatch.setattr(Store, "add", add)
+    monkeypatch.setattr(part_writer, "add_part", add)
     carry_out(recipe, until="collect")
     assert by_teacher(recipe) == {"a": 12}
 
@@ -110,13 +113,15 @@ def test_an_unreachable_teacher_counts_until_there_is_an_answer(
 
     monkeypatch.setattr(ScriptedEngine, "generate", away)
     carry_out(recipe, until="collect")
-    found = dead_letters(recipe, run)
+    found = dead_letters(response_settings(recipe), parts_of(recipe.scoring), run)
     assert found["by_reason"] == {"unavailable": 36}
     assert found["examples"][0]["detail"] == "nobody there"
     monkeypatch.setattr(ScriptedEngine, "generate", answering)
     other = make_recipe(store | {"run": str(tmp_path / "second")})
     carry_out(other, until="collect")
-    assert dead_letters(recipe, run)["num"] == 0  # another run's answers are this one's too
+    assert (
+        dead_letters(response_settings(recipe), parts_of(recipe.scoring), run)["num"] == 0
+    )  # another run's answers are this one's too
 
 
 @pytest.mark.parametrize("incomplete", ["drop", "next_best"])
@@ -134,9 +139,9 @@ def test_synthesis_counts_whom_it_asked_and_nobody_else(
     for _ in range(3):
         for unit in units_of(shards_of(run, "routed")):
             Collect(recipe, (PERSYN,))(unit)
-        if incomplete == "drop" or not reassign(recipe, run, (PERSYN,)):
+        if incomplete == "drop" or not reassign(response_settings(recipe), run, (PERSYN,)):
             break
-    found = failures(recipe, run, "synthesize")
+    found = failures(response_settings(recipe), run, "synthesize")
     counts = Counter(found["teacher"].to_pylist())
     assert set(found["step"].to_pylist()) <= {"synthesize"}
     assert "b" not in counts
@@ -155,12 +160,12 @@ def test_the_file_for_people_says_the_same_and_is_not_counted_twice(
 ) -> None:
     recipe = make_recipe(failing("a", well=("b",)))
     run = carry_out(recipe, until="collect")
-    write_failures(recipe, run, "collect")
+    write_failures(response_settings(recipe), run, "collect")
     folder = run.dead_letters("collect")
     assert folder.read_table(FAILURES).num_rows == 12
     assert by_teacher(recipe) == {"a": 12}
     well = make_recipe(failing(well=("a", "b")))
-    write_failures(well, run, "collect")
+    write_failures(response_settings(well), run, "collect")
     assert folder.names() == []
 
 
@@ -175,10 +180,10 @@ def test_responses_that_ended_in_unknown_words_are_counted_by_them(
     monkeypatch.setattr(ScriptedEngine, "generate", generate)
     recipe = make_recipe(failing(well=("a", "b")))
     run = carry_out(recipe, until="collect")
-    num_failed = failures(recipe, run, "collect").num_rows
+    num_failed = failures(response_settings(recipe), run, "collect").num_rows
     assert num_failed > 0
     expected = {"finish reason 'sated', taken as stop": 24 - num_failed}
-    assert odd_endings(recipe, run, "collect") == expected
+    assert odd_endings(response_settings(recipe), run, "collect") == expected
 
 
 def test_open_prompts_are_told_with_their_reason_and_how_to_ask_again(
@@ -192,12 +197,13 @@ def test_open_prompts_are_told_with_their_reason_and_how_to_ask_again(
 
     recipe = make_recipe({"teachers": [{"name": "a", "engine": {"kind": "scripted"}}]})
     monkeypatch.setattr(ScriptedEngine, "generate", stopped)
-    run = carry_out(recipe, until="collect")
+    run = carry_out(recipe, until="prompts")
     done = Progress(12, 0, 3, 3)
 
     def run_actor_groups(
         groups: Any, nodes: Any, step: str, marks: Any, counts: dict[str, Any]
     ) -> Any:
+        carry_out(recipe, until="collect")
         counts["a"] = SimpleNamespace(done=done, seconds=1.0)
         return iter(())
 

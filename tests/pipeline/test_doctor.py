@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from persyn_ray.errors import ConfigError
 from persyn_ray.pipeline import doctor
 from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.stages.learnability import ToExamples
 from persyn_ray.storage.layout import RunLayout
 
 
@@ -35,8 +36,9 @@ def test_packed_float32_agrees_and_flips_nothing(finished: tuple[Recipe, RunLayo
 
 
 def test_so_many_prompts_are_scored(finished: tuple[Recipe, RunLayout]) -> None:
-    recipe, _ = finished
-    prompts, examples = doctor._sample(recipe, 7)
+    recipe, run = finished
+    to_examples = ToExamples(recipe.student, None, recipe.responses, "null")
+    prompts, examples = doctor._sample(run, recipe.teachers, to_examples, 7)
     assert len(set(prompts)) == 7
     assert len(prompts) == len(examples) == 7 * len(recipe.teachers)
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from persyn_ray.pipeline.assign.methods import response_settings
 from persyn_ray.pipeline.dead_letters import failures
 from persyn_ray.recipe.recipe import Recipe, load_recipe
-from persyn_ray.shards.response_store import existing
+from persyn_ray.shards.part_files import existing
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.storage.layout import run_of
 from persyn_ray.storage.schemas import RESPONSES
@@ -31,30 +32,33 @@ from rich.console import Console
 from persyn_ray.recipe.recipe import Recipe, load_recipe
 from persyn_ray.engines.scripted import ScriptedEngine
 from persyn_ray.pipeline import dead_letters, runner
+from persyn_ray.pipeline.assign.methods import response_settings
 from persyn_ray.shards.collect import Collect
-from persyn_ray.shards.response_store import Store
+from persyn_ray.shards import part_writer
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.shards.units import units_of
+from persyn_ray.storage.results import CollectResult
 
 asked, filed = open(sys.argv[2], "a", buffering=1), open(sys.argv[3], "a", buffering=1)
-generate, add = ScriptedEngine.generate, Store.add
+generate, add = ScriptedEngine.generate, part_writer.add_part
 
 def slowly(self, requests):
     time.sleep(0.005)
     asked.writelines(f"{request.prompt_id}\\n" for request in requests)
     return generate(self, requests)
 
-def told(self, shard, new):
-    add(self, shard, new)
-    filed.writelines(f"{prompt_id}\\n" for prompt_id in new["prompt_id"].to_pylist())
+def told(folder, tables, writer=None):
+    add(folder, tables, writer)
+    for new in tables.values():
+        filed.writelines(f"{prompt_id}\\n" for prompt_id in new["prompt_id"].to_pylist())
 
 def collect(context):
     work = Collect(context.recipe)
     done = [work(unit) for unit in units_of(shards_of(context.run, "parallel"))]
-    dead_letters.write_failures(context.recipe, context.run, "collect")
-    return {"rows": sum(one.rows for one in done)}
+    dead_letters.write_failures(response_settings(context.recipe), context.run, "collect")
+    return CollectResult(rows=sum(one.rows for one in done))
 
-ScriptedEngine.generate, Store.add = slowly, told
+ScriptedEngine.generate, part_writer.add_part = slowly, told
 runner.STEPS = tuple(
     replace(step, carry_out=collect, on_ray=False) if step.name == "collect" else step
     for step in runner.STEPS
@@ -104,7 +108,7 @@ def check(path: Path) -> None:
             reasons.update(stored["finish_reason"].to_pylist())
     assert reasons["error"] > 0
     assert reasons.total() == 120
-    assert failures(recipe, run, "collect").num_rows == reasons["error"]
+    assert failures(response_settings(recipe), run, "collect").num_rows == reasons["error"]
     assert list(path.parent.rglob(".tmp-*")) == []
 
 

@@ -38,11 +38,11 @@ def test_prompts_are_laid_down_in_shards_of_one_split_each(make_recipe: Make) ->
     recipe = make_recipe()
     run = run_of(recipe)
     counts = write_prompts(recipe, run)
-    assert counts["splits"] == {"parallel": 12, "heldout": 4, "routed": 8}
-    assert (counts["rows"], counts["errors"], counts["duplicates"]) == (24, 0, 0)
-    named = [shard for shards in counts["shards"].values() for shard in shards]
+    assert counts.splits == {"parallel": 12, "heldout": 4, "routed": 8}
+    assert (counts.rows, counts.errors, counts.duplicates) == (24, 0, 0)
+    named = [shard for shards in counts.shards.values() for shard in shards]
     assert run.prompts.names() == named
-    for split, shards in counts["shards"].items():
+    for split, shards in counts.shards.items():
         for shard in shards:
             table = run.prompts.read_table(shard)
             assert set(table["split"].to_pylist()) == {split}
@@ -63,7 +63,7 @@ def test_duplicates_are_counted_and_bad_rows_buried(make_recipe: Make, tmp_path:
     )
     run = run_of(recipe)
     counts = write_prompts(recipe, run)
-    assert (counts["rows"], counts["duplicates"], counts["errors"]) == (3, 2, 3)
+    assert (counts.rows, counts.duplicates, counts.errors) == (3, 2, 3)
     letters = [row for _, t in run.dead_letters("prompts").tables() for row in t.to_pylist()]
     assert sorted(row["reason"] for row in letters) == ["no_reference", "no_text", "unreadable_row"]
     assert all("mixed.jsonl, row" in row["detail"] for row in letters)
@@ -131,10 +131,10 @@ def test_a_prompt_in_both_files_is_held_out_and_the_parallel_set_keeps_its_size(
         }
     )
     counts = write_prompts(recipe, run_of(recipe))
-    assert counts["splits"] == {"parallel": 10, "heldout": 12, "routed": 2}
-    assert counts["duplicates"] == 8
+    assert counts.splits == {"parallel": 10, "heldout": 12, "routed": 2}
+    assert counts.duplicates == 8
     assert sorted(texts(recipe, "heldout")) == sorted(row["prompt"] for row in sums(*range(12, 24)))
-    assert len(set(texts(recipe))) == counts["rows"] == 24
+    assert len(set(texts(recipe))) == counts.rows == 24
 
 
 def test_held_out_problems_are_never_trained_on_however_they_are_written(
@@ -155,8 +155,8 @@ def test_held_out_problems_are_never_trained_on_however_they_are_written(
             }
         )
         counts = write_prompts(recipe, run_of(recipe))
-        assert counts["splits"] == {"parallel": 12, "heldout": 6, "routed": 0}
-        assert counts["duplicates"] == 36
+        assert counts.splits == {"parallel": 12, "heldout": 6, "routed": 0}
+        assert counts.duplicates == 36
         asked = {template.replace("{prompt}", row["prompt"]) for row in apart}
         assert set(texts(recipe, "heldout")) == asked
 
@@ -180,7 +180,7 @@ def test_without_an_exact_check_no_prompt_needs_an_answer(
         "prompts.task_column": None,
     }
     recipe = make_recipe(JUDGE | changes)
-    assert write_prompts(recipe, run_of(recipe))["splits"]["heldout"] == 5
+    assert write_prompts(recipe, run_of(recipe)).splits["heldout"] == 5
 
 
 def test_only_held_out_problems_need_answers_when_a_reward_model_scores(
@@ -196,8 +196,8 @@ def test_only_held_out_problems_need_answers_when_a_reward_model_scores(
         }
     )
     counts = write_prompts(recipe, run_of(recipe))
-    assert counts["splits"] == {"parallel": 12, "heldout": 2, "routed": 8}
-    assert counts["errors"] == 1
+    assert counts.splits == {"parallel": 12, "heldout": 2, "routed": 8}
+    assert counts.errors == 1
 
 
 EXACT = {"scoring.quality": {"kind": "exact_answer"}}
@@ -230,7 +230,7 @@ def test_references_that_no_check_can_read_are_buried_with_their_prompt(
     path = jsonl(tmp_path / "some.jsonl", *answered("72", "\\frac{1}{2}", "???", "x+1"))
     recipe = make_recipe(EXACT | without_splits(path))
     counts = write_prompts(recipe, run_of(recipe))
-    assert (counts["rows"], counts["errors"]) == (3, 1)
+    assert (counts.rows, counts.errors) == (3, 1)
     (letter,) = letters(recipe)
     assert letter["reason"] == "unreadable_reference"
     assert "???" in letter["detail"]
@@ -238,12 +238,24 @@ def test_references_that_no_check_can_read_are_buried_with_their_prompt(
     assert "Problem 2?" not in texts(recipe)
 
 
+def test_tests_that_are_no_python_are_buried_with_their_prompt(
+    make_recipe: Make, tmp_path: Path
+) -> None:
+    tests = ["assert f(1) == 2", "assert f(", '["assert f(1) == 2"]']
+    path = jsonl(tmp_path / "some.jsonl", *answered(*tests))
+    recipe = make_recipe({"scoring.quality": {"kind": "unit_tests"}} | without_splits(path))
+    assert write_prompts(recipe, run_of(recipe)).errors == 1
+    (letter,) = letters(recipe)
+    assert letter["reason"] == "unreadable_reference"
+    assert "no Python" in letter["detail"]
+
+
 def test_plain_numbers_are_references_that_start_no_process(
     make_recipe: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("persyn_ray.checks.verifier.sys.executable", "/no/such/python")
     recipe = make_recipe(EXACT)
-    assert write_prompts(recipe, run_of(recipe))["errors"] == 0
+    assert write_prompts(recipe, run_of(recipe)).errors == 0
 
 
 def test_when_no_reference_can_be_read_the_first_prompts_are_named(
@@ -265,10 +277,10 @@ def test_a_part_of_several_and_the_check_of_held_out_problems_read_references_to
     ]
     several = {"scoring.quality": {"kind": "several", "parts": parts}}
     recipe = make_recipe(several | without_splits(path))
-    assert write_prompts(recipe, run_of(recipe))["errors"] == 1
+    assert write_prompts(recipe, run_of(recipe)).errors == 1
     changes = JUDGE | without_splits(path) | {"evaluate.check": {"kind": "exact_answer"}}
     unused = make_recipe(changes | {"run": str(tmp_path / "unused")})
-    assert write_prompts(unused, run_of(unused))["errors"] == 0
+    assert write_prompts(unused, run_of(unused)).errors == 0
     heldout = make_recipe(
         changes
         | {
@@ -277,7 +289,7 @@ def test_a_part_of_several_and_the_check_of_held_out_problems_read_references_to
             "run": str(tmp_path / "heldout"),
         }
     )
-    assert write_prompts(heldout, run_of(heldout))["errors"] == 1
+    assert write_prompts(heldout, run_of(heldout)).errors == 1
 
 
 def test_instructions_that_are_none_are_buried_with_the_reason(
@@ -286,7 +298,7 @@ def test_instructions_that_are_none_are_buried_with_the_reason(
     bad = '[{"id": "punctuation:no_such"}]'
     path = jsonl(tmp_path / "told.jsonl", *answered(NO_COMMA, NO_COMMA, bad))
     recipe = make_recipe({"scoring.quality": {"kind": "instructions"}} | without_splits(path))
-    assert write_prompts(recipe, run_of(recipe))["rows"] == 2
+    assert write_prompts(recipe, run_of(recipe)).rows == 2
     (letter,) = letters(recipe)
     assert "'punctuation:no_such' is no instruction" in letter["detail"]
 

@@ -16,9 +16,9 @@ from persyn_ray.pipeline.results.explain import explain
 from persyn_ray.pipeline.results.report import write_report
 from persyn_ray.pipeline.runner import planned_steps, require_no_drift
 from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.score import Score
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.shards.units import units_of
-from persyn_ray.shards.work import Score
 from persyn_ray.stages.learnability import Learnability
 from persyn_ray.storage.layout import RunLayout, run_of
 
@@ -81,7 +81,7 @@ def test_a_whole_run_without_learnability_ends_with_its_report(
 ) -> None:
     recipe, run = without_student
     assert not (run.root / "tables" / "learnability").exists()
-    assert all(Score(recipe).is_complete(shard) for shard in shards_of(run, "parallel"))
+    assert not any(Score(recipe).open_rows(shard) for shard in shards_of(run, "parallel"))
     page = Path(write_report(recipe, run, Console(quiet=True))).read_text()
     report = json.loads(Path(run.root.local_path, "report.json").read_text())
     assert report["alpha_sweep"] is None
@@ -125,9 +125,9 @@ def test_another_alpha_measures_what_is_open_and_judges_nothing_anew(
     with pytest.raises(DriftError, match=r"score: scoring.measure was 'if_needed'"):
         require_no_drift(plan, (), None)
     shards = shards_of(run, "parallel")
-    assert not any(Score(mixed).is_complete(shard) for shard in shards)
+    assert all(Score(mixed).open_rows(shard) for shard in shards)
     work = Score(mixed)
     for unit in units_of(shards):
         work(unit)
-    assert all(Score(mixed).is_complete(shard) for shard in shards)
+    assert not any(Score(mixed).open_rows(shard) for shard in shards)
     assert {path: path.stat().st_mtime_ns for path in before} == before

@@ -20,6 +20,7 @@ from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import RunLayout, run_of
 from persyn_ray.storage.records import read_record
+from persyn_ray.storage.results import PromptsResult
 from persyn_ray.storage.run_lock import attempt_at
 
 Make = Callable[..., Recipe]
@@ -54,7 +55,7 @@ def test_a_finished_step_is_not_done_again(make_recipe: Make, quiet: Console) ->
     assert state(run.root / "tables") | state(run.records) == before
     record = read_record(run.records, "prompts")
     assert record is not None
-    assert record.counts["splits"] == {"parallel": 12, "heldout": 4, "routed": 8}
+    assert record.result["splits"] == {"parallel": 12, "heldout": 4, "routed": 8}
     assert record.versions["persyn-ray"]
 
 
@@ -90,7 +91,7 @@ def test_a_change_named_on_the_command_line_is_carried_out(
     run = run_recipe(changed, quiet, overrides=("prompts.num_parallel=10",), until="prompts")
     record = read_record(run.records, "prompts")
     assert record is not None
-    assert record.counts["splits"]["parallel"] == 10
+    assert record.result["splits"]["parallel"] == 10
     assert run.root.read_json("recipe.json")["prompts"]["num_parallel"] == 10
 
 
@@ -288,7 +289,7 @@ def test_a_run_that_fails_leaves_a_report_of_what_stands(
     def fail(*_: object) -> None:
         raise StepError("no teacher answers")
 
-    monkeypatch.setattr(runner, "_carry_out_somewhere", fail)
+    monkeypatch.setattr(runner.Execution, "carry_out_somewhere", fail)
     with pytest.raises(StepError, match="no teacher answers"):
         run_recipe(recipe, screen, when_failed=partial(report_what_stands, screen))
     run = run_of(recipe)
@@ -338,9 +339,9 @@ def test_a_step_of_an_attempt_that_was_overtaken_gets_no_record(
     recipe = make_recipe()
     run = run_of(recipe)
 
-    def overtaken(*_: Any) -> dict[str, Any]:
+    def overtaken(*_: Any) -> PromptsResult:
         run.attempts.write_json("000099.json", {})
-        return {"rows": 1}
+        return PromptsResult(rows=1, splits={}, sharding="x", shards={})
 
     step = next(step for step in runner.STEPS if step.name == "prompts")
     replaced = [replace(one, carry_out=overtaken) if one is step else one for one in runner.STEPS]

@@ -132,7 +132,12 @@ def test_references_get_students_only_when_asked(make_recipe: Make) -> None:
     assert assigned_methods(make_recipe().compare) == (PERSYN,)
     recipe = make_recipe({"compare.students": True, "compare.methods": ["random", "strong"]})
     assert assigned_methods(recipe.compare) == (PERSYN, "random", "strong")
-    assert students(recipe) == (BEFORE, PERSYN, "random", "strong")
+    assert students(recipe.compare, recipe.evaluate, recipe.scoring) == (
+        BEFORE,
+        PERSYN,
+        "random",
+        "strong",
+    )
 
 
 def test_all_teachers_answer_what_the_references_need(make_recipe: Make) -> None:
@@ -149,4 +154,5 @@ def test_all_teachers_answer_what_the_references_need(make_recipe: Make) -> None
 
 def test_no_student_is_evaluated_where_answers_cannot_be_checked(make_recipe: Make) -> None:
     judge = {"kind": "reward_model", "model": {"name": "judge"}}
-    assert students(make_recipe({"scoring.quality": judge})) == ()
+    recipe = make_recipe({"scoring.quality": judge})
+    assert students(recipe.compare, recipe.evaluate, recipe.scoring) == ()

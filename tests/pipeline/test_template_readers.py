@@ -79,7 +79,7 @@ def test_a_prompt_that_one_model_cannot_read_is_a_dead_letter_that_names_it(
     changes = {"scoring.quality": quality, setting: ALTERNATING}
     recipe = recipe_over(make_recipe, tmp_path, [*GOOD, TWO_IN_A_ROW], changes)
     counts = write_prompts(recipe, run := run_of(recipe))
-    assert (counts["rows"], counts["errors"]) == (5, 1)
+    assert (counts.rows, counts.errors) == (5, 1)
     (letter,) = letters(run)
     assert (letter["step"], letter["reason"]) == ("prompts", "unreadable_prompt")
     assert f"messages.jsonl: {called} cannot read it: The chat template" in letter["detail"]
@@ -103,7 +103,7 @@ def test_templates_of_real_families_lose_the_rows_they_refuse_and_no_other(
     changes = {"student.chat_template": template(name)}
     recipe = recipe_over(make_recipe, tmp_path, [*GOOD, bad], changes)
     counts = write_prompts(recipe, run_of(recipe))
-    assert (counts["rows"], counts["errors"]) == (5, 1)
+    assert (counts.rows, counts.errors) == (5, 1)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_held_out_problems_in_a_file_of_their_own_are_tried_too(
     changes = {"student.chat_template": ALTERNATING, "evaluate.path": str(apart)}
     recipe = recipe_over(make_recipe, tmp_path, GOOD, changes)
     counts = write_prompts(recipe, run := run_of(recipe))
-    assert counts["splits"] == {"parallel": 2, "heldout": 1, "routed": 3}
+    assert counts.splits == {"parallel": 2, "heldout": 1, "routed": 3}
     assert ["apart.jsonl" in letter["detail"] for letter in letters(run)] == [True]
 
 
@@ -179,7 +179,7 @@ def test_a_router_that_is_extended_is_asked_in_place_of_the_backbone(
     }
     recipe = recipe_over(make_recipe, tmp_path, [*GOOD, TWO_IN_A_ROW], changes)
     counts = write_prompts(recipe, run := run_of(recipe))
-    assert (counts["rows"], counts["errors"]) == (5, 1)
+    assert (counts.rows, counts.errors) == (5, 1)
     assert letters(run)[0]["detail"].startswith("messages.jsonl: router.extend ")
 
 

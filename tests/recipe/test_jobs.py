@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from persyn_ray.errors import ConfigError
-from persyn_ray.pipeline.plan.placement import gpu_teachers, place_teachers
+from persyn_ray.pipeline.plan.placement import deployment_of, gpu_teachers, place_teachers
 from persyn_ray.pipeline.plan.plan import on_cluster, plan_run
 from persyn_ray.recipe.recipe import Recipe, load_recipe
+from persyn_ray.shards.score import check_of
 
 JOBS = Path(__file__).parents[2] / "jobs"
 TEACHERS = {"instruct": 19, "math": 15}
@@ -33,7 +34,7 @@ def test_the_paper_s_numbers_are_kept(name: str) -> None:
 def test_every_teacher_fits_the_recipe_s_own_hardware(name: str) -> None:
     found = recipe(name)
     assert found.hardware.gpu_memory_gib == 80
-    placed = place_teachers(found)
+    placed = place_teachers(deployment_of(found))
     assert set(placed) == {teacher.name for teacher in gpu_teachers(found.teachers)}
     for one in placed.values():
         assert one.need.total <= one.gpu.usable_bytes < 80 * 2**30
@@ -46,7 +47,7 @@ def test_every_teacher_fits_the_recipe_s_own_hardware(name: str) -> None:
 def test_weights_are_two_bytes_a_parameter_but_for_those_in_fp8(name: str) -> None:
     found = recipe(name)
     one_byte = {"llama-3.1-405b", "deepseek-r1"}
-    for teacher, one in place_teachers(found).items():
+    for teacher, one in place_teachers(deployment_of(found)).items():
         assert one.model.weight_bytes / one.model.parameters == (1 if teacher in one_byte else 2)
 
 
@@ -68,7 +69,7 @@ def test_the_plan_needs_no_network(name: str, tmp_path: Path) -> None:
 
 def test_one_node_cannot_hold_deepseek_r1() -> None:
     with pytest.raises(ConfigError) as refused:
-        place_teachers(on_cluster(recipe("math"), "1x8x80"))
+        place_teachers(deployment_of(on_cluster(recipe("math"), "1x8x80")))
     text = str(refused.value)
     assert "Teacher 'deepseek-r1' needs 16 GPUs" in text
     assert "there are 8" in text
@@ -77,9 +78,21 @@ def test_one_node_cannot_hold_deepseek_r1() -> None:
 
 def test_half_a_node_cannot_hold_405b_and_one_node_can() -> None:
     found = recipe("instruct")
-    assert "llama-3.1-405b" in place_teachers(on_cluster(found, "1x8x80"))
+    assert "llama-3.1-405b" in place_teachers(deployment_of(on_cluster(found, "1x8x80")))
     with pytest.raises(ConfigError, match=r"'llama-3\.1-405b' needs 8 GPUs in one node"):
-        place_teachers(on_cluster(found, "1x4x80"))
+        place_teachers(deployment_of(on_cluster(found, "1x4x80")))
+
+
+@setting
+def test_students_are_evaluated_with_as_many_tokens_as_they_learned_from(
+    name: str, tmp_path: Path
+) -> None:
+    found = recipe(name, tmp_path / "run")
+    assert not any("evaluate.max_tokens" in text for text in plan_run(found).warnings)
+    longest = [t.sampling.retry_tokens or t.sampling.max_tokens for t in found.teachers]
+    is_evaluated = check_of(found.evaluate, found.scoring) is not None
+    assert is_evaluated == (name == "math")
+    assert found.evaluate.max_tokens >= max(longest) or not is_evaluated
 
 
 def test_thinking_is_kept_and_what_is_cut_goes_to_the_next_best() -> None:
@@ -90,3 +103,12 @@ def test_thinking_is_kept_and_what_is_cut_goes_to_the_next_best() -> None:
     assert "deepseek-r1" in thinking
     assert 0 < len(thinking) < len(found.pool)
     assert found.prompts.template.endswith("\\boxed{}.")
+
+
+def test_programs_are_checked_and_students_too(tmp_path: Path) -> None:
+    found = recipe("code", tmp_path / "run")
+    assert found.scoring.quality.kind == "unit_tests"
+    assert check_of(found.evaluate, found.scoring) == found.scoring.quality
+    assert set(place_teachers(deployment_of(found))) == set(found.pool.names)
+    plan = plan_run(found)
+    assert (plan.num_prompts["parallel"], plan.num_prompts["routed"]) == (2500, 17_500)

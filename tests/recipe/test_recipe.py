@@ -61,7 +61,7 @@ def test_an_override_of_an_aliased_value_changes_one_place_only(path: Path) -> N
         ("steps=3", "steps"),
         ("prompts.num_parallel=0", "prompts.num_parallel"),
         ("compare.methods=[best]", "compare.methods.0"),
-        ("student=x", "student"),
+        ("student=[x]", "student"),
     ],
 )
 def test_an_unknown_key_or_bad_value_is_refused_by_its_dotted_key(

@@ -38,3 +38,24 @@ def test_what_goes_together_is_kept(changes: dict[str, Any]) -> None:
     router = RouterConfig.model_validate(BACKBONE | changes)
     assert RouterConfig.model_validate(router.model_dump(mode="json")) == router
     assert router.loss == changes.get("loss", "bradley_terry")
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"kind": "auto", "transfer": True}, "transfer"),
+        ({"kind": "knn", "extend": "runs/before/router"}, "extend"),
+        ({"kind": "auto", "lora": {}}, "fine_tuned"),
+        ({"kind": "forest"}, "forest|Input should be"),
+    ],
+)
+def test_settings_of_a_fitted_router_do_not_go_with_other_kinds(given: Any, why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        RouterConfig.model_validate({"backbone": {"name": "random:llama"}} | given)
+
+
+def test_auto_may_fine_tune_with_adapters_where_that_is_a_candidate() -> None:
+    given = {"kind": "auto", "lora": {}, "candidates": ["knn", "fine_tuned"]}
+    config = RouterConfig.model_validate({"backbone": {"name": "random:llama"}} | given)
+    assert config.candidates == ("knn", "fine_tuned")
+    assert "fine_tuned" not in RouterConfig.model_validate({"backbone": {"name": "x"}}).candidates

@@ -63,6 +63,29 @@ def test_an_engine_has_tensor_times_pipeline_workers() -> None:
     assert teacher.resources.workers == 16
 
 
+@pytest.mark.parametrize(
+    ("engine", "given", "gpus", "cpus"),
+    [
+        (ENDPOINT, {"max_requests": 64}, 0, 0),
+        (ENDPOINT, {"gpus": 1, "cpus": 2}, 1, 2),
+        (OpenAIEngineConfig.model_validate(ENDPOINT), {"max_requests": 64}, 0, 0),
+        ({"kind": "recorded", "path": "p.jsonl"}, {"replicas": 2}, 0, 1),
+        ({"kind": "scripted"}, {"gpus": 0.5}, 0.5, 1),
+        ({"kind": "python", "factory": "json:loads"}, {}, 0, 1),
+        ({"kind": "vllm", "model": {"name": "m"}}, {"replicas": 2}, 1, 1),
+        ({"kind": "transformers", "model": {"name": "m"}}, {}, 1, 1),
+    ],
+)
+def test_only_engines_with_a_model_here_take_a_gpu_that_nobody_asked_for(
+    engine: Any, given: dict[str, Any], gpus: float, cpus: float
+) -> None:
+    teacher = TeacherConfig.model_validate({"name": "t", "engine": engine, "resources": given})
+    assert teacher.resources is not None
+    assert (teacher.resources.gpus, teacher.resources.cpus) == (gpus, cpus)
+    again = TeacherConfig.model_validate(teacher.model_dump(mode="json"))
+    assert again.resources == teacher.resources
+
+
 def test_the_retired_are_not_active_and_not_all_can_retire() -> None:
     engine = {"kind": "scripted"}
     pool = [

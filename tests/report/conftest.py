@@ -58,7 +58,19 @@ def a_whole_run() -> dict[str, Any]:
             "points": [_alpha_point(step / 10) for step in range(11)],
         },
         "student": _student(),
-        "examples": {"methods": {name: _example_counts(name) for name in ("persyn", "random")}},
+        "training": {"methods": {name: _trained(name) for name in ("persyn", "random")}},
+        "examples": {
+            "methods": {name: _example_counts(name) for name in ("persyn", "random")},
+            "contaminated": [
+                {
+                    "prompt_id": "9f3ac41e77b2d610",
+                    "teacher": "extra:tulu",
+                    "place": "prompt",
+                    "problem_id": "51b7c2",
+                    "words": "how many apples does she have left after giving half of them away",
+                }
+            ],
+        },
         "tokens": {
             "unit": "teacher tokens",
             "collect": 341_250,
@@ -272,6 +284,23 @@ def _router() -> dict[str, Any]:
     }
 
 
+def _trained(method: str) -> dict[str, Any]:
+    least = {"persyn": 0.61, "random": 0.74}[method]
+    losses = [least + (step - 12) ** 2 / 400 for step in range(1, 17)]
+    return {
+        "num_examples": 11_311,
+        "num_heldout": 226,
+        "num_steps": 160,
+        "kept_step": 120,
+        "is_stopped_early": method == "persyn",
+        "best_heldout_loss": min(losses),
+        "loss_curve": [
+            {"step": 10 * step, "train_loss": loss - step / 60, "heldout_loss": loss}
+            for step, loss in enumerate(losses, 1)
+        ],
+    }
+
+
 def _calibration() -> dict[str, Any]:
     claims = [0.505 + step * 0.033 for step in range(15)]
     return {
@@ -387,7 +416,7 @@ def _student() -> dict[str, Any]:
     }
 
 
-def _example_counts(method: str) -> dict[str, int]:
+def _example_counts(method: str) -> dict[str, Any]:
     return {
         "kept": 9437,
         "without_response": 12,
@@ -396,6 +425,10 @@ def _example_counts(method: str) -> dict[str, int]:
         "without_teacher": 2,
         "kept_truncated": 0,
         "reassigned": 54 if method == "persyn" else 40,
+        "wrong": 0,
+        "contaminated": 0,
+        "left_out": 0,
+        "extra": {"tulu": {"kept": 4718, "unreadable": 1, "duplicates": 20, "contaminated": 2}},
     }
 
 
@@ -415,6 +448,9 @@ def _collect_forecast() -> dict[str, Any]:
                 "dollars": {"forecast": 0.3, "actual": 0.12},
                 "at_most": True,
                 "source": "sampling.max_tokens, estimated speed",
+                "slots": 256,
+                "running": {"forecast": 180.0, "actual": 171.0},
+                "kv_use": {"forecast": None, "actual": 0.41},
             }
             for name, tokens in actual.items()
         },

@@ -73,7 +73,28 @@ def test_every_form_of_the_report_says_it_unless_cut_ones_are_kept(content: dict
     screen = Console(width=400)
     with screen.capture() as capture:
         screen.print(console(content))
-    for form in (render(content), card(content), capture.get()):
+    for form in (render(content), card(content, {"train": "*.parquet"}), capture.get()):
         assert "Most responses were cut by their token limit: 10,000 of 12,500" in form
     content["reward"]["incomplete"] = "keep"
     assert "Most responses" not in render(content)
+
+
+def test_a_router_no_better_than_one_teacher_is_told(content: dict[str, Any]) -> None:
+    gain = content["router"]["differences"]["best_constant"]
+    gain.update(value=0.01, low=-0.02, high=0.04)
+    (told,) = concerns(complete(content))
+    assert told.startswith("The router is not clearly better than the best single teacher")
+    assert "prompts.num_parallel" in told
+    gain.update(value=-0.05, low=-0.08, high=-0.02)
+    (told,) = concerns(complete(content))
+    assert told.startswith("The router is worse than the best single teacher")
+
+
+def test_without_that_comparison_a_router_is_held_against_a_draw(content: dict[str, Any]) -> None:
+    router = content["router"]
+    del router["differences"]["best_constant"]
+    assert concerns(complete(content)) == []
+    router["hit_at_1"].update(value=0.25, low=0.2, high=0.3)
+    router["chance_at_1"] = 0.24
+    (told,) = concerns(complete(content))
+    assert told.startswith("The router is not clearly better than a draw: Hit@1 0.25")

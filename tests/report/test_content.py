@@ -17,6 +17,8 @@ def test_all_sections_are_always_there() -> None:
         "constraints",
         "alpha_sweep",
         "student",
+        "training",
+        "lm_eval",
         "examples",
         "tokens",
         "spending",

@@ -11,6 +11,7 @@ from persyn_ray.report.figures import draw
 
 FIGURES = {
     "student": {"student"},
+    "training": {"training"},
     "router": {
         "routed",
         "hits",

@@ -162,7 +162,7 @@ def test_planted_everywhere_every_form_appears_and_nothing_acts(planted: Finishe
     recipe, run = planted
     content = gather(recipe, run, {"package": HOSTILE[4]})
     assert not any(part.startswith("figures") for part in content["problems"])
-    page, text = render(content), card(content)
+    page, text = render(content), card(content, {"train": "*.parquet"})
     told = printed(console(content), 100)
     for form in (page, text, told, to_json(content)):
         assert not acting(form.replace("\n", " "))

@@ -23,11 +23,13 @@ PARTS = {
     "references",
     "learning_curve",
     "loss_curve",
+    "training_curves",
     "by_task",
     "calibration",
     "transfer",
     "hedging",
     "novelty",
+    "variance",
 }
 """Of sections that are there without them."""
 
@@ -79,9 +81,14 @@ def test_an_empty_run_is_honest_about_every_section() -> None:
 def test_parts_of_a_section_may_be_missing(content: dict[str, Any]) -> None:
     router = {"num_fit": 10, "hit_at_1": content["router"]["hit_at_1"]}
     page = render(
-        {"router": router, "allocation": {"teachers": ["a", "b"]}, "student": {"num_problems": 3}}
+        {
+            "router": router,
+            "allocation": {"teachers": ["a", "b"]},
+            "student": {"num_problems": 3},
+            "training": {"methods": {"persyn": {"num_steps": 4}}},
+        }
     )
-    for name in PARTS | {"student"}:
+    for name in PARTS - {"variance"} | {"student"}:  # that of rewards, which are missing here
         assert NOT_MEASURED[name] in page
     assert numbers.interval(router["hit_at_1"]) in page
 
@@ -100,6 +107,12 @@ def test_router_figures_have_their_numbers_beside_them(rendered: str) -> None:
     assert "<td>reverse</td><td>27 %</td>" in spaced
     for fit in ("all tasks", "without add", "max alone"):
         assert spaced.count(f"<tr><td>{fit}</td>") == 3
+
+
+def test_how_students_were_trained_is_shown_with_what_was_exported(rendered: str) -> None:
+    spaced = rendered.replace("\N{NO-BREAK SPACE}", " ")
+    assert '<td>160<span class="low">stopped early</span></td><td>step 120</td><td>0.61' in spaced
+    assert spaced.count("<td>step 120</td>") == 2
 
 
 def test_limits_are_shown_with_their_use(rendered: str) -> None:
@@ -160,7 +173,7 @@ def test_the_whole_page_in_a_browser(rendered: str, tmp_path: Path, browser: Any
     page.goto(path.as_uri())
     assert requests == [path.as_uri()]
     assert complaints == []
-    assert len(page.query_selector_all("figure svg")) == 15
+    assert len(page.query_selector_all("figure svg")) == 16
     for width in (1200, 420):
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -2,7 +2,7 @@ from typing import Any
 
 from rich.console import Console
 
-from persyn_ray.report.text import console
+from persyn_ray.report.text import console, next_steps
 
 PLAIN = str.maketrans({"\N{EN DASH}": "-", "\N{MINUS SIGN}": "-", "\N{NO-BREAK SPACE}": " "})
 
@@ -49,3 +49,25 @@ def test_a_line_parts_what_selects_among_all_responses(content: dict[str, Any]) 
         del content["router"]["references"][name]
     del content["student"]["methods"]["oracle"]
     assert "selected among" not in printed(content)
+
+
+def test_warnings_stand_by_themselves_before_the_summary(content: dict[str, Any]) -> None:
+    content["router"]["differences"]["best_constant"].update(value=0.0, low=-0.1, high=0.1)
+    text = " ".join(printed(content).split())
+    warning = text.index("! The router is not clearly better than the best single teacher")
+    assert text.count("not clearly better than the best single teacher") == 1
+    assert warning < text.index("Hit@1")
+
+
+def test_what_to_do_next_follows_what_there_is() -> None:
+    screen = Console(width=120, force_terminal=False)
+
+    def told(has_data: bool, has_router: bool) -> str:
+        with screen.capture() as capture:
+            screen.print(next_steps("runs/my run", has_data, has_router))
+        return capture.get()
+
+    assert "persyn view 'runs/my run'" in told(False, False)
+    assert "export" not in told(False, True)
+    assert "persyn export 'runs/my run' --to trl" in told(True, False)
+    assert "persyn serve 'runs/my run'" in told(False, True)

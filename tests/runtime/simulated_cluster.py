@@ -98,7 +98,10 @@ def main() -> None:
     folder = Path(sys.argv[1])
     recipe = make_recipe(folder)
     run = run_of(recipe)
-    write_record(run.records, Record("prompts", "x", {}, {}, write_prompts(recipe, run)))
+    write_record(
+        run.records,
+        Record("prompts", "x", {}, {}, write_prompts(recipe, run).model_dump(mode="json")),
+    )
     memory = 80 * 2**20
     cluster = Cluster()
     cluster.add_node(num_cpus=0, object_store_memory=memory, include_dashboard=False)
@@ -118,9 +121,9 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "rows": counts["rows"],
-                "errors": counts["errors"],
-                "teachers": sorted(counts["teachers"]),
+                "rows": counts.rows,
+                "errors": counts.errors,
+                "teachers": sorted(counts.teachers),
                 "most_gpus": watcher.most_gpus,
                 "groups": sorted(watcher.groups.values(), key=lambda one: one["bundles"]),
             }

@@ -11,16 +11,24 @@ from persyn_ray.runtime.circuit_breaker import CircuitBreaker
 from persyn_ray.storage.folder import Folder
 
 
-def pool(folder: Path, size: int = 1, max_deaths: int = 2) -> Callable[[], CircuitBreaker]:
+def pool(folder: Path, max_deaths: int = 2) -> Callable[[], CircuitBreaker]:
     """Makes the copies that the actors of one pool get of the driver's breaker."""
-    breaker = CircuitBreaker(Folder(str(folder)), size, max_deaths)
+    breaker = CircuitBreaker(Folder(str(folder)), max_deaths)
     return lambda: pickle.loads(pickle.dumps(breaker))
 
 
 def test_a_pool_starts_all_its_actors(tmp_path: Path) -> None:
-    actor = pool(tmp_path, size=4, max_deaths=0)
-    for _ in range(4):
-        actor().start()
+    actor = pool(tmp_path, max_deaths=0)
+    for number in range(4):
+        actor().start(f"actor-{number}-node")
+
+
+def test_an_actor_that_moves_to_another_node_has_not_died(tmp_path: Path) -> None:
+    actor = pool(tmp_path, max_deaths=0)
+    for node in ("a", "b", "c"):
+        actor().start(f"actor-{node}")
+    with pytest.raises(EngineDead, match="1 deaths"):
+        actor().start("actor-c")
 
 
 def test_an_engine_that_dies_again_and_again_is_given_up_with_its_last_words(
@@ -29,10 +37,10 @@ def test_an_engine_that_dies_again_and_again_is_given_up_with_its_last_words(
     actor = pool(tmp_path)
     for number in range(2):
         breaker = actor()
-        breaker.start()
+        breaker.start("actor-node")
         breaker.died(EngineDead(f"death {number}"))
     breaker = actor()
-    breaker.start()
+    breaker.start("actor-node")
     with pytest.raises(EngineDead, match=r"3 deaths.*out of memory"):
         breaker.died(EngineDead("out of memory"))
 
@@ -40,6 +48,6 @@ def test_an_engine_that_dies_again_and_again_is_given_up_with_its_last_words(
 def test_a_process_that_is_killed_without_a_word_is_counted(tmp_path: Path) -> None:
     actor = pool(tmp_path)
     for _ in range(3):
-        actor().start()
+        actor().start("actor-node")
     with pytest.raises(EngineDead, match=r"3 deaths.*killed from outside"):
-        actor().start()
+        actor().start("actor-node")

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -50,11 +51,14 @@ class Refuse:
 
 
 @pytest.fixture
-def scripted_run(small_recipe: Recipe) -> Recipe:
-    run = run_of(small_recipe)
-    counts = write_prompts(small_recipe, run)
-    write_record(run.records, Record("prompts", "x", {}, {}, counts))
-    return small_recipe
+def scripted_run(make_recipe: Callable[..., Recipe]) -> Recipe:
+    """Three scripted teachers on 30 parallel prompts in shards of 3."""
+    changes = {"prompts.num_parallel": 30, "prompts.num_heldout": 0, "prompts.shard_rows": 3}
+    recipe = make_recipe(changes, num_prompts=40)
+    run = run_of(recipe)
+    counts = write_prompts(recipe, run)
+    write_record(run.records, Record("prompts", "x", {}, {}, counts.model_dump(mode="json")))
+    return recipe
 
 
 def test_a_pool_writes_the_rows_that_a_plain_loop_writes(
@@ -71,7 +75,10 @@ def test_a_pool_writes_the_rows_that_a_plain_loop_writes(
 
     elsewhere = scripted_run.model_copy(update={"run": str(tmp_path / "loop")})
     twin = run_of(elsewhere)
-    write_record(twin.records, Record("prompts", "x", {}, {}, write_prompts(elsewhere, twin)))
+    write_record(
+        twin.records,
+        Record("prompts", "x", {}, {}, write_prompts(elsewhere, twin).model_dump(mode="json")),
+    )
     collect = Collect(elsewhere)
     for unit in units:
         collect(unit)

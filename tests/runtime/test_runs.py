@@ -1,16 +1,10 @@
-"""Both shipped recipes from end to end on a real Ray, made small; resumption after kill -9."""
+"""Both shipped recipes from end to end on a real Ray, made small."""
 
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-import yaml
 from rich.console import Console
 
 from persyn_ray.errors import DriftError
@@ -19,10 +13,11 @@ from persyn_ray.pipeline.runner import run_recipe
 from persyn_ray.recipe.recipe import Recipe, load_recipe
 from persyn_ray.runtime.session import Cluster
 from persyn_ray.storage.layout import run_of
+from persyn_ray.storage.results import CollectResult, SynthesizeResult, read_result
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
-METHODS = {"persyn", "random", "best_constant", "strong", "oracle"}
+METHODS = {"persyn", "random", "best_constant", "strong"}
 
 
 def quiet() -> Console:
@@ -47,7 +42,6 @@ def small_quickstart(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster)
         "finetune.max_steps=4",
         "finetune.save_steps=2",
         "evaluate.limit=40",
-        "compare.methods=[random, best_constant, strong, oracle]",
     )
     recipe = load_recipe(ROOT / "jobs" / "quickstart.yaml", overrides)
     run_recipe(recipe, quiet())
@@ -65,6 +59,8 @@ def test_the_quickstart_ends_with_its_report_data_set_router_and_students(
     assert "<svg" in Path(address).read_text()
     assert set(report["allocation"]["methods"]) == METHODS
     assert set(report["student"]["methods"]) == METHODS
+    assert report["router"]["heldout_set"] == "held-out prompts"
+    assert set(report["router"]["references"]) == METHODS | {"oracle"}
     assert report["router"]["references"]["oracle"]["regret"]["value"] == 0
     for shares in report["allocation"]["methods"].values():
         assert sum(shares.values()) == pytest.approx(1)
@@ -72,6 +68,21 @@ def test_the_quickstart_ends_with_its_report_data_set_router_and_students(
     folder = run.student("persyn").local_path
     assert AutoModelForCausalLM.from_pretrained(folder).num_parameters() > 0
     assert AutoTokenizer.from_pretrained(folder).chat_template
+
+
+def test_teachers_answer_only_what_they_were_chosen_for_and_all_of_it_is_checked(
+    small_quickstart: Recipe,
+) -> None:
+    run = run_of(small_quickstart)
+    asked = read_result(run.records, SynthesizeResult)
+    assert asked is not None
+    assert 80 <= asked.rows < 80 * len(small_quickstart.pool)  # 4 methods, 80 routed prompts
+    collected = read_result(run.records, CollectResult)
+    assert collected is not None
+    assert collected.rows == (120 + 600) * len(small_quickstart.pool)
+    report = json.loads(Path(run.root.local_path, "report.json").read_text())
+    for facts in report["student"]["methods"].values():
+        assert 0 <= facts["correct_share"] <= 1
 
 
 def test_the_data_set_loads_with_the_datasets_library(
@@ -140,34 +151,6 @@ def test_real_recorded_answers_and_a_real_student_go_the_whole_way(
     report = json.loads((run.root.local_path / "report.json").read_text())
     assert report["router"]["heldout_set"] == "held-out prompts"
     assert report["router"]["references"]["persyn"]["reward"]["num"] == 8
-    assert set(report["router"]["differences"]) == METHODS - {"persyn"}
+    assert set(report["router"]["differences"]) == METHODS - {"persyn"} | {"oracle"}
     assert report["reward"]["teachers"]["gpt-4"]["mean_learnability"] < 0
     assert report["prompts"]["num_duplicates"] == 5 * 1319
-
-
-def test_kill_9_loses_nothing_and_repeats_nothing(tmp_path: Path, small_recipe: Recipe) -> None:
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(small_recipe.model_dump(mode="json")))
-    command = [sys.executable, "-m", "persyn_ray.cli.main", "run", str(path), "--until", "collect"]
-    responses = Path(small_recipe.run) / "tables" / "responses"
-    first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 240
-    while not list(responses.rglob("shard-*.parquet")) and first.poll() is None:
-        assert time.monotonic() < deadline, "nothing was collected in time"
-        time.sleep(0.02)
-    assert first.poll() is None, "the run ended before it could be killed"
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    written = times(responses)
-
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=300)
-    after = times(responses)
-    assert {name: after[name] for name in written} == written
-    run = run_of(small_recipe)
-    for teacher in small_recipe.teachers:
-        ids = [
-            i
-            for _, table in run.responses(teacher).tables()
-            for i in table["prompt_id"].to_pylist()
-        ]
-        assert len(ids) == len(set(ids)) == small_recipe.prompts.num_parallel

@@ -14,15 +14,19 @@ Make = Callable[..., Recipe]
 TWO_NODES = Cluster(cpus=8, gpus=2, memory_gib=32, largest_node_cpus=4, largest_node_gpus=1)
 
 
+def require_fits(recipe: Recipe, cluster: Cluster) -> None:
+    check_fits(recipe.run, recipe.resources, cluster)
+
+
 def test_what_fits_passes_up_to_the_last_cpu(make_recipe: Make) -> None:
-    check_fits(make_recipe(), TWO_NODES)
+    require_fits(make_recipe(), TWO_NODES)
     full = {
         "resources.collect": {"actors": 8, "cpus": 1},
         "resources.score": {"actors": 2, "cpus": 4, "gpus": 1},
         "resources.finetune": {"workers": 2, "cpus": 4, "gpus": 1},
         "resources.route": {"actors": 80, "cpus": 0.1},
     }
-    check_fits(make_recipe(full), TWO_NODES)
+    require_fits(make_recipe(full), TWO_NODES)
 
 
 @pytest.mark.parametrize(
@@ -41,13 +45,13 @@ def test_what_does_not_fit_is_refused_with_the_numbers_and_the_settings(
     with pytest.raises(
         ConfigError, match=f"Step {step} needs .* Lower resources.{step}"
     ) as refused:
-        check_fits(recipe, TWO_NODES)
+        require_fits(recipe, TWO_NODES)
     assert all(word in str(refused.value) for word in words)
 
 
 def test_an_empty_cluster_holds_nothing(make_recipe: Make) -> None:
     with pytest.raises(ConfigError, match="the cluster has 0"):
-        check_fits(make_recipe(), Cluster(0, 0, 0, 0, 0))
+        require_fits(make_recipe(), Cluster(0, 0, 0, 0, 0))
 
 
 def test_a_job_that_would_write_into_rays_copy_of_the_working_folder_is_refused(
@@ -57,6 +61,6 @@ def test_a_job_that_would_write_into_rays_copy_of_the_working_folder_is_refused(
     copy.mkdir(parents=True)
     monkeypatch.chdir(copy)
     with pytest.raises(ConfigError, match=r"'runs/x'.*run=s3://"):
-        check_fits(make_recipe({"run": "runs/x"}), TWO_NODES)
+        require_fits(make_recipe({"run": "runs/x"}), TWO_NODES)
     for shared in (str(tmp_path / "run"), "s3://bucket/runs/x"):
-        check_fits(make_recipe({"run": shared}), TWO_NODES)
+        require_fits(make_recipe({"run": shared}), TWO_NODES)

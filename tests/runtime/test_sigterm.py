@@ -22,7 +22,12 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
 def test_a_step_on_ray_ends_with_all_its_processes(
     make_recipe: Make, tmp_path: Path, num_signals: int
 ) -> None:
-    recipe = make_recipe({"prompts.num_parallel": 200, "prompts.shard_rows": 1}, num_prompts=400)
+    changes = {
+        "prompts.num_parallel": 200,
+        "prompts.shard_rows": 1,
+        "resources.score_with_collect": False,  # or torch would be loaded beside it
+    }
+    recipe = make_recipe(changes, num_prompts=210)
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe.model_dump(mode="json", exclude_unset=True)))
     environment = {name: of for name, of in os.environ.items() if name != "RAY_ADDRESS"}
@@ -45,7 +50,8 @@ def test_a_step_on_ray_ends_with_all_its_processes(
     assert process.returncode in ({143} if num_signals == 1 else {143, -signal.SIGTERM})
     assert "***" not in told
     assert "Traceback" not in told
-    assert psutil.wait_procs(children, timeout=10)[1] == []
+    # Agents of a raylet that was killed notice it themselves, every few seconds.
+    assert psutil.wait_procs(children, timeout=10 if num_signals == 1 else 60)[1] == []
     if num_signals == 1:
         assert "finished and kept: prompts. Begun: collect" in " ".join(told.split())
         assert "goes on where this one stopped" in " ".join(told.split())

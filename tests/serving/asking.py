@@ -36,9 +36,10 @@ class LocalService:
     async def read(self, model: RouterModel, conversations: Any, first: int) -> Any:
         return model.read(conversations, self.settings.max_prompt_tokens, first)
 
-    async def score(self, model: RouterModel, rows: Any) -> Any:
+    async def score(self, model: RouterModel, rows: Any, task: str | None = None) -> Any:
         await asyncio.sleep(self.delay)
-        return None if self.fails else model.score(rows, self.settings.tokens_per_batch)
+        limit, tasks = self.settings.tokens_per_batch, [task] * len(rows)
+        return None if self.fails else model.score(rows, limit, tasks)
 
     async def everywhere(self) -> Any:
         return self.counts.snapshot(), 1

@@ -7,10 +7,12 @@ import pytest
 
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.shards.collect import Collect, probe_order
-from persyn_ray.shards.tables import load_rewards, shard_rewards, shards_of
+from persyn_ray.shards.score import Score
+from persyn_ray.shards.tables import load_rewards, shards_of
 from persyn_ray.shards.units import units_of
-from persyn_ray.shards.work import Score
 from persyn_ray.storage.layout import RunLayout, run_of
+
+from ..conftest import rewards_of
 
 Make = Callable[..., Recipe]
 CarryOut = Callable[..., RunLayout]
@@ -110,7 +112,7 @@ def test_what_a_probe_leaves_out_is_unknown(
     score, shards = Score(recipe), shards_of(run, "parallel")
     for shard in shards:
         score({"shard": shard})
-        run.rewards.write_table(shard, shard_rewards(recipe, shard))
+        run.rewards.write_table(shard, rewards_of(recipe, shard))
     rewards = load_rewards(run, shards, 3)
     known = ~(rewards.rewards_PM != rewards.rewards_PM)
     asked = set(probe_order(run, recipe.teachers, recipe.prompts.seed)[:3])

@@ -25,7 +25,7 @@ from persyn_ray.models.router.model import (
 )
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.shards.fit_router import fit_routers
-from persyn_ray.shards.parallel_set import chosen, parallel_set
+from persyn_ray.shards.parallel_set import ParallelSet, chosen, parallel_set
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.storage.layout import RunLayout, run_of
 from persyn_ray.storage.schemas import rewards_schema
@@ -93,13 +93,21 @@ def _reward(recipe: Recipe, run: RunLayout, shard: str, known: Callable[[int], b
     run.rewards.write_table(shard, pa.table({"prompt_id": ids, **columns}, schema=schema))
 
 
+def fit_routers_of(recipe: Recipe) -> int:
+    return fit_routers(run_of(recipe), recipe.router, recipe.pool)
+
+
+def parallel_set_of(recipe: Recipe) -> ParallelSet:
+    return parallel_set(run_of(recipe), len(recipe.pool), recipe.router)
+
+
 def loaded(recipe: Recipe) -> tuple[Router, Any]:
     return load_router(run_of(recipe).router.local_path, recipe.pool.names)
 
 
 def test_a_new_teacher_joins_and_no_other_column_moves(joining: Make, old_router: Path) -> None:
     recipe = joining()
-    num_fit = fit_routers(recipe)
+    num_fit = fit_routers_of(recipe)
     (old, _), (new, tokenizer) = load_router(old_router), loaded(recipe)
     for name, place in (("a", 1), ("c", 0)):
         ours = recipe.pool.index(name)
@@ -107,7 +115,7 @@ def test_a_new_teacher_joins_and_no_other_column_moves(joining: Make, old_router
         assert torch.equal(new.head.bias[ours], old.head.bias[place])
     kept = dict(old.backbone.named_parameters())
     assert all(torch.equal(value, kept[name]) for name, value in new.backbone.named_parameters())
-    facts, data = run_of(recipe).router.read_json("fit.json"), parallel_set(recipe)
+    facts, data = run_of(recipe).router.read_json("fit.json"), parallel_set_of(recipe)
     assert facts.keys() == {"num_fit", "loss_curve", "heldout_logits", "extended"}
     assert facts["num_fit"] == num_fit == int((~data.heldout_P).sum())
     assert facts["loss_curve"] == []
@@ -123,10 +131,10 @@ def test_the_column_is_that_of_the_method_on_what_is_not_held_out(
     joining: Make, old_router: Path
 ) -> None:
     recipe = joining(known=lambda place: place % 2 == 0)
-    fit_routers(recipe)
+    fit_routers_of(recipe)
     facts = run_of(recipe).router.read_json("fit.json")["extended"]["columns"]["b"]
     (old, tokenizer), (new, _) = load_router(old_router), loaded(recipe)
-    data = parallel_set(recipe)
+    data = parallel_set_of(recipe)
     known_P = ~data.heldout_P & ~np.isnan(data.rewards_PM[:, 1])
     assert facts["num_prompts"] == int(known_P.sum()) < int((~data.heldout_P).sum())
     features_PD = prompt_features(old, tokenizer, data.conversations).double().numpy()[known_P]
@@ -145,9 +153,9 @@ def test_the_column_is_that_of_the_method_on_what_is_not_held_out(
 
 def test_the_new_teacher_is_found_where_it_is_the_best(joining: Make, old_router: Path) -> None:
     recipe = joining()
-    fit_routers(recipe)
+    fit_routers_of(recipe)
     (old, tokenizer), (new, _) = load_router(old_router), loaded(recipe)
-    data = parallel_set(recipe)
+    data = parallel_set_of(recipe)
     out, rewards_PM = chosen(data.conversations, data.heldout_P), data.rewards_PM[data.heldout_P]
     before_PM = np.full(rewards_PM.shape, np.nan)
     before_PM[:, [2, 0]] = router_logits(old, tokenizer, out)
@@ -159,9 +167,9 @@ def test_the_new_teacher_is_found_where_it_is_the_best(joining: Make, old_router
 def test_with_nobody_new_a_router_is_used_as_it_is(joining: Make, old_router: Path) -> None:
     teachers = [{"name": name, "engine": {"kind": "scripted"}} for name in "ac"]
     recipe = joining(teachers=teachers)
-    assert fit_routers(recipe) == 0
+    assert fit_routers_of(recipe) == 0
     (old, tokenizer), (new, _) = load_router(old_router), loaded(recipe)
-    facts, data = run_of(recipe).router.read_json("fit.json"), parallel_set(recipe)
+    facts, data = run_of(recipe).router.read_json("fit.json"), parallel_set_of(recipe)
     assert facts["extended"]["columns"] == {}
     logits_PM = router_logits(old, tokenizer, chosen(data.conversations, data.heldout_P))
     np.testing.assert_allclose(facts["heldout_logits"]["0"], logits_PM[:, [1, 0]], atol=1e-5)
@@ -171,14 +179,14 @@ def test_with_nobody_new_a_router_is_used_as_it_is(joining: Make, old_router: Pa
 def test_a_teacher_that_has_left_the_pool_is_named(joining: Make) -> None:
     teachers = [{"name": name, "engine": {"kind": "scripted"}} for name in "ab"]
     with pytest.raises(PoolMismatchError, match=r"fitted for \['c'\] too.*retired: true"):
-        fit_routers(joining(teachers=teachers))
+        fit_routers_of(joining(teachers=teachers))
 
 
 def test_a_new_teacher_without_a_reward_is_named(joining: Make) -> None:
     with pytest.raises(DataError, match=r"'b' cannot join the router: .*num_probe"):
-        fit_routers(joining(known=lambda _: False))
+        fit_routers_of(joining(known=lambda _: False))
 
 
 def test_a_folder_without_a_router_is_refused(joining: Make, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no router"):
-        fit_routers(joining(**{"router.extend": str(tmp_path)}))
+        fit_routers_of(joining(**{"router.extend": str(tmp_path)}))

@@ -20,7 +20,7 @@ from persyn_ray.models.router.frozen import prompt_features
 from persyn_ray.models.router.model import load_router, router_logits
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.shards.fit_router import fit_routers
-from persyn_ray.shards.parallel_set import chosen, parallel_set
+from persyn_ray.shards.parallel_set import ParallelSet, chosen, parallel_set
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.storage.layout import RunLayout, run_of
 from persyn_ray.storage.schemas import rewards_schema
@@ -90,6 +90,14 @@ def _reward(run: RunLayout, shard: str, upside_down: str) -> None:
     run.rewards.write_table(shard, table)
 
 
+def fit_routers_of(recipe: Recipe, **given: Any) -> int:
+    return fit_routers(run_of(recipe), recipe.router, recipe.pool, **given)
+
+
+def parallel_set_of(recipe: Recipe) -> ParallelSet:
+    return parallel_set(run_of(recipe), len(recipe.pool), recipe.router)
+
+
 def facts_of(recipe: Recipe) -> dict[str, Any]:
     return run_of(recipe).router.read_json("fit.json")
 
@@ -97,7 +105,7 @@ def facts_of(recipe: Recipe) -> dict[str, Any]:
 def heldout_logits(recipe: Recipe) -> np.ndarray:
     """By the saved router, prompt by prompt."""
     router, tokenizer = load_router(run_of(recipe).router.local_path, recipe.pool.names)
-    data = parallel_set(recipe)
+    data = parallel_set_of(recipe)
     out = chosen(data.conversations, data.heldout_P)
     return router_logits(router, tokenizer, out, max_length=recipe.router.max_length)
 
@@ -111,7 +119,7 @@ def test_the_last_logits_are_those_of_the_saved_router(rewarded: Make, is_frozen
         watched.append(what)
         return TrainerCallback()
 
-    assert fit_routers(recipe, watch) == NUM_FIT
+    assert fit_routers_of(recipe, watch=watch) == NUM_FIT
     facts = facts_of(recipe)
     assert facts.keys() == {"num_fit", "loss_curve", "heldout_logits"}
     assert facts["num_fit"] == NUM_FIT
@@ -129,8 +137,8 @@ def test_a_point_of_the_curve_is_a_fit_by_itself(rewarded: Make, tmp_path: Path)
     from persyn_ray.models.router.model import build_router
 
     recipe = rewarded({"router.learning_curve": [30]})
-    fit_routers(recipe)
-    data, name = parallel_set(recipe), recipe.router.backbone.name
+    fit_routers_of(recipe)
+    data, name = parallel_set_of(recipe), recipe.router.backbone.name
     router, tokenizer = build_router(name, TEACHERS), load_tokenizer(name)
     features_PD = prompt_features(router, tokenizer, data.conversations)
     wins_PMM = preferences(data.rewards_PM)
@@ -144,18 +152,18 @@ def test_a_point_of_the_curve_is_a_fit_by_itself(rewarded: Make, tmp_path: Path)
 
 def test_only_the_first_worker_leaves_something(rewarded: Make) -> None:
     recipe = rewarded()
-    assert fit_routers(recipe, is_first=False) == NUM_FIT
+    assert fit_routers_of(recipe, is_first=False) == NUM_FIT
     assert not run_of(recipe).router.exists()
 
 
 def test_transfer_fits_without_each_task_and_on_each_alone(rewarded: Make) -> None:
     recipe = rewarded({"router.transfer": True})
     seen: dict[str, int] = {}
-    data = parallel_set(recipe)
+    data = parallel_set_of(recipe)
     for task, is_out in zip(data.tasks, data.heldout_P, strict=True):
         assert task is not None
         seen[task] = seen.get(task, 0) + (not is_out)
-    fit_routers(recipe)
+    fit_routers_of(recipe)
     transfer = facts_of(recipe)["transfer"]
     assert transfer["heldout_tasks"] == chosen(data.tasks, data.heldout_P)
     fits = {tuple(fit["fitted_on"]): fit for fit in transfer["fits"]}
@@ -176,7 +184,7 @@ def test_a_fit_on_some_tasks_knows_nothing_of_the_others(rewarded: Make) -> None
     found: list[Any] = []
     for upside_down in ("", "task-0"):
         recipe = rewarded({"router.transfer": True}, upside_down=upside_down)
-        fit_routers(recipe)
+        fit_routers_of(recipe)
         found.append(facts_of(recipe)["transfer"]["fits"])
     assert len(found[0]) > 4
     for old, new in zip(*found, strict=True):
@@ -190,10 +198,10 @@ def test_two_tasks_are_not_fitted_twice_and_no_label_is_no_task(rewarded: Make) 
         return None if number % 5 == 0 else "xy"[number % 2]
 
     recipe = rewarded({"router.transfer": True}, label)
-    fit_routers(recipe)
+    fit_routers_of(recipe)
     transfer = facts_of(recipe)["transfer"]
     assert [fit["fitted_on"] for fit in transfer["fits"]] == [["y"], ["x"]]
-    data = parallel_set(recipe)
+    data = parallel_set_of(recipe)
     labelled = [task for task, out in zip(data.tasks, data.heldout_P, strict=True) if not out]
     for fit in transfer["fits"]:
         assert fit["num_fit"] == labelled.count(fit["fitted_on"][0])
@@ -203,4 +211,4 @@ def test_two_tasks_are_not_fitted_twice_and_no_label_is_no_task(rewarded: Make) 
 def test_transfer_without_tasks_is_refused(rewarded: Make) -> None:
     recipe = rewarded({"router.transfer": True}, label=lambda _: None)
     with pytest.raises(ConfigError, match=r"two tasks or more; found \[\]"):
-        fit_routers(recipe)
+        fit_routers_of(recipe)

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
+from persyn_ray.data import selection
 from persyn_ray.engines.base import Completion, Request
 from persyn_ray.engines.scripted import ScriptedEngine
 from persyn_ray.pipeline.assign.assignments import write_assignments
+from persyn_ray.pipeline.assign.constrained import limit_settings
+from persyn_ray.pipeline.assign.methods import response_settings, settings_of
 from persyn_ray.pipeline.dead_letters import failures
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.shards.collect import Collect
-from persyn_ray.shards.response_store import Store, existing
+from persyn_ray.shards.part_files import existing
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.shards.units import units_of
 from persyn_ray.storage.layout import PERSYN, RunLayout, run_of
@@ -107,7 +110,8 @@ def test_other_splits_and_shards_ask_only_for_what_is_new(
     for teacher in other.teachers:
         for shard in shards_of(run, "parallel"):
             prompts = run.prompts.read_table(shard)
-            found = Store(run, teacher).responses(shard, prompts)
+            found = existing(run.responses(teacher), shard, RESPONSES)
+            found = selection.among(found, "prompt_id", prompts["prompt_id"])
             assert sorted(found["prompt_id"].to_pylist()) == sorted(
                 prompts["prompt_id"].to_pylist()
             )
@@ -140,7 +144,7 @@ def test_the_parallel_sets_answers_serve_synthesis(
         for name in run.prompts.read_table(shard)["prompt_id"].to_pylist()
     ]
     assert sorted(calls) == sorted(routed)
-    write_assignments(recipe, run, (PERSYN,))
+    write_assignments(settings_of(recipe), limit_settings(recipe), run, (PERSYN,))
     calls.clear()
     collect(recipe, "parallel", "routed", methods=(PERSYN,))
     assert calls == []
@@ -160,7 +164,7 @@ def test_an_unavailable_answer_is_not_kept_and_is_asked_again(
     monkeypatch.setattr(ScriptedEngine, "generate", away)
     progress = Collect(recipe)({"shard": shard})
     assert (progress.rows, progress.errors, progress.unavailable) == (15, 15, 15)
-    letters = failures(recipe, run, "collect").to_pylist()
+    letters = failures(response_settings(recipe), run, "collect").to_pylist()
     assert {row["reason"] for row in letters} == {"unavailable"}
     assert len(letters) == 15
     assert existing(run.responses(recipe.teachers[0]), shard, RESPONSES).num_rows == 0
@@ -168,4 +172,4 @@ def test_an_unavailable_answer_is_not_kept_and_is_asked_again(
     monkeypatch.setattr(ScriptedEngine, "generate", answering)
     progress = Collect(recipe)({"shard": shard})
     assert (progress.rows, progress.errors) == (15, 0)
-    assert failures(recipe, run, "collect").num_rows == 0
+    assert failures(response_settings(recipe), run, "collect").num_rows == 0

@@ -18,12 +18,15 @@ from persyn_ray.engines.base import Completion, Request
 from persyn_ray.engines.scripted import ScriptedEngine
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.shards.collect import Collect
-from persyn_ray.shards.response_store import Store, existing, scores_of
-from persyn_ray.shards.tables import shard_rewards, shards_of
-from persyn_ray.shards.work import Score
+from persyn_ray.shards.part_files import existing, parts_in
+from persyn_ray.shards.response_store import Store, scores_of
+from persyn_ray.shards.score import Score
+from persyn_ray.shards.tables import shards_of
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import RunLayout, parts_of, run_of
-from persyn_ray.storage.schemas import LEARNABILITY, QUALITY, RESPONSES
+from persyn_ray.storage.schemas import LEARNABILITY, QUALITY, RESPONSES, filed
+
+from ..conftest import rewards_of
 
 Make = Callable[..., Recipe]
 CarryOut = Callable[..., RunLayout]
@@ -174,9 +177,9 @@ def test_two_runs_at_once_score_the_text_that_they_train_on(
             ):
                 found = scores_of(folder, shard, schema, said)
                 # What was scored before the other's text came first is not counted for it.
-                assert found.num_rows == 5 or not Score(recipe).is_complete(shard)
+                assert found.num_rows == 5 or Score(recipe).open_rows(shard)
         Score(recipe)({"shard": shard})
-        assert Score(recipe).is_complete(shard)
+        assert not Score(recipe).open_rows(shard)
 
 
 def test_a_score_of_other_words_counts_nowhere_and_is_made_anew(
@@ -185,15 +188,15 @@ def test_a_score_of_other_words_counts_nowhere_and_is_made_anew(
     recipe = make_recipe({"student.name": random_llama})
     run = carry_out(recipe, until="rewards")
     teacher, shard = recipe.teachers[0], shards_of(run, "parallel")[0]
-    assert Score(recipe).is_complete(shard)
-    before = shard_rewards(recipe, shard).to_pylist()
+    assert not Score(recipe).open_rows(shard)
+    before = rewards_of(recipe, shard).to_pylist()
     said = existing(run.responses(teacher), shard, RESPONSES)
     other = said["prompt_id"][0].as_py()
     earlier = answers((other, "#### 7, or so, who knows"))
     run.responses(teacher).write_table("shard-000000.0000-other.parquet", earlier)
 
-    assert not Score(recipe).is_complete(shard)
-    changed = shard_rewards(recipe, shard).to_pylist()
+    assert Score(recipe).open_rows(shard)
+    changed = rewards_of(recipe, shard).to_pylist()
     place = [row["prompt_id"] for row in before].index(other)
     assert changed[place]["quality"][0] is None
     assert changed[place]["learnability"][0] is None
@@ -201,10 +204,11 @@ def test_a_score_of_other_words_counts_nowhere_and_is_made_anew(
 
     done = Score(recipe)({"shard": shard})
     assert done.rows == 1
-    assert Score(recipe).is_complete(shard)
-    anew = shard_rewards(recipe, shard).to_pylist()[place]
+    assert not Score(recipe).open_rows(shard)
+    anew = rewards_of(recipe, shard).to_pylist()[place]
     assert anew["learnability"][0] not in (None, before[place]["learnability"][0])
-    table = run.learnability(teacher).read_table(shard)
+    said = existing(run.responses(teacher), shard, RESPONSES)
+    table = scores_of(run.learnability(teacher), shard, LEARNABILITY, said)
     assert table["prompt_id"].to_pylist().count(other) == 1
 
 
@@ -215,12 +219,13 @@ def test_scores_of_prompts_that_another_split_had_here_stay(
     run = carry_out(recipe, until="score")
     teacher, shard = recipe.teachers[0], shards_of(run, "parallel")[0]
     folder = run.learnability(teacher)
-    table = folder.read_table(shard)
+    (part,) = parts_in(folder, shard)
+    table = folder.read_table(part.name)
     strange: Any = [{**table.slice(0, 1).to_pylist()[0], "prompt_id": "elsewhere"}]
     folder.write_table(
-        shard, pa.concat_tables([table.slice(1), pa.Table.from_pylist(strange, table.schema)])
+        part.name, pa.concat_tables([table.slice(1), pa.Table.from_pylist(strange, table.schema)])
     )
     assert Score(recipe)({"shard": shard}).rows == 1
-    ids = folder.read_table(shard)["prompt_id"].to_pylist()
+    ids = existing(folder, shard, filed(LEARNABILITY))["prompt_id"].to_pylist()
     assert len(ids) == 6
     assert "elsewhere" in ids

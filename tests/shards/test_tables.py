@@ -18,11 +18,12 @@ from persyn_ray.shards.tables import (
     heldout_mask,
     load_rewards,
     outcomes_PM,
-    shard_rewards,
     shards_of,
 )
 from persyn_ray.storage.layout import PERSYN, RunLayout, parts_of, run_of
 from persyn_ray.storage.schemas import ASSIGNMENT, LEARNABILITY, QUALITY, RESPONSE_HASH, RESPONSES
+
+from ..conftest import rewards_of
 
 Make = Callable[..., Recipe]
 Ending = tuple[str, str | None] | None
@@ -111,7 +112,7 @@ def test_rewards_are_the_scaled_signals_mixed_by_alpha(
         "c": [(2.0, -2.0), (1.0, -2.0)],
     }
     write_signals(recipe, shard, ids, signals)
-    run.rewards.write_table(shard, shard_rewards(recipe, shard))
+    run.rewards.write_table(shard, rewards_of(recipe, shard))
     rewards = load_rewards(run, [shard], 3)
     assert rewards.prompt_ids == tuple(ids)
     np.testing.assert_allclose(rewards.rewards_PM[0], [0.25, 0.75, 0.5])
@@ -148,11 +149,11 @@ def test_several_qualities_are_scaled_and_weighed_over_complete_responses(
             folder.write_table(shard, scores_as_filed(table, QUALITY))
     for name, last in (("a", "stop"), ("b", "stop"), ("c", "length")):
         write_responses(recipe, shard, ids, name, [("stop", "4"), ("stop", "4"), (last, "4")])
-    table = shard_rewards(recipe, shard)
+    table = rewards_of(recipe, shard)
     expected = [[0.75, 0.25, 0.875], [0.25, None, 0.75], [0.0, 1.0, None]]
     assert table["quality"].to_pylist() == expected
     even = make_recipe(changes | {"scoring.scaling": "none"})
-    assert shard_rewards(even, shard)["quality"].to_pylist()[0] == [0.0, 0.25, 0.5]
+    assert rewards_of(even, shard)["quality"].to_pylist()[0] == [0.0, 0.25, 0.5]
 
 
 def test_a_teacher_without_any_table_has_no_rewards(
@@ -160,7 +161,7 @@ def test_a_teacher_without_any_table_has_no_rewards(
 ) -> None:
     recipe = make_recipe({"prompts.shard_rows": 1})
     _, shard, _ = prepared(recipe, carry_out)
-    assert shard_rewards(recipe, shard)["rewards"].to_pylist() == [[None, None, None]]
+    assert rewards_of(recipe, shard)["rewards"].to_pylist() == [[None, None, None]]
 
 
 def write_responses(
@@ -228,7 +229,7 @@ def test_responses_that_are_not_complete_have_no_reward(
         ({"incomplete": "next_best"}, [known, unknown, unknown]),
         ({"incomplete": "keep"}, [known, known, unknown]),
     ):
-        table = shard_rewards(with_responses(recipe, **rules), shard)
+        table = rewards_of(with_responses(recipe, **rules), shard)
         rewards = table["rewards"].to_pylist()
         assert [[r if r is None else round(r, 9) for r in row] for row in rewards] == expected
         for signal in ("quality", "learnability"):
@@ -301,7 +302,7 @@ def test_the_measure_that_the_recipe_names_counts_and_more_is_better(
     nats = {"a": -1.0, "b": -2.0, "c": -3.0}
     write_signals(recipe, shard, ids, {t: [(1.0, value)] * n for t, value in nats.items()})
     ratio = make_recipe({"scoring.alpha": 1.0, "scoring.learnability": "rank_surprisal"})
-    likely, ranked = shard_rewards(recipe, shard), shard_rewards(ratio, shard)
+    likely, ranked = rewards_of(recipe, shard), rewards_of(ratio, shard)
     assert likely["learnability"].to_pylist()[0] == [-1.0, -2.0, -3.0]
     assert likely["rewards"].to_pylist()[0] == [1.0, 0.5, 0.0]
     # The ratios are 4, 3 and 2, and a small one is good.

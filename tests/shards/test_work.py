@@ -10,24 +10,23 @@ import pytest
 from persyn_ray.errors import StepError
 from persyn_ray.method.preferences import count_preferences
 from persyn_ray.pipeline.assign.assignments import write_assignments
+from persyn_ray.pipeline.assign.constrained import limit_settings
+from persyn_ray.pipeline.assign.methods import response_settings, settings_of
 from persyn_ray.pipeline.dead_letters import failures
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.scoring import ExactMatchConfig
 from persyn_ray.shards.collect import Collect
-from persyn_ray.shards.tables import load_rewards, shard_rewards, shards_of
-from persyn_ray.shards.units import Work, units_of
-from persyn_ray.shards.work import (
-    EvaluateShard,
-    RouteShard,
-    Score,
-    check_of,
-    checks_and_models,
-    existing,
-)
+from persyn_ray.shards.evaluate import EvaluateShard
+from persyn_ray.shards.part_files import existing, parts_in
+from persyn_ray.shards.route import RouteShard
+from persyn_ray.shards.score import Score, check_of, checks_and_models
+from persyn_ray.shards.tables import load_rewards, shards_of
+from persyn_ray.shards.units import Unit, Work, units_of
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import BEFORE, PERSYN, RunLayout, parts_of, run_of
-from persyn_ray.storage.schemas import RESPONSES
+from persyn_ray.storage.schemas import LEARNABILITY, RESPONSES, filed
 
+from ..conftest import rewards_of
 from ..engines.openai.fault_server import Call, FaultServer, Reply, answer, failure
 
 Make = Callable[..., Recipe]
@@ -118,7 +117,7 @@ def test_a_teacher_that_fails_has_dead_letters_no_reward_and_no_pair(
     failing = {"name": "c", "engine": {"kind": "scripted", "fail_on": "No."}}
     recipe = make_recipe({"teachers": [*scripted, failing], "student.name": random_llama})
     run = carry_out(recipe, until="rewards")
-    letters = failures(recipe, run, "collect").to_pylist()
+    letters = failures(response_settings(recipe), run, "collect").to_pylist()
     assert {(row["teacher"], row["reason"]) for row in letters} == {("c", "error")}
     assert sorted(row["prompt_id"] for row in letters) == sorted(prompt_ids(run, "parallel"))
     rewards = load_rewards(run, shards_of(run, "parallel"), 3).rewards_PM
@@ -137,7 +136,7 @@ def test_dead_letters_of_earlier_calls_stay_when_a_teacher_is_added(
     run = carry_out(make_recipe({"teachers": failing("a")}), until="collect")
     recipe = make_recipe({"teachers": failing("a", "b")})
     carry_out(recipe, until="collect")
-    found = failures(recipe, run, "collect").to_pylist()
+    found = failures(response_settings(recipe), run, "collect").to_pylist()
     letters = [(row["teacher"], row["prompt_id"]) for row in found]
     ids = prompt_ids(run, "parallel")
     assert sorted(letters) == sorted((name, prompt_id) for name in "ab" for prompt_id in ids)
@@ -156,7 +155,7 @@ def test_scoring_twice_writes_nothing_and_another_alpha_scores_nothing(
     assert do(Score(mixed), mixed, "parallel") == [0, 0, 0]
     assert state(tables / "learnability") | state(tables / "quality") == before
     shard = shards_of(run, "parallel")[0]
-    assert shard_rewards(mixed, shard) != run.rewards.read_table(shard)
+    assert rewards_of(mixed, shard) != run.rewards.read_table(shard)
 
 
 def test_only_new_responses_are_scored(
@@ -166,10 +165,11 @@ def test_only_new_responses_are_scored(
     run = carry_out(recipe, until="score")
     teacher, shard = recipe.teachers[0], shards_of(run, "parallel")[0]
     folder = run.learnability(teacher)
-    whole = folder.read_table(shard)
-    folder.write_table(shard, whole.slice(0, 4))
+    (part,) = parts_in(folder, shard)
+    whole = folder.read_table(part.name)
+    folder.write_table(part.name, whole.slice(0, 4))
     assert do(Score(recipe), recipe, "parallel") == [1, 0, 0]
-    again = folder.read_table(shard)
+    again = existing(folder, shard, filed(LEARNABILITY))
     assert again["prompt_id"] == whole["prompt_id"]
     assert again["log_likelihood"].to_pylist() == pytest.approx(whole["log_likelihood"].to_pylist())
 
@@ -234,12 +234,12 @@ def test_another_part_or_weight_scores_no_other_part_anew(
         other = recipe_of(right=matching(), good=grading(server, rubric="{prompt}: {response}"))
         checks, models = checks_and_models(other.scoring)
         for shard in shards_of(run, "parallel"):
-            assert Score(other, parts=checks).is_complete(shard)
-            assert not Score(other, learnability=False, parts=models).is_complete(shard)
-            assert not Score(other).is_complete(shard)
+            assert not Score(other, parts=checks).open_rows(shard)
+            assert Score(other, learnability=False, parts=models).open_rows(shard)
+            assert Score(other).open_rows(shard)
         assert sum(do(Score(other), other, "parallel")) == 36
         assert len(server.prompts) == 72
-        assert all(Score(other).is_complete(shard) for shard in shards_of(run, "parallel"))
+        assert not any(Score(other).open_rows(shard) for shard in shards_of(run, "parallel"))
 
 
 def test_what_a_judge_could_not_be_asked_about_is_asked_again(
@@ -271,7 +271,7 @@ def test_what_a_judge_could_not_be_asked_about_is_asked_again(
         is_down = True  # a judge that has answered before may be away for a while
         done = Score(recipe, learnability=False)(second)
         assert (done.rows, done.errors, done.unavailable) == (15, 15, 15)
-        assert not Score(recipe, learnability=False).is_complete(second["shard"])
+        assert Score(recipe, learnability=False).open_rows(second["shard"])
         is_down = False
         score = Score(recipe, learnability=False)
         assert [score(unit).rows for unit in (first, second, third)] == [0, 15, 6]
@@ -323,7 +323,7 @@ def test_routing_and_evaluating_twice_write_nothing(
     run = carry_out(recipe, until="router")
     assert do(RouteShard(recipe), recipe, "parallel", "routed") == [5, 5, 2, 5, 3]
     units = [
-        unit | {"student": BEFORE, "rows": "3"} for unit in units_of(shards_of(run, "heldout"))
+        Unit(**unit, student=BEFORE, rows=[0, 1, 2]) for unit in units_of(shards_of(run, "heldout"))
     ]
     assert [EvaluateShard(recipe)(unit).rows for unit in units] == [3]
     before = state(run.root)
@@ -342,16 +342,18 @@ def test_a_prompt_too_long_for_a_teacher_goes_to_another_or_is_buried(
     recipe = make_recipe(settings | {"teachers": both})
     run = carry_out(recipe, until="router")
     do(RouteShard(recipe), recipe, "parallel", "routed")
-    counts = write_assignments(recipe, run, (PERSYN, "random", "strong"))
-    assert counts["errors"] == 0
-    for shares in counts["assigned"].values():
+    counts = write_assignments(
+        settings_of(recipe), limit_settings(recipe), run, (PERSYN, "random", "strong")
+    )
+    assert counts.errors == 0
+    for shares in counts.assigned.values():
         assert shares == {"a": 20, "b": 0}
 
     alone = make_recipe(settings | {"teachers": [tiny], "run": f"{recipe.run}-alone"})
     run = carry_out(alone, until="router")
     do(RouteShard(alone), alone, "parallel", "routed")
-    counts = write_assignments(alone, run, (PERSYN,))
-    assert (counts["errors"], counts["assigned"]) == (20, {PERSYN: {"b": 0}})
+    counts = write_assignments(settings_of(alone), limit_settings(alone), run, (PERSYN,))
+    assert (counts.errors, counts.assigned) == (20, {PERSYN: {"b": 0}})
     assert {row["reason"] for row in rows(run.dead_letters("route"))} == {"no_candidate"}
     assert len(rows(run.dead_letters("route"))) == 20
 

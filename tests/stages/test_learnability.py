@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from persyn_ray.method.learnability import STRETCH
 from persyn_ray.models.chat import Example, encode_example
 from persyn_ray.recipe.base import StudentConfig
 from persyn_ray.recipe.data import ResponsesConfig
@@ -52,6 +53,7 @@ def test_absent_and_empty_responses_have_no_learnability(
     table = learnability(asked, responses(("p0", None), ("p1", ""), ("p2", "yes")))
     scores = by_prompt(table, "log_likelihood")
     assert (scores["p0"], scores["p1"]) == (None, None)
+    assert by_prompt(table, "lowest_start") == {"p0": None, "p1": None, "p2": 0}
     assert scores["p2"] is not None
     assert by_prompt(table, "num_tokens")["p0"] == 0
 
@@ -117,7 +119,36 @@ def test_every_measure_is_of_the_tokens_that_training_sees(
     mean_rank = np.minimum(scores.ranks, 100).mean()
     assert row["rank_surprisal"] == pytest.approx(-mean_rank / scores.log_probs.mean())
     assert row["lowest_window"] == row["log_likelihood"]  # shorter than a window
+    assert (row["lowest_start"], row["lowest_end"]) == (0, len("4 it is"))
     assert row["local_log_likelihood"] is None
+
+
+def test_the_least_likely_stretch_has_its_place_in_the_stored_response(
+    random_llama: str, learnability: Learnability, prompts: Table, responses: Table
+) -> None:
+    """Against plain arithmetic: a token of this student is a byte."""
+    asked, said = prompts(("2+2?", "4")), "It is é: " + "so we add 2 and 2, " * 4 + "4."
+    thought = f"<think>Hm, {said}</think>\n\n{said}"
+    both = responses(("p0", said)), responses(("p0", thought))
+    stripping = Learnability(StudentConfig(name=random_llama), 512, responses=STRIP)
+    plain, stripped = (
+        stage(asked, one).to_pylist()[0]
+        for stage, one in zip((learnability, stripping), both, strict=True)
+    )
+    example = encode_example(learnability.to_examples.tokenizer, asked["messages"][0].as_py(), said)
+    (scores,) = learnability.score([example], ["p0"])
+    means = [scores.log_probs[at : at + STRETCH].mean() for at in range(len(said.encode()) - 30)]
+    first = int(np.argmin(means))
+    at = len(said.encode()[:first].decode(errors="ignore"))
+    assert plain["lowest_window"] == pytest.approx(means[first])
+    assert plain["lowest_start"] == at
+    assert plain["lowest_end"] in (at + STRETCH, at + STRETCH - 1)  # é takes two bytes
+    before = len(thought) - len(said)
+    assert stripped["lowest_start"] == at + before
+    assert (
+        thought[stripped["lowest_start"] : stripped["lowest_end"]]
+        == (said[plain["lowest_start"] : plain["lowest_end"]])
+    )
 
 
 def test_local_likelihood_sees_only_the_few_tokens_before_each_window(
@@ -156,3 +187,19 @@ def test_the_students_template_settings_decide_what_counts_as_response(
     assert long.example.ids == short.example.ids
     assert short.example.num_response_tokens == len("yes") + 1
     assert long.example.num_response_tokens > short.example.num_response_tokens
+
+
+def test_a_response_is_scored_with_the_end_that_the_student_is_told_to_write(
+    random_llama: str, prompts: Table, responses: Table
+) -> None:
+    asked, said = prompts(("1+1?", "2")), responses(("p0", "2"))
+    by_default = ToExamples(StudentConfig(name=random_llama))
+    told = ToExamples(StudentConfig(name=random_llama, end_of_turn="<|endoftext|>"))
+    (plain,), (other,) = by_default(asked, said), told(asked, said)
+    assert plain.example is not None
+    assert other.example is not None
+    ends = by_default.tokenizer.convert_ids_to_tokens(
+        [plain.example.ids[-1], other.example.ids[-1]]
+    )
+    assert ends == ["<|im_end|>", "<|endoftext|>"]
+    assert plain.example.ids[:-1] == other.example.ids[:-1]

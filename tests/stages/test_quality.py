@@ -19,7 +19,9 @@ from persyn_ray.recipe.scoring import (
     ExactMatchConfig,
     InstructionsConfig,
     JudgeConfig,
+    OutputPredictionConfig,
     RewardModelConfig,
+    UnitTestsConfig,
 )
 from persyn_ray.stages.quality import Quality
 from persyn_ray.storage.schemas import QUALITY
@@ -53,6 +55,32 @@ def test_quality_is_that_of_what_the_student_sees(
     assert Quality(judge, STRIP)(asked, said) == Quality(judge)(
         asked, responses(("p0", "#### 4"), ("p1", ""))
     )
+
+
+def test_programs_are_judged_by_their_tests_and_told_why_they_fail(
+    prompts: Table, responses: Table
+) -> None:
+    tests = "assert twice(2) == 4"
+    asked = prompts(("a", tests), ("b", tests), ("c", tests), ("d", tests))
+    right = "```python\ndef twice(x):\n    return 2 * x\n```"
+    said = responses(
+        ("p0", right), ("p1", right.replace("2 *", "3 *")), ("p2", "No."), ("p3", None)
+    )
+    found = Quality(UnitTestsConfig(kind="unit_tests"))(asked, said)
+    assert by_prompt(found, "quality") == {"p0": 1.0, "p1": 0.0, "p2": 0.0, "p3": None}
+    assert by_prompt(found, "detail") == {
+        "p0": None,
+        "p1": "AssertionError",
+        "p2": None,
+        "p3": None,
+    }
+
+
+def test_predicted_outputs_are_compared_as_values(prompts: Table, responses: Table) -> None:
+    asked = prompts(("f([1])?", "[1, 'a']"), ("f(2)?", "2"))
+    said = responses(("p0", '{"answer": [1, "a"]}'), ("p1", "It returns 3"))
+    found = Quality(OutputPredictionConfig(kind="output_prediction"))(asked, said)
+    assert by_prompt(found, "quality") == {"p0": 1.0, "p1": 0.0}
 
 
 def test_exact_answers_are_right_wrong_or_absent(prompts: Table, responses: Table) -> None:

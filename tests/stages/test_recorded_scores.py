@@ -15,7 +15,7 @@ from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.recipe.data import ResponsesConfig
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.scoring import RecordedScoresConfig, needs_reference
-from persyn_ray.shards.work import check_of, checks_and_models
+from persyn_ray.shards.score import check_of, checks_and_models
 from persyn_ray.stages.quality import Quality
 from persyn_ray.storage.schemas import QUALITY
 

@@ -12,21 +12,22 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from persyn_ray.errors import ConfigError, DataError, StepError
+from persyn_ray.models.chat import encode_example
 from persyn_ray.models.load import load_tokenizer, save_random
-from persyn_ray.models.template_check import require_sound_template
+from persyn_ray.models.templates.check import require_sound_template
 from persyn_ray.pipeline.load_prompts import write_prompts
 from persyn_ray.pipeline.unreadable_responses import file_unreadable
 from persyn_ray.recipe.base import ModelConfig, StudentConfig
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.scoring import RewardModelConfig
+from persyn_ray.shards.score import Score
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.shards.units import units_of
-from persyn_ray.shards.work import Score
-from persyn_ray.stages.encode import encoded_examples
+from persyn_ray.stages.encode import Encoder, LeftOut, require_examples
 from persyn_ray.stages.learnability import Learnability, ToExamples
 from persyn_ray.stages.quality import Quality
 from persyn_ray.storage.layout import PERSYN, RunLayout, run_of
-from persyn_ray.storage.schemas import EXAMPLES, RESPONSES
+from persyn_ray.storage.schemas import EXAMPLES, PROMPTS, RESPONSES
 
 from ..conftest import leave_record
 
@@ -178,8 +179,8 @@ def test_unreadable_responses_are_buried_and_told_with_the_first_reason(
     done = Score(recipe)(*units_of([shard]))
     assert (done.rows, done.errors) == (36, 12)
     told = io.StringIO()
-    counts = file_unreadable(recipe, run, [shard], Console(file=told, width=2000))
-    assert counts == {"unreadable": 12}
+    num_unreadable = file_unreadable(recipe, run, [shard], Console(file=told, width=2000))
+    assert num_unreadable == 12
     assert f"student {random_llama!r} cannot read 12 of 36 responses" in told.getvalue()
     assert "rewrites the response" in told.getvalue()
     buried = run.dead_letters("score").read_table(shard).to_pylist()
@@ -221,6 +222,15 @@ def examples_in(run: RunLayout, *responses: str) -> None:
     run.examples(PERSYN).write_table("0.parquet", pa.Table.from_pylist(rows, schema=EXAMPLES))
 
 
+def encoded(recipe: Recipe, tokenizer: Any) -> tuple[pa.Table, LeftOut]:
+    tables = (table for _, table in run_of(recipe).examples(PERSYN).tables())
+    config = recipe.finetune
+    encode = Encoder(tokenizer, recipe.student, config.max_length, config.too_long)
+    table = encode(tables)
+    require_examples(PERSYN, table.num_rows, config.max_length, encode.left_out)
+    return table, encode.left_out
+
+
 def test_examples_that_the_student_cannot_read_are_left_out_and_counted(
     make_recipe: Make, random_llama: str
 ) -> None:
@@ -228,10 +238,70 @@ def test_examples_that_the_student_cannot_read_are_left_out_and_counted(
     recipe = make_recipe({"student.name": random_llama} | changes)
     tokenizer = load_tokenizer(random_llama, chat_template=QWEN3)
     examples_in(run_of(recipe), "one", TWICE, "x" * 400, THOUGHT)
-    kept, left_out = encoded_examples(recipe, PERSYN, tokenizer)
-    assert len(kept) == 2
-    assert (left_out.num_too_long, left_out.num_unreadable) == (1, 1)
+    kept, left_out = encoded(recipe, tokenizer)
+    assert kept["prompt_id"].to_pylist() == ["p0", "p3"]
+    assert (left_out.too_long, left_out.num_unreadable) == ({"a": 1}, 1)
     assert "rewrites the response" in (left_out.first_unreadable or "")
+
+
+@pytest.mark.parametrize("too_long", ["truncate", "raise"])
+def test_long_examples_are_cut_or_refused_where_the_recipe_says_so(
+    make_recipe: Make, random_llama: str, too_long: str
+) -> None:
+    changes = {"finetune.max_length": 60, "finetune.too_long": too_long}
+    recipe = make_recipe({"student.name": random_llama} | changes)
+    tokenizer = load_tokenizer(random_llama)
+    examples_in(run_of(recipe), "one", "x" * 400)
+    if too_long == "raise":
+        with pytest.raises(StepError, match=r"response of a to prompt p1 has 4\d\d tokens"):
+            encoded(recipe, tokenizer)
+        return
+    kept, left_out = encoded(recipe, tokenizer)
+    short, long = kept["ids"].to_pylist()
+    whole = encode_example(tokenizer, [{"role": "user", "content": "Hi"}], "x" * 400)
+    assert long == whole.ids[:60]
+    assert kept["num_prompt_tokens"].to_pylist() == [whole.num_prompt_tokens] * 2
+    assert len(short) < 60
+    assert left_out.too_long == {"a": 1}
+
+
+def test_scoring_and_training_count_the_same_tokens(make_recipe: Make, random_llama: str) -> None:
+    recipe = make_recipe({"student.name": random_llama})
+    texts = ["one", "  two\n", "<think>x</think>\n\n4", "\u6570 <|im_end|> \U0001f600"]
+    examples_in(run_of(recipe), *texts)
+    kept, _ = encoded(recipe, load_tokenizer(random_llama))
+    prompts = pa.Table.from_pylist(
+        [
+            {
+                "prompt_id": f"p{number}",
+                "messages": [{"role": "user", "content": "Hi"}],
+                "source": "s",
+                "split": "parallel",
+            }
+            for number in range(len(texts))
+        ],
+        schema=PROMPTS,
+    )
+    responses = pa.Table.from_pylist(
+        [
+            {
+                "prompt_id": f"p{number}",
+                "teacher": "a",
+                "response": text,
+                "finish_reason": "stop",
+                "num_prompt_tokens": 1,
+                "num_tokens": 1,
+            }
+            for number, text in enumerate(texts)
+        ],
+        schema=RESPONSES,
+    )
+    scored = ToExamples(recipe.student, responses=recipe.responses)(prompts, responses)
+    found = {one.prompt_id: one.example for one in scored}
+    for row in kept.to_pylist():
+        example = found[row["prompt_id"]]
+        assert example is not None
+        assert (row["ids"], row["num_prompt_tokens"]) == (example.ids, example.num_prompt_tokens)
 
 
 def test_fine_tuning_on_nothing_says_what_became_of_the_examples(
@@ -242,4 +312,17 @@ def test_fine_tuning_on_nothing_says_what_became_of_the_examples(
     tokenizer = load_tokenizer(random_llama, chat_template=QWEN3)
     examples_in(run_of(recipe), TWICE, "x" * 400)
     with pytest.raises(StepError, match=r"1 are longer than finetune.max_length 200, and 1 are "):
-        encoded_examples(recipe, PERSYN, tokenizer)
+        encoded(recipe, tokenizer)
+
+
+def test_examples_end_with_what_the_student_is_told_to_write(
+    make_recipe: Make, random_llama: str
+) -> None:
+    recipe = make_recipe({"student.name": random_llama, "student.end_of_turn": "<|endoftext|>"})
+    tokenizer = load_tokenizer(random_llama)
+    examples_in(run_of(recipe), "one", "two")
+    kept, _ = encoded(recipe, tokenizer)
+    assert (
+        tokenizer.convert_ids_to_tokens([ids[-1] for ids in kept["ids"].to_pylist()])
+        == ["<|endoftext|>"] * 2
+    )

@@ -1,7 +1,10 @@
 """Folders on any file system: nothing half-written is ever seen under its name."""
 
 import pickle
+import random
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +137,37 @@ def test_a_folder_in_place_of_a_table_is_a_damaged_table(tmp_path: Path) -> None
     (tmp_path / shard_name(0)).mkdir()
     with pytest.raises(DamagedError, match="cannot be read as a table"):
         Folder(str(tmp_path)).read_table(shard_name(0))
+
+
+def flipped(data: bytes, first: int, last: int, rng: random.Random) -> bytes:
+    """The same with one bit of a stretch flipped."""
+    changed = bytearray(data)
+    changed[rng.randrange(first, last)] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def test_no_flipped_bit_gives_other_words_or_a_bare_error(folder: Folder) -> None:
+    words = {"id": [f"id-{n}" for n in range(300)], "text": [f"word {n} " * 9 for n in range(300)]}
+    table, rng = pa.table(words), random.Random(0)
+    folder.write_table("t.parquet", table)
+    data = folder.read_bytes("t.parquet")
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    ways: list[Callable[[], pa.Table]] = [
+        lambda: folder.read_table("t.parquet"),
+        lambda: folder.read_rows("t.parquet", ["id", "text"], {"id": words["id"]}),
+        lambda: (folder.require_whole("t.parquet"), table)[1],
+    ]
+    told: list[str] = []
+    for read in ways * 20:
+        folder.write_bytes("t.parquet", flipped(data, 4, footer, rng))
+        assert folder.num_rows("t.parquet") == 300
+        try:
+            assert read() == table
+        except DamagedError as error:
+            told.append(str(error))
+    assert len(told) > len(ways) * 10  # others hit bytes that mean nothing
+    assert all("t.parquet cannot be read as a table: " in one for one in told)
+    for _ in range(60):
+        folder.write_bytes("t.parquet", flipped(data, footer, len(data), rng))
+        with suppress(DamagedError):
+            folder.num_rows("t.parquet")

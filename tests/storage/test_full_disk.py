@@ -22,7 +22,8 @@ from persyn_ray.errors import ConfigError
 from persyn_ray.pipeline.runner import run_recipe
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.shards.collect import Collect
-from persyn_ray.shards.response_store import Store, existing
+from persyn_ray.shards.part_files import existing
+from persyn_ray.shards.response_store import Store
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.storage import atomic_files
 from persyn_ray.storage.folder import Folder

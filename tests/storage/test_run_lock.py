@@ -21,7 +21,7 @@ from rich.console import Console
 from persyn_ray.errors import AttemptError, ConfigError
 from persyn_ray.storage import run_lock
 from persyn_ray.storage.folder import Folder
-from persyn_ray.storage.run_lock import Holder, attempt_at, holder_of
+from persyn_ray.storage.run_lock import Holder, attempt_at, holder_of, last_holder
 
 HOLDING = """
 import sys, time
@@ -84,6 +84,28 @@ def test_a_run_is_free_again_when_its_holder_has_ended(folder: Folder, quiet: Co
         raise ValueError("of the work")
     with attempt_at(folder, quiet) as third:
         assert [one.number for one in (first, second, third)] == [1, 2, 3]
+
+
+def test_an_error_that_ends_an_attempt_is_kept_without_secrets(
+    folder: Folder, quiet: Console
+) -> None:
+    for error, told in (
+        (ConfigError("No route to https://me:hunter2secret@host/v1."), "No route to https://"),
+        (ValueError("as nobody foresaw"), "ValueError: as nobody foresaw"),
+    ):
+        with pytest.raises(type(error)), attempt_at(folder, quiet):
+            raise error
+        last = last_holder(folder)
+        assert last is not None
+        assert last.ended is not None
+        assert str(last.error).startswith(told)
+        assert "hunter2secret" not in str(last.error)
+    with pytest.raises(KeyboardInterrupt), attempt_at(folder, quiet):
+        raise KeyboardInterrupt
+    last = last_holder(folder)
+    assert last is not None
+    assert last.error is None  # stopped on purpose
+    assert holder_of(folder) is None
 
 
 def test_a_run_that_is_worked_on_here_is_refused_and_free_after_kill_9(

@@ -4,15 +4,13 @@ run there comes to the same as a local one."""
 import json
 import pickle
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pyarrow as pa
 import pytest
-from moto.server import ThreadedMotoServer
 from rich.console import Console
 from s3fs import S3FileSystem
 
@@ -23,42 +21,12 @@ from persyn_ray.pipeline.results.report import write_report
 from persyn_ray.pipeline.runner import planned_steps, run_recipe
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.shards.collect import Collect
-from persyn_ray.shards.response_store import existing
+from persyn_ray.shards.part_files import existing
 from persyn_ray.storage.folder import Folder, shard_name
 from persyn_ray.storage.layout import RunLayout, run_of
 from persyn_ray.storage.schemas import RESPONSES
 
-BUCKET = "bucket"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[None]:
-    """An S3 server on this machine's loopback, found through the usual variables."""
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        S3FileSystem.clear_instance_cache()
-        yield
-    S3FileSystem.clear_instance_cache()
-    moto.stop()
-
-
-@pytest.fixture
-def s3(server: None) -> Iterator[Any]:
-    """Another client than ours, and an empty bucket."""
-    client = boto3.client("s3")
-    client.create_bucket(Bucket=BUCKET)
-    yield client
-    resource: Any = boto3.resource("s3")
-    bucket = resource.Bucket(BUCKET)
-    bucket.object_versions.delete()
-    bucket.delete()
+from ..s3_server import BUCKET
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from persyn_ray.errors import DataError
 
 _DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=lambda _: None)
 _FAULTS = (ValueError, RecursionError, DecimalException)
+JsonObject = dict[str, Any]
+"""Whatever a file of other people holds under names."""
 _BETWEEN = re.compile(r"[\s,\ufeff]*")
 _LAST_COMMA = re.compile(r",\s*\]\s*\Z")
 
@@ -28,7 +30,7 @@ class BadRow:
     detail: str
 
 
-def objects_of(text: TextIO, file: str) -> Iterator[dict[str, Any] | BadRow | None]:
+def objects_of(text: TextIO, file: str) -> Iterator[JsonObject | BadRow | None]:
     """The objects of a text: one or several a line (None for an empty line), those of one list, or
     those that stand one after another in several lines each.
 
@@ -64,14 +66,14 @@ def _up_to_content(lines: Iterator[str]) -> Iterator[str]:
             return
 
 
-def _listed(text: str, file: str) -> Iterator[dict[str, Any] | BadRow]:
+def _listed(text: str, file: str) -> Iterator[JsonObject | BadRow]:
     values = _value(_LAST_COMMA.sub("]", text))
     if isinstance(values, BadRow):
         raise DataError(f"{file} is {values.detail}.")
     yield from map(_object, values)
 
 
-def _in_line(line: str) -> Iterator[dict[str, Any] | BadRow | None]:
+def _in_line(line: str) -> Iterator[JsonObject | BadRow | None]:
     """The objects of a line, most often one; a line with a fault is one bad row."""
     try:
         values = list(_values(line))
@@ -80,7 +82,7 @@ def _in_line(line: str) -> Iterator[dict[str, Any] | BadRow | None]:
     yield from map(_object, values) if values else (None,)
 
 
-def _one_after_another(text: str, file: str) -> Iterator[dict[str, Any] | BadRow]:
+def _one_after_another(text: str, file: str) -> Iterator[JsonObject | BadRow]:
     try:
         yield from map(_object, _values(text))
     except _FAULTS as error:
@@ -103,5 +105,5 @@ def _value(text: str) -> Any:
         return BadRow(f"no valid JSON: {error}")
 
 
-def _object(value: Any) -> dict[str, Any] | BadRow:
+def _object(value: Any) -> JsonObject | BadRow:
     return value if isinstance(value, dict | BadRow) else BadRow(f"no JSON object: {value!r:.80}")

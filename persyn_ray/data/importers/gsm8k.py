@@ -9,12 +9,11 @@ One row per question and teacher: question, answer, teacher, response, is_correc
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from persyn_ray.data.files.rows import BadRow, rows_of
+from persyn_ray.data.files.rows import BadRow, Row, rows_of
 from persyn_ray.errors import ConfigError, DataError
 
 FINE_TUNED = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
@@ -45,7 +44,7 @@ def write_gsm8k_parallel(solutions: Path, responses: Path, out: Path) -> int:
     return len(rows)
 
 
-def _published(source: Path) -> Iterator[dict[str, Any]]:
+def _published(source: Path) -> Iterator[Row]:
     """All rows of a file, of which none may be damaged."""
     for number, row in rows_of(str(source)):
         if isinstance(row, BadRow):
@@ -53,7 +52,7 @@ def _published(source: Path) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _rows(problem: dict[str, Any], chats: dict[str, dict[str, str]]) -> Iterator[dict[str, Any]]:
+def _rows(problem: Row, chats: dict[str, dict[str, str]]) -> Iterator[dict[str, object]]:
     question = problem["question"]
     answer = problem["ground_truth"].rsplit("A: ", 1)[-1].strip().replace(",", "")
     common = {"question": question, "answer": answer}

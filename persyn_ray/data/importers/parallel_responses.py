@@ -11,24 +11,26 @@
 A file for each teacher, because `engine: {kind: recorded}` reads its whole file. The scores are
 read by `quality: {kind: recorded}`. Texts are kept as they are. A response that a table lacks is
 left out, never filled in; what cannot be read is counted, and the rest goes on. Of several rows
-about the same prompt and teacher the first counts.
+about the same prompt and teacher the first counts; the others are kept in OUT/further/.
 """
 
 import math
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from persyn_ray.data.cells import label_of, text_key, text_of
-from persyn_ray.data.conversations import NoConversation, answer_of, messages_of
+from persyn_ray.data.cells import label_of
 from persyn_ray.data.files.rows import BadRow, Row, columns_of, expand, nearest, rows_of, rows_with
-from persyn_ray.data.importers.writing import Entry, Imported, Response, Tables
+from persyn_ray.data.importers.converting import (
+    Unreadable,
+    convert,
+    prompt_text,
+    respond,
+    unicode_text,
+)
+from persyn_ray.data.importers.writing import Entry, Imported
 from persyn_ray.errors import ConfigError, DataError
-from persyn_ray.storage.atomic_files import writing_to
 
 ZOO_SCORES = (
     "Skywork-Reward-Llama-3.1-8B",
@@ -44,13 +46,6 @@ ZOO = "SOURCES to files of the zoo as published; `persyn import-parallel` reads 
 OPTIONS = "--prompt-column, --answer-column, --teacher-column, --response-column or --teacher"
 
 
-class _Unreadable(Exception):
-    """A row or a response that cannot be used, and why."""
-
-
-_Reader = Callable[[Row], Entry]
-
-
 def import_zoo(paths: Sequence[str], out: Path) -> Imported:
     """Convert files of Magpie-100K-Generator-Zoo (parquet or jsonl, as published).
 
@@ -60,16 +55,16 @@ def import_zoo(paths: Sequence[str], out: Path) -> Imported:
     """
 
     def read(row: Row) -> Entry:
-        entry = Entry(_prompt(row, "instruction"), None, [], [])
+        entry = Entry(prompt_text(row.get("instruction"), "column 'instruction'"), None, [], [])
         for name, cell in row.items():
             if _is_zoo_response(cell):
                 scores = tuple(_score(entry, name, cell, one) for one in ZOO_SCORES)
-                _respond(entry, name, cell["content"], scores)
+                respond(entry, name, cell["content"], scores)
         return entry
 
     files = expand(paths, FILES)
     rows = rows_with(files, ("instruction",), ZOO, also=None)
-    return _convert(rows, read, out, ZOO_SCORES, False, files[0])
+    return convert(rows, read, out, ZOO_SCORES, False, files[0])
 
 
 def import_parallel(
@@ -113,14 +108,14 @@ def import_parallel(
     shared = (prompt, *needed) if answer is None else (prompt, answer, *needed)
 
     def read(row: Row) -> Entry:
-        found = None if answer is None else _unicode(label_of(row.get(answer)))
-        entry = Entry(_prompt(row, prompt), found, [], [])
+        found = None if answer is None else unicode_text(label_of(row.get(answer)))
+        entry = Entry(prompt_text(row.get(prompt), f"column {prompt!r}"), found, [], [])
         for name, cell in responses_of(row):
-            _respond(entry, name, cell)
+            respond(entry, name, cell)
         return entry
 
     rows = rows_with(files, shared, OPTIONS)
-    return _convert(rows, read, out, (), answer is not None, files[0])
+    return convert(rows, read, out, (), answer is not None, files[0])
 
 
 def _wide(teachers: Sequence[str]) -> Callable[[Row], list[tuple[str, Any]]]:
@@ -129,76 +124,12 @@ def _wide(teachers: Sequence[str]) -> Callable[[Row], list[tuple[str, Any]]]:
 
 def _long(teacher: str, response: str) -> Callable[[Row], list[tuple[str, Any]]]:
     def responses(row: Row) -> list[tuple[str, Any]]:
-        name = _unicode(label_of(row.get(teacher)))
+        name = unicode_text(label_of(row.get(teacher)))
         if name is None:
-            raise _Unreadable(f"column {teacher!r} is empty")
+            raise Unreadable(f"column {teacher!r} is empty")
         return [(name, row.get(response))]
 
     return responses
-
-
-def _respond(entry: Entry, teacher: str, cell: Any, scores: tuple[Any, ...] = ()) -> None:
-    """Add a cell's response to an entry, or why it is none."""
-    try:
-        entry.responses.append(Response(teacher, _unicode(answer_of(cell)), scores))
-    except (_Unreadable, NoConversation) as why:
-        entry.faults.append(f"response of {teacher}: {why.args[-1]}")
-
-
-def _convert(
-    rows: Iterable[tuple[str, int, Row | BadRow]],
-    read: _Reader,
-    out: Path,
-    scores: Sequence[str],
-    with_answers: bool,
-    where: str,
-) -> Imported:
-    """Write everything under a temporary name first."""
-    if out.exists():
-        raise ConfigError(f"{out} is there already: choose another folder, or remove it.")
-    with writing_to(out), _beside(out) as part:
-        tables = Tables(part, scores, with_answers)
-        for file, number, row in rows:
-            _take(tables, read, row, f"{file}, row {number}")
-        imported = tables.close()
-        _require_responses(imported, where)
-        part.chmod(0o755)
-        part.rename(out)
-    return imported
-
-
-@contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """A folder under a temporary name, which is removed unless it is renamed."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name[:100]}-", dir=out.parent))
-    try:
-        yield part
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _require_responses(imported: Imported, where: str) -> None:
-    if not imported.num_responses:
-        first = imported.first_unreadable
-        more = f" Of {imported.num_unreadable:,} left out the first is {first}." if first else ""
-        raise DataError(
-            f"{where} holds no response.{more} Was it taken as published? `persyn "
-            "import-parallel` takes other columns by name."
-        )
-
-
-def _take(tables: Tables, read: _Reader, row: Row | BadRow, where: str) -> None:
-    try:
-        if isinstance(row, BadRow):
-            raise _Unreadable(row.detail)
-        entry = read(row)
-    except _Unreadable as why:
-        tables.imported.leave_out(f"{where}: {why}")
-        return
-    tables.add(entry)
-    for fault in entry.faults:
-        tables.imported.leave_out(f"{where}: {fault}")
 
 
 def _is_zoo_response(cell: Any) -> bool:
@@ -233,35 +164,12 @@ def _column(
     raise ConfigError(f"{file} has {what}; its columns are {columns}.{hints} Set {option}.")
 
 
-def _prompt(row: Row, column: str) -> str:
-    """The text of a prompt; a conversation is one only if its user alone speaks, and once."""
-    cell = row.get(column)
-    try:
-        messages = messages_of(cell)
-    except NoConversation as error:
-        raise _Unreadable(error.args[1]) from error
-    if messages is not None and len(messages) > 1:
-        raise _Unreadable(f"column {column!r} holds a conversation of {len(messages)} messages")
-    prompt = _unicode(text_of(cell) if messages is None else messages[0]["content"])
-    if prompt is None or not text_key(prompt):
-        raise _Unreadable(f"column {column!r} is empty")
-    return prompt
-
-
-def _unicode(text: str | None) -> str | None:
-    try:
-        (text or "").encode()
-    except UnicodeEncodeError as error:
-        raise _Unreadable("a text holds bytes or surrogates that are no UTF-8") from error
-    return text
-
-
 def _score(entry: Entry, teacher: str, cell: dict[str, Any], name: str) -> float | None:
     """A score, None where there is none; one that is no number is added to the entry's faults."""
     value = cell.get(name)
     try:
         score = math.nan if value is None else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         entry.faults.append(f"score {name} of {teacher}: a number is expected, found {value!r:.80}")
         return None
     return score if math.isfinite(score) else None

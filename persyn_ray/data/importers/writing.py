@@ -2,9 +2,11 @@
 
     FOLDER/prompts.parquet             question, and answer where one is known
     FOLDER/responses/TEACHER.parquet   question, teacher, response, and a column for each score
+    FOLDER/further/TEACHER.parquet     the same, and `sample` (1, 2, …): a teacher's other responses
 
 Rows are written as they come, a stretch at a time; what is remembered is 100 bytes a response. Of
-several responses of a teacher to prompts that read the same (`cells.text_key`) the first counts.
+several responses of a teacher to prompts that read the same (`cells.text_key`) the first is what
+recipes read; the others are kept beside it.
 """
 
 import re
@@ -32,8 +34,8 @@ class Imported:
     num_prompts: int = 0
     num_responses: dict[str, int] = field(default_factory=dict)
     """By teacher."""
-    num_duplicates: int = 0
-    """Further responses of a teacher to a prompt that has one; left out."""
+    num_further: int = 0
+    """Further responses of a teacher to a prompt that has one; in `further/`."""
     num_unreadable: int = 0
     """Rows that are damaged or hold no prompt, responses that are no text, scores that are no
     numbers; left out."""
@@ -69,7 +71,7 @@ class Tables:
 
     def __init__(self, folder: Path, scores: Sequence[str], with_answers: bool) -> None:
         self.imported = Imported()
-        self._folder, self._seen = folder, set[bytes]()
+        self._folder, self._seen = folder, dict[bytes, int]()
         prompt = pa.field("question", pa.string())
         answers = [pa.field("answer", pa.string())] if with_answers else []
         self._scores = tuple(scores)
@@ -78,41 +80,49 @@ class Tables:
             + [pa.field(name, pa.float64()) for name in scores]
         )
         self._prompts = _Writer(folder / "prompts.parquet", pa.schema([prompt, *answers]))
-        self._writers: dict[str, _Writer] = {}
+        self._writers: dict[str, tuple[_Writer, Path]] = {}
+        self._further: dict[str, _Writer] = {}
 
     def add(self, entry: Entry) -> None:
         """Take in what is new of an entry."""
-        if self._is_new(entry.prompt):
+        if not self._times_seen(entry.prompt):
             self.imported.num_prompts += 1
             self._prompts.add({"question": entry.prompt, "answer": entry.answer})
         for response in entry.responses:
-            if response.text is None:
-                continue
-            if not self._is_new(entry.prompt, response.teacher):
-                self.imported.num_duplicates += 1
-                continue
-            row = {
-                "question": entry.prompt,
-                "teacher": response.teacher,
-                "response": response.text,
-                **dict(zip(self._scores, response.scores, strict=True)),
-            }
-            self._writer(response.teacher).add(row)
-            counts = self.imported.num_responses
-            counts[response.teacher] = counts.get(response.teacher, 0) + 1
+            if response.text is not None:
+                self._take(entry.prompt, response)
+
+    def _take(self, prompt: str, response: Response) -> None:
+        row = {
+            "question": prompt,
+            "teacher": response.teacher,
+            "response": response.text,
+            **dict(zip(self._scores, response.scores, strict=True)),
+        }
+        sample = self._times_seen(prompt, response.teacher)
+        writer = self._writer(response.teacher)
+        if sample:
+            self.imported.num_further += 1
+            self._further_writer(response.teacher).add(row | {"sample": sample})
+            return
+        writer.add(row)
+        counts = self.imported.num_responses
+        counts[response.teacher] = counts.get(response.teacher, 0) + 1
 
     def close(self) -> Imported:
         """Write what is left, and end the files."""
-        for writer in (self._prompts, *self._writers.values()):
+        responses = (writer for writer, _ in self._writers.values())
+        for writer in (self._prompts, *responses, *self._further.values()):
             writer.close()
         return self.imported
 
-    def _is_new(self, prompt: str, teacher: str = "") -> bool:
+    def _times_seen(self, prompt: str, teacher: str = "") -> int:
+        """How often before."""
         text = f"{teacher}\0{text_key(prompt)}"  # by which recorded responses are found
         key = blake2b(text.encode(), digest_size=16).digest()
-        is_new = key not in self._seen
-        self._seen.add(key)
-        return is_new
+        times = self._seen.get(key, 0)
+        self._seen[key] = times + 1
+        return times
 
     def _writer(self, teacher: str) -> "_Writer":
         if teacher not in self._writers:
@@ -121,8 +131,17 @@ class Tables:
                 digest = blake2b(teacher.encode(), digest_size=8).hexdigest()
                 path = path.with_name(f"{file_name(teacher)}-{digest}.parquet")
             path.parent.mkdir(exist_ok=True)
-            self._writers[teacher] = _Writer(path, self._columns)
-        return self._writers[teacher]
+            self._writers[teacher] = _Writer(path, self._columns), path
+        return self._writers[teacher][0]
+
+    def _further_writer(self, teacher: str) -> "_Writer":
+        """Its file has the name of the first responses'."""
+        if teacher not in self._further:
+            path = self._folder / "further" / self._writers[teacher][1].name
+            path.parent.mkdir(exist_ok=True)
+            columns = self._columns.append(pa.field("sample", pa.int64()))
+            self._further[teacher] = _Writer(path, columns)
+        return self._further[teacher]
 
 
 class _Writer:

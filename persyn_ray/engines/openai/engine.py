@@ -20,7 +20,15 @@ from concurrent.futures import CancelledError
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from persyn_ray.engines.base import Completion, Message, Request, with_system_prompt
+from persyn_ray.engines.base import (
+    Completion,
+    Done,
+    Message,
+    Occupancy,
+    Request,
+    in_order,
+    with_system_prompt,
+)
 from persyn_ray.engines.openai import wire
 from persyn_ray.engines.openai.account import EndpointAccount
 from persyn_ray.engines.openai.connection_check import check_endpoint
@@ -73,10 +81,10 @@ class OpenAIEngine:
         self._session: Session | None = None
         self._lock = threading.Lock()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_session": None, "_lock": None}
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_session": None, "_lock": None}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._lock = threading.Lock()
 
@@ -113,23 +121,38 @@ class OpenAIEngine:
         return self._fitting.refuses(num_bytes)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Ask for all at once, in order; see `stream`."""
+        return in_order(len(requests), lambda done: self.stream(requests, done))
+
+    def stream(self, requests: Sequence[Request], done: Done) -> None:
         """Ask for all at once, as far as pace and budget let them."""
         if not requests:
-            return []
+            return
+        left = set(range(len(requests)))
+
+        def take(place: int, completion: Completion) -> None:
+            left.discard(place)
+            done(place, completion)
+
         with self._lock:
             if self._session is None:
                 self._session = self._new_session()
-            future = self._session.submit(self._answer_all(self._session, requests))
+            future = self._session.submit(self._answer_all(self._session, requests, take))
         try:
-            return future.result()
+            future.result()
         except CancelledError:
             closed = Completion.unavailable(f"the engine of {self._name} was closed meanwhile")
-            return [closed] * len(requests)
+            for place in sorted(left):
+                done(place, closed)
         except BaseException:  # an interrupt while waiting
             future.cancel()
             raise
         finally:
             self._give_back()
+
+    def take_occupancy(self) -> Occupancy:
+        """Nothing: only the endpoint knows what runs there."""
+        return Occupancy()
 
     def close(self) -> None:
         """End loop and connections; requests under way become `unavailable`."""
@@ -154,10 +177,13 @@ class OpenAIEngine:
     def _messages(self, request: Request) -> list[Message]:
         return with_system_prompt(request.messages, self._system_prompt)
 
-    async def _answer_all(self, session: Session, requests: Sequence[Request]) -> list[Completion]:
+    async def _answer_all(self, session: Session, requests: Sequence[Request], done: Done) -> None:
+        async def answer(place: int, request: Request) -> None:
+            done(place, await self._answer(session, request))
+
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._answer(session, request)) for request in requests]
-        return [task.result() for task in tasks]
+            for place, request in enumerate(requests):
+                group.create_task(answer(place, request))
 
     async def _answer(self, session: Session, request: Request) -> Completion:
         refusal = self.refuses(request)
@@ -204,7 +230,7 @@ class OpenAIEngine:
         is_second = request.max_tokens is not None
         return self._fitting.begin(request.prompt_id, asked, (first or 0) if is_second else None)
 
-    def _body(self, request: Request, max_tokens: int | None) -> dict[str, Any]:
+    def _body(self, request: Request, max_tokens: int | None) -> dict[str, object]:
         return wire.request_body(
             self._endpoint.model,
             self._messages(request),

@@ -39,7 +39,7 @@ def _events(text: str) -> Iterator[Any]:
                 yield json.loads(data)
 
 
-def _whole(events: list[Any]) -> dict[str, Any]:
+def _whole(events: list[Any]) -> dict[str, object]:
     """One answer from the events of a stream."""
     chunks = [event for event in events if isinstance(event, dict)]
     for chunk in chunks:

@@ -43,7 +43,7 @@ def largest_limit(fields: Mapping[str, Any]) -> int | None:
     return max((limit for limit in limits_in(fields).values() if limit is not None), default=None)
 
 
-def with_limit(fields: Mapping[str, Any], limit: int) -> dict[str, Any]:
+def with_limit(fields: Mapping[str, Any], limit: int) -> dict[str, object]:
     """The fields with every limit that they set replaced by this one."""
     for path, value in limits_in(fields).items():
         if value is not None:
@@ -51,7 +51,7 @@ def with_limit(fields: Mapping[str, Any], limit: int) -> dict[str, Any]:
     return dict(fields)
 
 
-def _put(fields: Mapping[str, Any], path: Path, limit: int) -> dict[str, Any]:
+def _put(fields: Mapping[str, Any], path: Path, limit: int) -> dict[str, object]:
     first, rest = path[0], path[1:]
     return {**fields, first: _put(fields[first], rest, limit) if rest else limit}
 

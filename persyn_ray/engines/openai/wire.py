@@ -83,7 +83,7 @@ def request_body(
     max_tokens: int | None,
     template_kwargs: Mapping[str, Any],
     extra_body: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The fields of a request; a field that `extra_body` sets to null is left out.
 
     What says nothing is not sent, since many endpoints refuse what they do not know: a temperature
@@ -92,7 +92,7 @@ def request_body(
     """
     named, is_greedy = limits_in(extra_body), sampling.temperature == 0
     has_other = named.get(("max_completion_tokens",)) is not None
-    body: dict[str, Any] = {
+    body: dict[str, object] = {
         "model": model,
         "messages": [dict(message) for message in messages],
         "max_tokens": None if has_other else max_tokens or sampling.max_tokens,

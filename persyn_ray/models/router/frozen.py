@@ -9,7 +9,6 @@ Axes: B prompts of a batch, P prompts, D hidden, M teachers.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,9 @@ from transformers import PreTrainedTokenizerBase
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from persyn_ray.errors import PoolMismatchError
+from persyn_ray.method.predictors.effects import PromptFeatures
 from persyn_ray.models.chat import Message
+from persyn_ray.models.collate import FeatureRow, RouterRow
 from persyn_ray.models.router.head import apply_head, head_logits
 from persyn_ray.models.router.losses import Loss
 from persyn_ray.models.router.model import (
@@ -34,7 +35,6 @@ from persyn_ray.recipe.pool import TeacherPool
 
 TOKENS_PER_BATCH = 8192
 Floats = NDArray[np.float64]
-Row = dict[str, Any]
 
 
 class FeatureRouter(nn.Module):
@@ -65,17 +65,19 @@ def prompt_features(
 
 
 def with_features(
-    router: Router, rows: Sequence[Row], pad_id: int, tokens_per_batch: int = TOKENS_PER_BATCH
-) -> list[Row]:
+    router: Router, rows: Sequence[RouterRow], pad_id: int, tokens_per_batch: int = TOKENS_PER_BATCH
+) -> list[FeatureRow]:
     """Rows with `features` (D,), made from `input_ids`; those that have them already keep them."""
-    rows = list(rows)
-    new = [place for place, row in enumerate(rows) if "features" not in row]
+    new = {place: row["input_ids"] for place, row in enumerate(rows) if "features" not in row}
+    found: dict[int, Tensor] = {}
     if new:
-        ids = [rows[place]["input_ids"] for place in new]
+        ids = list(new.values())
         features_PD = over_batches(router, router.pooled, ids, pad_id, tokens_per_batch)
-        for place, features_D in zip(new, features_PD, strict=True):
-            rows[place] = rows[place] | {"features": features_D}
-    return rows
+        found = dict(zip(new, features_PD, strict=True))
+    return [
+        row if "features" in row else {**row, "features": found[place]}
+        for place, row in enumerate(rows)
+    ]
 
 
 def feature_logits(head: nn.Linear, features_PD: Tensor) -> Floats:
@@ -84,12 +86,21 @@ def feature_logits(head: nn.Linear, features_PD: Tensor) -> Floats:
         return head_logits(head, features_PD.to(head.weight.device)).double().cpu().numpy()
 
 
-def checked_logits(router: Router, features_PD: Tensor) -> Floats:
-    """Logits (P, M) of a router's own features.
+def checked_logits(
+    router: Router, features_PD: Tensor, tasks: Sequence[str | None] | None = None
+) -> Floats:
+    """Logits (P, M) of a router's own features, whatever its kind.
+
+    Args:
+        tasks: labels of the prompts, which some kinds read.
 
     Raises:
         DataError: one is not finite.
     """
+    if router.predictor is not None:
+        labels = (None,) * len(features_PD) if tasks is None else tuple(tasks)
+        asked = PromptFeatures(labels, features_PD.double().cpu().numpy())
+        return router.predictor.logits(asked)
     with torch.no_grad():
         logits_PM = head_logits(router.head, features_PD.to(router.device))
     return finite_logits(logits_PM, router.dtype)

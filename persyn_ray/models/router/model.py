@@ -6,7 +6,10 @@ A pretrained backbone without its language-model head, one pooled hidden state p
 linear head without a hidden layer. Decoders pool the last token of the templated prompt, encoders
 the mean over tokens. A saved router is a standard model folder whose configuration carries backbone
 and pool; it loads without the original backbone. Fitting happens elsewhere, and what is done with
-the pooled states alone is in `router_head`.
+the pooled states alone is in `frozen`.
+
+A router of another kind (`router.kind`) has a predictor of rewards in place of the head, which
+reads the pooled state of the unfitted backbone and the prompt's task; it lies beside the model.
 Axes: B prompts of a batch, P prompts, T tokens, D hidden, M teachers.
 """
 
@@ -34,6 +37,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
 
 from persyn_ray.errors import ConfigError, DataError
+from persyn_ray.method.predictors.fit import Predictor
+from persyn_ray.method.predictors.saved import load_predictor, save_predictor
 from persyn_ray.models.chat import Message, encode_prompt
 from persyn_ray.models.collate import batches_by_tokens, pad_right
 from persyn_ray.models.load import load_backbone
@@ -43,6 +48,8 @@ from persyn_ray.models.sanitize import escape_special_tokens
 from persyn_ray.recipe.pool import TeacherPool
 
 Pooling = Literal["auto", "last", "mean"]
+PREDICTOR_FILE = "predictor.npz"
+"""In a router's folder; there is none where the head gives the logits."""
 TOKENS_PER_CPU_PASS = 512
 """A CPU gains nothing from larger passes, and loses by padding and by what leaves its caches: 128
 prompts of 49 tokens on average take 3.5 times as long in passes of 16,384."""
@@ -80,6 +87,8 @@ class Router(PreTrainedModel):
     base_model_prefix = "backbone"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
+    predictor: Predictor | None = None
+    """Gives the logits in place of the head."""
 
     def __init__(self, config: RouterModelConfig) -> None:
         super().__init__(config)
@@ -166,7 +175,7 @@ def encode_router_prompts(
     left = copy.copy(tokenizer)
     left.truncation_side = "left"
     limit = min(max_length, tokenizer.model_max_length)
-    rows = [_encode_plain(left, messages, limit) for messages in conversations]
+    rows = _encode_plain(left, conversations, limit)
     for number, row in enumerate(rows):
         if not row:
             raise DataError(
@@ -182,7 +191,7 @@ def router_logits(
     tokens_per_batch: int = 8192,
     max_length: int = 1024,
 ) -> NDArray[np.float64]:
-    """Logits (P, M) in the order of prompts and pool.
+    """Logits (P, M) of the head, in the order of prompts and pool.
 
     Raises:
         DataError: a logit is not finite.
@@ -254,6 +263,8 @@ def save_router(
     try:
         router.save_pretrained(part)
         tokenizer.save_pretrained(part)
+        if router.predictor is not None:
+            save_predictor(router.predictor, part / PREDICTOR_FILE)
         part.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
@@ -269,12 +280,15 @@ def load_router(
 
     Raises:
         ConfigError: the folder holds no router.
+        DataError: its predictor cannot be read.
         PoolMismatchError: the router was fitted for other teachers than those given.
     """
     config = _router_config(folder)
     if teachers is not None:
         TeacherPool(tuple(teachers)).require(tuple(config.teachers), f"The router in {folder}")
     router = without_pooler(Router.from_pretrained(str(folder)))
+    if (Path(folder) / PREDICTOR_FILE).exists():
+        router.predictor = load_predictor(Path(folder) / PREDICTOR_FILE)
     return router.eval(), load_router_tokenizer(folder)
 
 
@@ -308,9 +322,16 @@ def without_pooler(router: Router) -> Router:
 
 
 def _encode_plain(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], max_length: int
-) -> list[int]:
-    text = "\n\n".join(message["content"] for message in messages if message["role"] == "user")
-    return tokenizer(
-        escape_special_tokens(tokenizer, text), truncation=True, max_length=max_length
-    )["input_ids"]
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[Sequence[Message]],
+    max_length: int,
+) -> list[list[int]]:
+    """All at once: a call costs more than a short text."""
+    if not conversations:
+        return []
+    texts = [
+        "\n\n".join(message["content"] for message in messages if message["role"] == "user")
+        for messages in conversations
+    ]
+    escaped = [escape_special_tokens(tokenizer, text) for text in texts]
+    return tokenizer(escaped, truncation=True, max_length=max_length)["input_ids"]

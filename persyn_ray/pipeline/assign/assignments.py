@@ -7,7 +7,6 @@ out hangs on the stored responses alone, not on the rounds it took to get them.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,19 +15,20 @@ from numpy.typing import NDArray
 from persyn_ray.errors import DataError
 from persyn_ray.method.preferences import count_preferences
 from persyn_ray.pipeline.assign import constrained
+from persyn_ray.pipeline.assign.constrained import LimitSettings
 from persyn_ray.pipeline.assign.methods import (
     Booleans,
     Choices,
     Floats,
     MethodSettings,
     Parallel,
+    ResponseSettings,
     Teachers,
     method_teachers,
     parallel_of,
-    settings_of,
+    tasks_of,
 )
 from persyn_ray.recipe.pool import TeacherPool
-from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.shards.response_store import responses_of
 from persyn_ray.shards.tables import (
     column_PM,
@@ -38,6 +38,7 @@ from persyn_ray.shards.tables import (
     shards_of,
 )
 from persyn_ray.storage.layout import PERSYN, RunLayout
+from persyn_ray.storage.results import RouteResult
 from persyn_ray.storage.schemas import ASSIGNMENT, DEAD_LETTERS, conform
 
 
@@ -70,17 +71,20 @@ def _choices(pool: TeacherPool, run: RunLayout, shard: str) -> Choices:
         load_rewards(run, [shard], len(pool)) if has_rewards else None,
         load_embeddings(run, [shard]),
         constrained.within_limits(pool, run, shard, prompt_ids),
+        tasks_of(run, [shard], prompt_ids),
     )
 
 
-def write_assignments(recipe: Recipe, run: RunLayout, methods: tuple[str, ...]) -> dict[str, Any]:
+def write_assignments(
+    settings: MethodSettings, limits: LimitSettings, run: RunLayout, methods: tuple[str, ...]
+) -> RouteResult:
     """ASSIGNMENT of every method for the parallel and routed prompts, one shard at a time.
 
     Raises:
         ConfigError: the limits of `assignment` cannot be kept.
     """
-    constraints = constrained.write_within_limits(recipe, run)
-    settings, pool = settings_of(recipe), recipe.pool
+    pool = settings.pool
+    constraints = constrained.write_within_limits(limits, pool, settings.seed, run)
     parallel = parallel_of(pool, run)
     shares = {method: np.zeros(len(pool), dtype=np.int64) for method in methods}
     rows = unassigned = 0
@@ -97,11 +101,10 @@ def write_assignments(recipe: Recipe, run: RunLayout, methods: tuple[str, ...]) 
         method: dict(zip(pool.names, map(int, count), strict=True))
         for method, count in shares.items()
     }
-    counts = {"rows": rows, "errors": unassigned, "assigned": counted}
-    return counts if constraints is None else counts | {"constraints": constraints}
+    return RouteResult(rows=rows, errors=unassigned, assigned=counted, constraints=constraints)
 
 
-def reassign(recipe: Recipe, run: RunLayout, methods: tuple[str, ...]) -> int:
+def reassign(settings: ResponseSettings, run: RunLayout, methods: tuple[str, ...]) -> int:
     """Give prompts without a complete response to their next-best teachers, in every method.
 
     Call it after a round of synthesis, and synthesise again as long as it changes anything: a
@@ -111,19 +114,19 @@ def reassign(recipe: Recipe, run: RunLayout, methods: tuple[str, ...]) -> int:
     Returns:
         Assignments changed, over all methods; 0 when called again on the same responses.
     """
-    settings, pool = settings_of(recipe), recipe.pool
+    rules, pool = settings.methods, settings.methods.pool
     parallel = parallel_of(pool, run)
     num_changed = 0
     for shard in shards_of(run, "parallel", "routed"):
         choices = _choices(pool, run, shard)
         outcomes = outcomes_PM(
-            responses_of(run, recipe.teachers, shard), recipe.responses, choices.prompt_ids
+            responses_of(run, settings.teachers, shard), settings.responses, choices.prompt_ids
         )
         left_PM = choices.candidates_PM & np.isin(outcomes, ("complete", "unasked"))
         left = replace(choices, candidates_PM=left_PM)
         for method in methods:
-            first = method_teachers(method, settings, choices, parallel)
-            later = method_teachers(method, settings, left, parallel)
+            first = method_teachers(method, rules, choices, parallel)
+            later = method_teachers(method, rules, left, parallel)
             margin_P = np.where(later[0] == first[0], first[1], later[1])
             table = _table(choices.prompt_ids, later[0], margin_P, pool)
             num_changed += _replace(run, method, shard, table)
@@ -237,7 +240,7 @@ def _file_unanswered(
     outcomes_PM: NDArray[np.str_],
 ) -> None:
     """Prompts that no teacher has answered completely become dead letters of step synthesize."""
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, str | None]] = []
     for p in np.flatnonzero(choices.candidates_PM.any(axis=1) & ~left_PM.any(axis=1)):
         found = zip(pool.names, outcomes_PM[p], choices.candidates_PM[p], strict=True)
         rows.append(

@@ -11,7 +11,6 @@ Axes: P prompts, M teachers.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import fsum
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,21 +22,29 @@ from persyn_ray.method.constrained.limits import Constraints, Limit, prompts_of_
 from persyn_ray.method.metrics import routed_reward
 from persyn_ray.method.win_share import win_shares
 from persyn_ray.pipeline.assign.costs import UNITS, expected_costs
+from persyn_ray.pipeline.plan.placement import Deployment, deployment_of
 from persyn_ray.recipe.limits import AssignmentConfig
 from persyn_ray.recipe.pool import TeacherPool
 from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.report.sections.limits import LimitsSummary
 from persyn_ray.shards.tables import column_PM, shards_of
 from persyn_ray.storage.layout import PERSYN, RunLayout
 from persyn_ray.storage.records import Record, Settings
-from persyn_ray.storage.results import RouteResult, SynthesizeResult, read_result, result_of
+from persyn_ray.storage.results import (
+    LimitsPlanned,
+    LimitsUsed,
+    ParetoPoint,
+    RouteResult,
+    SynthesizeResult,
+    read_result,
+    result_of,
+)
 from persyn_ray.storage.schemas import ASSIGNMENT, conform
 
 Floats = NDArray[np.float64]
-Counts = dict[str, Any]
 CAPACITY, FLOOR = "assignment.capacity", "assignment.min_share"
 NUM_POINTS = 9  # of the front of reward against tokens
 ROUNDED = 1e-9  # in parts of a limit: less is rounding
-SHOWN = ("limits", "used", "value", "bound", "gap", "unconstrained_value", "pareto")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +58,22 @@ class Predicted:
     breaks_PM: Floats
 
 
+@dataclass(frozen=True)
+class LimitSettings:
+    """The limits of a recipe, and what their costs and the value of an assignment rest on."""
+
+    limits: AssignmentConfig
+    deployment: Deployment
+    is_reward: bool
+    """Whether the router's logits are rewards themselves."""
+
+
+def limit_settings(recipe: Recipe) -> LimitSettings:
+    """The settings of a recipe that PerSyn's assignment within limits goes by."""
+    is_reward = recipe.router.loss == "regression"
+    return LimitSettings(recipe.assignment, deployment_of(recipe), is_reward)
+
+
 def settings(limits: AssignmentConfig) -> Settings:
     """What the recipe says about limits; nothing without any."""
     return {"assignment": limits.model_dump(mode="json")} if limits.is_limited else {}
@@ -61,8 +84,13 @@ def priced(limits: AssignmentConfig) -> tuple[str, ...]:
     return ("price",) if limits.max_dollars is not None else ()
 
 
-def write_within_limits(recipe: Recipe, run: RunLayout) -> Counts | None:
+def write_within_limits(
+    given: LimitSettings, pool: TeacherPool, seed: int, run: RunLayout
+) -> LimitsPlanned | None:
     """Choose within the limits for the parallel and routed prompts; None without limits.
+
+    Args:
+        seed: of the draws among equals.
 
     Returns:
         Limits, what is used of them, the value, what no assignment within them can pass, the value
@@ -72,13 +100,12 @@ def write_within_limits(recipe: Recipe, run: RunLayout) -> Counts | None:
         ConfigError: costs are unknown, or the limits cannot be kept; the message says which.
         DataError: the mean response of one teacher is unknown.
     """
-    limits, names = recipe.assignment, recipe.pool.names
+    limits, names = given.limits, pool.names
     if not limits.is_limited:
         return None
     shards = shards_of(run, "parallel", "routed")
-    is_reward = recipe.router.loss == "regression"
-    predicted = _predicted(run, shards, names, recipe.prompts.seed, is_reward)
-    costs = expected_costs(recipe, run)
+    predicted = _predicted(run, shards, names, seed, given.is_reward)
+    costs = expected_costs(limits, given.deployment, run)
     constraints = _constraints(limits, names, predicted, costs)
     chosen = assign_within(predicted.values_PM, constraints, predicted.breaks_PM)
     start = 0
@@ -87,7 +114,7 @@ def write_within_limits(recipe: Recipe, run: RunLayout) -> Counts | None:
         table = _table(names, predicted.prompt_ids[part], chosen.teacher_P[part])
         run.within_limits.write_table(shard, table)
         start += rows
-    return _counts(limits, names, predicted, costs, chosen)
+    return _planned(limits, names, predicted, costs, chosen)
 
 
 def within_limits(
@@ -103,12 +130,15 @@ def within_limits(
     return np.array([place.get(chosen.get(name, ""), NOBODY) for name in prompt_ids], np.int64)
 
 
-def after_reassigning(run: RunLayout) -> Counts:
-    """What PerSyn's assignment uses in the end, and by how much that goes over a limit."""
+def after_reassigning(run: RunLayout) -> LimitsUsed | None:
+    """What PerSyn's assignment uses in the end, and by how much that goes over a limit.
+
+    None without limits.
+    """
     routed = read_result(run.records, RouteResult)
     planned = routed.constraints if routed is not None else None
     if planned is None:
-        return {}
+        return None
     prompts = dict.fromkeys(planned.prompts, 0)
     for _, table in run.assignment(PERSYN).tables():
         for name in table["teacher"].to_pylist():
@@ -119,17 +149,26 @@ def after_reassigning(run: RunLayout) -> Counts:
         over = limit - used[name] if name == "min_share" else used[name] - limit
         if over > ROUNDED * limit:
             exceeded[name] = over
-    return {"constraints": {"used": used, "exceeded": exceeded, "prompts": prompts}}
+    return LimitsUsed(used=used, exceeded=exceeded, prompts=prompts)
 
 
-def gather_constraints(route: Record, synthesize: Record | None) -> Counts | None:
+def gather_constraints(route: Record, synthesize: Record | None) -> LimitsSummary | None:
     """The report's section: as routed, with what is used in the end where prompts moved on."""
     planned = result_of(route, RouteResult).constraints
     if planned is None:
         return None
     later = result_of(synthesize, SynthesizeResult).constraints if synthesize is not None else None
-    shown = planned.model_dump(include=set(SHOWN))
-    return {name: shown[name] for name in SHOWN} | ({"used": later.used} if later else {})
+    return {
+        "limits": dict(planned.limits),
+        "used": dict(later.used if later else planned.used),
+        "value": planned.value,
+        "bound": planned.bound,
+        "gap": planned.gap,
+        "unconstrained_value": planned.unconstrained_value,
+        "pareto": [
+            {"cost": one.cost, "reward": one.reward, "unit": one.unit} for one in planned.pareto
+        ],
+    }
 
 
 def _predicted(
@@ -177,13 +216,13 @@ def _constraints(
     )
 
 
-def _counts(
+def _planned(
     limits: AssignmentConfig,
     names: tuple[str, ...],
     predicted: Predicted,
     costs: dict[str, Floats],
     chosen: Constrained,
-) -> Counts:
+) -> LimitsPlanned:
     values_PM = predicted.values_PM
     free_P, _ = assign(values_PM, predicted.breaks_PM)
     able_M = np.asarray((~np.isnan(values_PM)).any(axis=0), np.bool_)
@@ -202,26 +241,26 @@ def _counts(
         for name, of_M in costs.items()
     }
     known_P = free_P >= 0
-    return {
-        "limits": bare,
-        "used": _used(bare, listed, candidates, prompts),
-        "value": chosen.value,
-        "bound": chosen.bound,
-        "gap": chosen.gap,
-        "unconstrained_value": fsum(routed_reward(values_PM, free_P)[known_P]),
-        "pareto": _front(predicted, costs["max_tokens"], able_M),
-        "costs": listed,
-        "candidates": candidates,
-        "prompts": prompts,
-    }
+    return LimitsPlanned(
+        limits=bare,
+        used=_used(bare, listed, candidates, prompts),
+        value=chosen.value,
+        bound=chosen.bound,
+        gap=chosen.gap,
+        unconstrained_value=fsum(routed_reward(values_PM, free_P)[known_P]),
+        pareto=_front(predicted, costs["max_tokens"], able_M),
+        costs=listed,
+        candidates=candidates,
+        prompts=prompts,
+    )
 
 
-def _front(predicted: Predicted, tokens_M: Floats, able_M: NDArray[np.bool_]) -> list[Counts]:
+def _front(predicted: Predicted, tokens_M: Floats, able_M: NDArray[np.bool_]) -> list[ParetoPoint]:
     """Value against tokens without any other limit; none where tokens are unknown."""
     if np.isnan(tokens_M[able_M]).any() or not tokens_M[able_M].any():
         return []
     points = pareto_front(predicted.values_PM, tokens_M[None, :], NUM_POINTS, predicted.breaks_PM)
-    return [{"cost": one.cost, "reward": one.reward, "unit": "tokens"} for one in points]
+    return [ParetoPoint(cost=one.cost, reward=one.reward, unit="tokens") for one in points]
 
 
 def _used(

@@ -7,6 +7,7 @@ Axes: M teachers.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,8 @@ from persyn_ray.pipeline.plan.expected_tokens import (
     stored_prompt_tokens,
     stored_responses,
 )
-from persyn_ray.pipeline.plan.placement import Placed, place_teachers
-from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.pipeline.plan.placement import Deployment, Placed, place_teachers
+from persyn_ray.recipe.limits import AssignmentConfig
 from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.storage.layout import RunLayout
 
@@ -33,35 +34,36 @@ REMEDIES = {
 }
 
 
-def expected_costs(recipe: Recipe, run: RunLayout) -> dict[str, Floats]:
+def expected_costs(
+    limits: AssignmentConfig, deployment: Deployment, run: RunLayout
+) -> dict[str, Floats]:
     """What a prompt costs with each teacher by the limits that are set, and in tokens; (M,) each.
 
     Raises:
         ConfigError: a limit is on what no teacher is known to cost.
     """
-    limits = recipe.assignment
-    stored, prompt_tokens = stored_responses(recipe.teachers, run), stored_prompt_tokens(run)
+    teachers, rate = deployment.teachers, deployment.hardware.gpu_hour_dollars
+    stored, prompt_tokens = stored_responses(teachers, run), stored_prompt_tokens(run)
     lengths = {
         teacher.name: expected_length(teacher, stored[teacher.name], prompt_tokens)
-        for teacher in recipe.teachers
+        for teacher in teachers
     }
-    response_M = np.array([lengths[name].response for name in recipe.pool])
-    if any(teacher.engine.kind == "recorded" for teacher in recipe.teachers):
-        response_M = _known_M(mean_student_tokens(recipe, run).values())
+    response_M = np.array([length.response for length in lengths.values()])
+    if any(teacher.engine.kind == "recorded" for teacher in teachers):
+        response_M = _known_M(mean_student_tokens(run, teachers).values())
     costs = {"max_tokens": response_M}
-    rate = recipe.hardware.gpu_hour_dollars
     needs_gpus = limits.max_gpu_seconds is not None or (
         limits.max_dollars is not None and rate is not None
     )
-    gpu_seconds_M = np.zeros(len(recipe.pool))
+    gpu_seconds_M = np.zeros(len(teachers))
     if needs_gpus:
-        active = tuple(teacher for teacher in recipe.teachers if not teacher.retired)
-        placed = place_teachers(recipe.model_copy(update={"teachers": active}))
+        active = tuple(teacher for teacher in teachers if not teacher.retired)
+        placed = place_teachers(replace(deployment, teachers=active))
         gpu_seconds_M = _gpu_seconds_M(placed, lengths)
     if limits.max_gpu_seconds is not None:
         costs["max_gpu_seconds"] = gpu_seconds_M
     if limits.max_dollars is not None:
-        costs["max_dollars"] = _dollars_M(recipe.teachers, lengths, gpu_seconds_M, rate or 0.0)
+        costs["max_dollars"] = _dollars_M(teachers, lengths, gpu_seconds_M, rate or 0.0)
     for name, cost_M in costs.items():
         if getattr(limits, name) is not None and not (cost_M > 0).any():
             raise ConfigError(

@@ -9,19 +9,33 @@ methods select among true rewards: what they show is the reward's worth, not the
 Axes: P prompts, M teachers, D width of an embedding.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from persyn_ray.errors import ConfigError, DataError, advising
 from persyn_ray.method import baselines
-from persyn_ray.method.allocation import assign, tie_breaks
-from persyn_ray.method.probes import knn_scores, linear_probe, probe_scores
+from persyn_ray.method.allocation import assign, draws, tie_breaks
+from persyn_ray.method.predictors.effects import PromptFeatures, effects_of
+from persyn_ray.method.predictors.fit import (
+    NEIGHBOURS,
+    STACK_FOLDS,
+    Predictor,
+    available,
+    fit_predictor,
+)
+from persyn_ray.method.probes import choose_k, knn_scores, linear_probe, probe_scores
 from persyn_ray.method.rewards import Scaling, combine
 from persyn_ray.recipe.comparison import EMBEDDED, SELECTING, CompareConfig
+from persyn_ray.recipe.data import ResponsesConfig
 from persyn_ray.recipe.pool import TeacherPool
 from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.teachers import TeacherConfig
+from persyn_ray.shards.score import checks_and_models
+from persyn_ray.shards.students.data import StudentData
 from persyn_ray.shards.tables import Rewards, load_embeddings, load_rewards, shards_of
 from persyn_ray.storage.layout import PERSYN, RunLayout
 from persyn_ray.storage.results import RewardsResult, read_result
@@ -33,6 +47,8 @@ MIX_ADVICE = "Set compare.weak to another teacher than compare.strong, or see co
 CAR_ADVICE = "Use a quality that is 0 or more, or leave car out of compare.methods."
 ONE_SIGNAL = {"quality_only": 0.0, "learnability_only": 1.0}
 """Methods that select by one signal alone, and the alpha that says so."""
+PREDICTED = (*EMBEDDED, "task_constant")
+"""Methods that predict rewards by task labels or embeddings."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,22 @@ class MethodSettings:
 
 
 @dataclass(frozen=True)
+class ResponseSettings:
+    """Who is asked for responses, by which methods, and which responses count."""
+
+    teachers: tuple[TeacherConfig, ...]
+    methods: MethodSettings
+    responses: ResponsesConfig
+    data: StudentData
+    """What of them students learn from."""
+
+    @property
+    def moves_on(self) -> bool:
+        """Whether the next-best teacher is asked where a response is not complete."""
+        return self.responses.incomplete == "next_best"
+
+
+@dataclass(frozen=True)
 class Parallel:
     """What every method may learn from."""
 
@@ -54,6 +86,35 @@ class Parallel:
     losses_M: Floats
     """Mean loss of each teacher's responses under the untuned student, nats per token."""
     embeddings_PD: Floats | None = None
+    tasks: tuple[str | None, ...] | None = None
+    """Labels of `prompts.task_column`."""
+
+    @cached_property
+    def num_neighbours(self) -> int:
+        """The k that tells teachers apart best on prompts left out."""
+        assert self.embeddings_PD is not None
+        rewards_PM = self.signals.rewards_PM
+        most = max(1, len(rewards_PM) - 1)
+        ks = sorted({min(k, most) for k in NEIGHBOURS})
+        return choose_k(self.embeddings_PD, effects_of(rewards_PM).interaction_NM, ks)
+
+    @cached_property
+    def stacked(self) -> Predictor:
+        """The stacked predictor of the rewards."""
+        return self.predictor("stacked")
+
+    @cached_property
+    def per_task(self) -> Predictor:
+        """The best teacher per task, shrunk; without two tasks the best of all."""
+        return self.predictor("per_task")
+
+    def predictor(self, kind: str) -> Predictor:
+        """A predictor of some kind; the constant where that kind has nothing to go by."""
+        features = features_of(self.tasks, self.embeddings_PD, len(self.signals.prompt_ids))
+        usable = kind if kind in available(features) else "constant"
+        draws_P1 = draws(self.signals.prompt_ids, ["stack"], 0, "fold")
+        folds_P = draws_P1[:, 0].argsort().argsort() % STACK_FOLDS
+        return fit_predictor(usable, features, self.signals.rewards_PM, folds_P)
 
 
 @dataclass(frozen=True)
@@ -68,12 +129,22 @@ class Choices:
     embeddings_PD: Floats | None = None
     within_P: Teachers | None = None
     """PerSyn's first choice within limits, where there are any."""
+    tasks: tuple[str | None, ...] | None = None
+    """Labels of `prompts.task_column`."""
 
 
 def settings_of(recipe: Recipe) -> MethodSettings:
     """The settings of a recipe that its methods go by."""
     scaling = recipe.scoring.scaling
     return MethodSettings(recipe.pool, recipe.prompts.seed, scaling, recipe.compare)
+
+
+def response_settings(recipe: Recipe) -> ResponseSettings:
+    """The settings of a recipe that decide what its teachers are asked."""
+    teachers, responses, seed = recipe.teachers, recipe.responses, recipe.prompts.seed
+    checks, _ = checks_and_models(recipe.scoring)
+    data = StudentData(teachers, responses, recipe.dataset, checks[0] if checks else None, seed)
+    return ResponseSettings(teachers, settings_of(recipe), responses, data)
 
 
 def parallel_of(pool: TeacherPool, run: RunLayout) -> Parallel:
@@ -83,7 +154,26 @@ def parallel_of(pool: TeacherPool, run: RunLayout) -> Parallel:
     found = read_result(run.records, RewardsResult)
     losses = [found.mean_loss(name) if found else None for name in pool.names]
     losses_M = np.array([np.nan if loss is None else loss for loss in losses])
-    return Parallel(signals, losses_M, load_embeddings(run, shards))
+    tasks = tasks_of(run, shards, signals.prompt_ids)
+    return Parallel(signals, losses_M, load_embeddings(run, shards), tasks)
+
+
+def tasks_of(
+    run: RunLayout, shards: Sequence[str], prompt_ids: Sequence[str]
+) -> tuple[str | None, ...]:
+    """The task label of each prompt of some shards; None where it has none."""
+    found: dict[str, str | None] = {}
+    for shard in shards:
+        table = run.prompts.read_table(shard, ["prompt_id", "task"])
+        found |= dict(zip(table["prompt_id"].to_pylist(), table["task"].to_pylist(), strict=True))
+    return tuple(found.get(prompt_id) for prompt_id in prompt_ids)
+
+
+def features_of(
+    tasks: tuple[str | None, ...] | None, embeddings_PD: Floats | None, num: int
+) -> PromptFeatures:
+    """What predictors read of `num` prompts."""
+    return PromptFeatures((None,) * num if tasks is None else tasks, embeddings_PD)
 
 
 def method_teachers(
@@ -102,7 +192,7 @@ def method_teachers(
     if method == PERSYN:
         return persyn_teachers(choices, breaks_PM)
     assert parallel is not None
-    if method in SELECTING or method in EMBEDDED:
+    if method in SELECTING or method in PREDICTED:
         return assign(_scores(method, settings, choices, parallel), breaks_PM, able_PM)
     fallback_M = means(parallel.signals.rewards_PM)
     if method == "mix":
@@ -155,12 +245,18 @@ def _scores(method: str, settings: MethodSettings, choices: Choices, parallel: P
             return choices.signals.rewards_PM
         quality_PM, learnability_PM = choices.signals.quality_PM, choices.signals.learnability_PM
         return combine(quality_PM, learnability_PM, ONE_SIGNAL[method], settings.scaling)
+    asked = features_of(choices.tasks, choices.embeddings_PD, len(choices.prompt_ids))
+    if method == "task_constant":
+        return parallel.per_task.scores(asked)
     if choices.embeddings_PD is None or parallel.embeddings_PD is None:
         raise DataError(f"Method {method} needs embeddings, which step route writes for it.")
     known = parallel.embeddings_PD, parallel.signals.rewards_PM
     with advising("Embeddings come from router.backbone.", DataError):
+        if method == "stacked":
+            return parallel.stacked.scores(asked)
         if method == "knn":
-            return knn_scores(choices.embeddings_PD, *known, settings.compare.num_neighbours)
+            k = settings.compare.num_neighbours or parallel.num_neighbours
+            return knn_scores(choices.embeddings_PD, *known, k)
         return probe_scores(linear_probe(*known), choices.embeddings_PD)
 
 

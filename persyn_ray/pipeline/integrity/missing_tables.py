@@ -1,12 +1,15 @@
 """Finds tables that a run should hold by its finished steps, and does not."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from persyn_ray.pipeline.choices import assigned_methods, collected_splits, students
+from persyn_ray.recipe.comparison import CompareConfig
 from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.recipe.scoring import JudgeConfig
+from persyn_ray.recipe.scoring import JudgeConfig, QualityPartConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.report.problems import Problems
-from persyn_ray.shards.response_store import shards_in
+from persyn_ray.shards.part_files import shards_in
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import RunLayout, parts_of
@@ -14,8 +17,33 @@ from persyn_ray.storage.records import Record
 from persyn_ray.storage.results import ScoreResult, read_result
 
 
+@dataclass(frozen=True)
+class TableSettings:
+    """What of a recipe says which tables a finished run holds."""
+
+    teachers: tuple[TeacherConfig, ...]
+    parts: tuple[QualityPartConfig, ...]
+    """The qualities, each with a table of its own."""
+    compare: CompareConfig
+    measures_learnability: bool
+    evaluated: tuple[str, ...]
+    """Students that answer every held-out problem."""
+
+
+def table_settings(recipe: Recipe) -> TableSettings:
+    """The settings of a recipe that decide which tables there are."""
+    compare, evaluate, scoring = recipe.compare, recipe.evaluate, recipe.scoring
+    evaluated = students(compare, evaluate, scoring) if evaluate.limit is None else ()
+    return TableSettings(
+        recipe.teachers, parts_of(scoring), compare, recipe.measures_learnability, evaluated
+    )
+
+
 def missing_tables(
-    recipe: Recipe, run: RunLayout, records: dict[str, Record | None], problems: Problems
+    settings: TableSettings,
+    run: RunLayout,
+    records: dict[str, Record | None],
+    problems: Problems,
 ) -> None:
     """Note each table of a finished step that lacks shards: figures made from the rest are of the
     rest alone.
@@ -24,7 +52,7 @@ def missing_tables(
         return
 
     def look(step: str) -> None:
-        for name, folder, shards in _expected(recipe, run, step):
+        for name, folder, shards in _expected(settings, run, step):
             there = shards_in(folder)
             absent = [shard for shard in shards if shard not in there]
             if absent:
@@ -39,40 +67,42 @@ def missing_tables(
             problems.attempt(f"tables.{step}", lambda step=step: look(step), None)
 
 
-def _expected(recipe: Recipe, run: RunLayout, step: str) -> Iterator[tuple[str, Folder, list[str]]]:
+def _expected(
+    settings: TableSettings, run: RunLayout, step: str
+) -> Iterator[tuple[str, Folder, list[str]]]:
     """Name, folder and shards of what a finished step has left."""
-    trained = shards_of(run, "parallel", "routed")
+    compare, trained = settings.compare, shards_of(run, "parallel", "routed")
     if step == "prompts":
         yield "prompts", run.prompts, shards_of(run, "parallel", "heldout", "routed")
     elif step == "score":
-        yield from _scores(recipe, run)
+        yield from _scores(settings, run)
     elif step == "rewards":
-        yield "rewards", run.rewards, shards_of(run, *collected_splits(recipe.compare))
+        yield "rewards", run.rewards, shards_of(run, *collected_splits(compare))
     elif step == "route":
-        heldout = shards_of(run, "heldout") if recipe.compare.heldout else []
+        heldout = shards_of(run, "heldout") if compare.heldout else []
         yield "logits", run.logits, [*trained, *heldout]
-        for method in assigned_methods(recipe.compare):
+        for method in assigned_methods(compare):
             yield f"assignment.{method}", run.assignment(method), trained
     elif step == "synthesize":
-        for method in assigned_methods(recipe.compare):
+        for method in assigned_methods(compare):
             yield f"examples.{method}", run.examples(method), trained
-    elif step == "evaluate" and recipe.evaluate.limit is None:
-        for student in students(recipe):
+    elif step == "evaluate":
+        for student in settings.evaluated:
             yield f"evaluations.{student}", run.evaluations(student), shards_of(run, "heldout")
 
 
-def _scores(recipe: Recipe, run: RunLayout) -> Iterator[tuple[str, Folder, list[str]]]:
+def _scores(settings: TableSettings, run: RunLayout) -> Iterator[tuple[str, Folder, list[str]]]:
     """Both signals of each teacher, where it has responses; a signal may be measured of nobody."""
-    collected = shards_of(run, *collected_splits(recipe.compare))
+    collected = shards_of(run, *collected_splits(settings.compare))
     scored = read_result(run.records, ScoreResult)
     is_cut = scored is not None and bool(scored.over_budget)
-    for teacher in recipe.teachers:
+    for teacher in settings.teachers:
         answered = shards_in(run.responses(teacher))
         shards = [shard for shard in collected if shard in answered]
         signals = {}
-        if recipe.measures_learnability:
+        if settings.measures_learnability:
             signals["learnability"] = run.learnability(teacher)
-        for part in parts_of(recipe.scoring):
+        for part in settings.parts:
             if not (
                 isinstance(part.quality, JudgeConfig) and is_cut
             ):  # dead letters name those rows

@@ -32,8 +32,11 @@ LONGEST = 4096
 """Characters of a string that may be an address."""
 
 
-def require_own(recipe: Recipe, run: RunLayout) -> None:
+def require_own(run: RunLayout, inputs: Sequence[tuple[str, str]]) -> None:
     """Refuse a folder of somebody else, and inputs that a step of this run would remove.
+
+    Args:
+        inputs: settings with the addresses they name, see `inputs_of`.
 
     Raises:
         ConfigError: the folder holds something and no run, lies where another run removes, or an
@@ -41,7 +44,7 @@ def require_own(recipe: Recipe, run: RunLayout) -> None:
     """
     _require_run(run)
     _require_no_run_around("run", run.root)
-    _require_inputs_outside(recipe, run)
+    _require_inputs_outside(run, inputs)
     if run.store is not None:
         _require_no_run_around("responses.store", run.store)
     if run.shared_ledger is not None:
@@ -110,10 +113,10 @@ def _require_no_run_around(setting: str, folder: Folder) -> None:
         parent = posixpath.dirname(parent)
 
 
-def _require_inputs_outside(recipe: Recipe, run: RunLayout) -> None:
+def _require_inputs_outside(run: RunLayout, inputs: Sequence[tuple[str, str]]) -> None:
     complaints = [
         f"{setting} is {address}, in {place}, which the run removes when it does a step anew"
-        for setting, address in _inputs(recipe)
+        for setting, address in inputs
         for one in _matches(address, run)
         if (place := _place_of(one, run))
     ]
@@ -125,14 +128,16 @@ def _require_inputs_outside(recipe: Recipe, run: RunLayout) -> None:
         )
 
 
-def _inputs(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """Every value of the recipe that may be an address, with its dotted key."""
+def inputs_of(recipe: Recipe) -> list[tuple[str, str]]:
+    """Every value of the recipe that may be an address, after its dotted key."""
     sections = recipe.model_dump(mode="json", exclude={"run", "name", "hardware", "resources"})
-    for key, value in _strings(sections, ""):
-        looks_like_one = "/" in value or key.split(".")[-1] in PATHS or ".path." in key
-        is_one = looks_like_one and len(value) < LONGEST and "\n" not in value
-        if is_one and not value.startswith(NOT_FILES):
-            yield key, value
+    return [(key, value) for key, value in _strings(sections, "") if _may_be_address(key, value)]
+
+
+def _may_be_address(key: str, value: str) -> bool:
+    looks_like_one = "/" in value or key.split(".")[-1] in PATHS or ".path." in key
+    is_one = looks_like_one and len(value) < LONGEST and "\n" not in value
+    return is_one and not value.startswith(NOT_FILES)
 
 
 def _strings(value: Any, key: str) -> Iterator[tuple[str, str]]:

@@ -6,9 +6,11 @@ from rich.console import Console
 from rich.table import Table
 
 from persyn_ray.escaping import plain
+from persyn_ray.pipeline.plan.engine_display import engine_caption, engine_table, engines_by_step
 from persyn_ray.pipeline.plan.estimate import Forecast, TeacherForecast
 from persyn_ray.pipeline.plan.placement import cluster_text, gib
 from persyn_ray.pipeline.plan.plan import Plan
+from persyn_ray.pipeline.plan.training_forecast import TrainingForecast
 from persyn_ray.recipe.teachers import GPU_USE
 from persyn_ray.report.numbers import NOTHING, compact, count, percent, seconds
 from persyn_ray.scheduling.gpu_memory import GIB, OVERHEAD_BYTES, Layout
@@ -37,9 +39,16 @@ def show(plan: Plan, console: Console) -> None:
         _section(console, "Teachers: what is still to be written", _teachers(plan), _caption(plan))
     else:
         console.print("\n[bold]Teachers[/bold]: everything is written.")
+    for step, engines in engines_by_step(plan.steps).items():
+        title, caption = f"How full engines will be in {step}", engine_caption(engines.values())
+        _section(console, title, engine_table(engines), caption)
     for step, forecast in plan.steps.items():
         if forecast.schedule is not None:
             _section(console, f"Waves of {step}", _waves(forecast), _waves_caption(plan, forecast))
+    if plan.score and plan.recipe.hardware.nodes:
+        _section(console, "Score: what models read", _score(plan), _SCORE_CAPTION)
+    if plan.training is not None:
+        _section(console, "Fine-tuning", *_training(plan.training))
     _section(console, "In all, from the start", _totals(plan), _totals_caption())
     for note in plan.notes:
         console.print(plain(f"\n{note}"))
@@ -177,6 +186,36 @@ def _nodes(part: JobPart) -> Iterator[str]:
                 runs.append([number])
         spans = (f"{run[0]}" if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
         yield f"{node}: {', '.join(spans)}"
+
+
+def _score(plan: Plan) -> Table:
+    table = _table(("model", "responses", "tokens", "actors", "time"))
+    for one in plan.score:
+        tokens = _bounded(one.tokens, one.at_most)
+        figures = (count(one.responses), tokens, count(one.actors), _duration(one.seconds))
+        table.add_row(plain(one.model), *figures)
+    return table
+
+
+_SCORE_CAPTION = (
+    "Responses to the prompts that all teachers answer, with their prompts. time: on GPUs, loading "
+    "included, reckoned from the model's size; not known where its files are not on this machine."
+)
+
+
+def _training(one: TrainingForecast) -> tuple[Table, str]:
+    """What fine-tuning takes, and what the figures mean."""
+    table = _table(("students", "parameters", "examples", "steps", "tokens", "per GPU", "time"))
+    need = f"{gib(one.need.total)}/{one.usable_bytes / GIB:.0f}" if one.need else NOTHING
+    figures = (f"{one.parameters / 1e9:.3g}B", count(one.examples), count(one.steps))
+    tokens = _bounded(one.tokens, one.at_most)
+    table.add_row(count(one.students), *figures, tokens, need, _duration(one.seconds))
+    parts = vars(one.need) if one.need else {}
+    memory = ", ".join(f"{name} {gib(size)}" for name, size in parts.items() if size)
+    caption = f"Trained: {one.adapters}. examples, steps and tokens: of each student, at most. "
+    if memory:
+        caption += f"per GPU: GiB of {memory} and {gib(OVERHEAD_BYTES)} overhead / GiB usable. "
+    return table, caption + "time: of all students, by arithmetic."
 
 
 def _totals(plan: Plan) -> Table:

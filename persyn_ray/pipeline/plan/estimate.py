@@ -1,32 +1,26 @@
 """Estimates tokens, seconds and dollars for given prompts per teacher.
 
-Time on GPUs comes from the schedule (scheduling/schedule.py) over speeds that are estimated
-(scheduling/gpu_memory.py) or, after step collect, measured; of endpoints and pools on CPUs from
-what collect took. Of teachers that share a pool no time is known apart. Endpoints cost by their
-price, GPUs by the hour for as long as an engine holds them.
+Time on GPUs comes from the schedule (scheduling/schedule.py) over engines that are modelled
+(engine_forecast.py) at speeds that are estimated or, after step collect, measured; each start of an
+engine costs its loading and the tail in which it runs empty. Endpoints and pools on CPUs are
+modelled where a speed is known. Of teachers that share a pool no time is known apart. Endpoints
+cost by their price, GPUs by the hour for as long as an engine holds them.
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
-from persyn_ray.pipeline.assign.methods import settings_of
-from persyn_ray.pipeline.choices import has_own_pool, resources_of
-from persyn_ray.pipeline.plan import expected_tokens
-from persyn_ray.pipeline.plan.expected_tokens import Length, Share, Stored
-from persyn_ray.pipeline.plan.placement import Placed
-from persyn_ray.recipe.comparison import CompareConfig
-from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.recipe.resources import HardwareConfig
+from persyn_ray.pipeline.choices import has_own_pool
+from persyn_ray.pipeline.plan.engine_forecast import (
+    EngineForecast,
+    TeacherEngine,
+    calibrated,
+    teacher_engine,
+)
+from persyn_ray.pipeline.plan.expected_tokens import Length
+from persyn_ray.pipeline.plan.known import Known
 from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.scheduling.schedule import Job, Schedule, schedule
-from persyn_ray.storage.layout import RunLayout
-from persyn_ray.storage.records import Record, read_record
-from persyn_ray.storage.results import CollectResult, TeacherProgress, result_of
-
-LEAST_WRITING = 0.1  # share of a pool's time that was not loading, at the least
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,11 @@ class TeacherForecast:
     replicas: int = 1
     load_seconds: float | None = None
     engine_seconds: float | None = None
-    """Time of a single engine that does it all, without loading."""
+    """Time of a single engine that does it all at full slots, without loading and tail."""
+    tail_seconds: float | None = None
+    """Time that each engine takes beyond that, because it runs dry at its end."""
+    engine: EngineForecast | None = None
+    """How full its engines will be."""
 
 
 @dataclass(frozen=True)
@@ -83,95 +81,6 @@ class Forecast:
         return sum(known) if known else None
 
 
-@dataclass(frozen=True)
-class SharedActors:
-    """Actors of the pool of the teachers without one of their own, in each step."""
-
-    collect: int
-    synthesize: int
-
-
-@dataclass(frozen=True)
-class Known:
-    """All that a forecast rests on."""
-
-    teachers: tuple[TeacherConfig, ...]
-    hardware: HardwareConfig
-    compare: CompareConfig
-    shard_rows: int
-    shared_actors: SharedActors
-    run: RunLayout
-    splits: dict[str, int]
-    placed: dict[str, Placed]
-    """Teachers on GPUs."""
-    stored: dict[str, Stored]
-    lengths: dict[str, Length]
-    share: Share
-    is_routed: bool
-    collect: Record | None
-    """The record of step collect, once it is done."""
-    before: dict[str, Any]
-    """The forecast that step collect began with, by teacher."""
-
-    @cached_property
-    def collected(self) -> CollectResult | None:
-        """The result of step collect; parsed once, every teacher's speed is read from it."""
-        return None if self.collect is None else result_of(self.collect, CollectResult)
-
-    def measured(self, name: str) -> TeacherProgress | None:
-        """What a teacher's own pool did in step collect; None without tokens or time."""
-        done = self.collected.teachers.get(name) if self.collected is not None else None
-        return done if done is not None and done.seconds and done.tokens else None
-
-
-def gather_known(
-    recipe: Recipe,
-    run: RunLayout,
-    splits: dict[str, int],
-    prompt_tokens: float,
-    placed: dict[str, Placed],
-    done: Iterable[str],
-) -> Known:
-    """Read what the run holds; `done` are the steps whose output is this recipe's."""
-    finished = set(done)
-    stored = {teacher.name: Stored() for teacher in recipe.teachers}
-    if "prompts" in finished:
-        stored = expected_tokens.stored_responses(recipe.teachers, run)
-    lengths = {
-        teacher.name: expected_tokens.expected_length(teacher, stored[teacher.name], prompt_tokens)
-        for teacher in recipe.teachers
-    }
-    is_routed = "route" in finished
-    share = expected_tokens.expected_share(
-        settings_of(recipe), run, is_routed, "rewards" in finished
-    )
-    collect = read_record(run.records, "collect") if "collect" in finished else None
-    before = read_forecast(run, "collect").get("teachers", {}) if collect is not None else {}
-    resources = recipe.resources
-    return Known(
-        teachers=recipe.teachers,
-        hardware=recipe.hardware,
-        compare=recipe.compare,
-        shard_rows=recipe.prompts.shard_rows,
-        shared_actors=SharedActors(resources.collect.actors, resources.synthesize.actors),
-        run=run,
-        splits=splits,
-        placed=placed,
-        stored=stored,
-        lengths=lengths,
-        share=share,
-        is_routed=is_routed,
-        collect=collect,
-        before=before,
-    )
-
-
-def read_forecast(run: RunLayout, step: str) -> dict[str, Any]:
-    """The forecast that a step began with; empty if it left none."""
-    name = f"forecast-{step}.json"
-    return run.records.read_json(name) if run.records.exists(name) else {}
-
-
 def reckon(known: Known, prompts: dict[str, float], is_later: bool = False) -> Forecast:
     """What it takes when each teacher answers so many prompts.
 
@@ -181,58 +90,88 @@ def reckon(known: Known, prompts: dict[str, float], is_later: bool = False) -> F
     Raises:
         ConfigError: the hardware holds no engine of some teacher.
     """
+    engines = {
+        teacher.name: engine
+        for teacher in known.teachers
+        if prompts[teacher.name] and (engine := _engine(known, teacher, is_later)) is not None
+    }
     jobs = {
-        name: _job(known, name, prompts[name], is_later) for name in known.placed if prompts[name]
+        name: _job(known, name, prompts[name], engines[name])
+        for name in known.placed
+        if name in engines
     }
     hardware, plan = known.hardware, None
     if jobs and hardware.nodes:
         plan = schedule(list(jobs.values()), [hardware.gpus_per_node] * hardware.nodes)
     teachers = {
-        teacher.name: _teacher(known, teacher, prompts[teacher.name], jobs, plan, is_later)
+        teacher.name: _teacher(
+            known,
+            teacher,
+            prompts[teacher.name],
+            engines.get(teacher.name),
+            jobs.get(teacher.name),
+            plan,
+            is_later,
+        )
         for teacher in known.teachers
     }
     shared = _shared_seconds(known, prompts) if is_later else None
     return Forecast(teachers, _whole_seconds(known, teachers, plan, shared), plan)
 
 
-def _job(known: Known, name: str, prompts: float, is_later: bool) -> Job:
-    placed, tokens = known.placed[name], prompts * known.lengths[name].response
-    shards = math.ceil(prompts / known.shard_rows)
+def _engine(known: Known, teacher: TeacherConfig, is_later: bool) -> TeacherEngine | None:
+    """A teacher's engine: as fast as in collect, as the recipe says, or as estimated."""
+    if not has_own_pool(teacher):
+        return None
+    name, placed = teacher.name, known.placed.get(teacher.name)
+    facts = known.measured(name) if is_later else None
+    length, stored = known.lengths[name], known.stored[name]
+    engine = teacher_engine(teacher, placed, length, stored)
+    replicas = 1 if placed is None else known.before.get(name, {}).get("replicas")
+    if engine is None or facts is None or replicas is None:
+        return engine
+    loading = placed.load_seconds(known.hardware) if placed is not None else 0.0
+    return calibrated(engine, facts, replicas, loading)
+
+
+def _job(known: Known, name: str, prompts: float, engine: TeacherEngine) -> Job:
+    """A teacher's work at full slots; what an engine takes beyond that comes with every start."""
+    placed = known.placed[name]
     return Job(
         name=name,
         workers=placed.gpus,
         per_node=placed.per_node,
-        load_seconds=placed.load_seconds(known.hardware),
-        work_seconds=tokens / _engine_speed(known, name, is_later),
-        max_replicas=max(1, min(placed.resources.replicas, shards)),
+        load_seconds=placed.load_seconds(known.hardware) + engine.timed.tail_seconds(prompts),
+        work_seconds=engine.timed.full_seconds(prompts),
+        max_replicas=engines_of_use(placed.resources.replicas, prompts, engine.timed.model.slots),
     )
 
 
-def _engine_speed(known: Known, name: str, is_later: bool) -> float:
-    """Tokens per second of one engine: measured in collect, as the recipe says, or estimated."""
-    placed, facts = known.placed[name], known.measured(name)
-    replicas = known.before.get(name, {}).get("replicas")
-    if is_later and facts and replicas:
-        loading = placed.load_seconds(known.hardware)
-        writing = max(facts.seconds - loading, LEAST_WRITING * facts.seconds)
-        return facts.tokens / writing / replicas
-    return placed.tokens_per_second(known.lengths[name].while_writing)
+def engines_of_use(most: int, prompts: float, slots: int) -> int:
+    """Engines that there is work for: an engine has at least as many rows as slots."""
+    return max(1, min(most, math.ceil(prompts / slots)))
 
 
 def _teacher(
     known: Known,
     teacher: TeacherConfig,
     prompts: float,
-    jobs: dict[str, Job],
+    engine: TeacherEngine | None,
+    job: Job | None,
     plan: Schedule | None,
     is_later: bool,
 ) -> TeacherForecast:
-    length, job = known.lengths[teacher.name], jobs.get(teacher.name)
+    length = known.lengths[teacher.name]
     parts = [part for part in plan.parts if part.job == teacher.name] if plan else []
     held = sum((part.end - part.start) * len(part.gpus) for part in parts)
-    seconds = _pool_seconds(known, teacher, prompts * length.response, is_later)
+    seconds = None
     if parts:
         seconds = max(part.end for part in parts) - min(part.start for part in parts)
+    elif engine is not None and engine.is_timed and teacher.name not in known.placed:
+        seconds = engine.timed.run(prompts).seconds
+    replicas = max((part.replicas for part in parts), default=1)
+    shares = [(part.replicas, part.share) for part in parts] or [(1, 1.0)]
+    loading = known.placed[teacher.name].load_seconds(known.hardware) if job else None
     return TeacherForecast(
         prompts=prompts,
         tokens=prompts * length.response,
@@ -244,23 +183,12 @@ def _teacher(
         ),
         source=_source(known, teacher.name, is_later),
         gpu_seconds=held,
-        replicas=max((part.replicas for part in parts), default=1),
-        load_seconds=job.load_seconds if job else None,
+        replicas=replicas,
+        load_seconds=loading,
         engine_seconds=job.work_seconds if job else None,
+        tail_seconds=job.load_seconds - loading if job and loading is not None else None,
+        engine=engine.forecast(prompts, shares) if engine is not None else None,
     )
-
-
-def _pool_seconds(
-    known: Known, teacher: TeacherConfig, tokens: float, is_later: bool
-) -> float | None:
-    """Time of an endpoint or of a pool on CPUs, where a speed is known."""
-    if teacher.name in known.placed or not has_own_pool(teacher):
-        return None
-    facts = known.measured(teacher.name) if is_later else None
-    if facts:
-        return tokens * facts.seconds / facts.tokens
-    speed = resources_of(teacher).tokens_per_second
-    return None if speed is None else tokens / speed
 
 
 def _dollars(
@@ -311,5 +239,5 @@ def _shared_seconds(known: Known, prompts: dict[str, float]) -> float | None:
         asked = sum(number * known.lengths[name].response for name, number in prompts.items())
     if not done:
         return None
-    actors = known.shared_actors.collect / known.shared_actors.synthesize
-    return record.seconds * actors * asked / done
+    actors = known.settings.shared_actors
+    return record.seconds * actors.collect / actors.synthesize * asked / done

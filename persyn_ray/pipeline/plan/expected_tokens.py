@@ -8,9 +8,11 @@ equal. Nothing is forecast here from the text of a prompt, but for its length.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as compute
 from numpy.typing import NDArray
 
 from persyn_ray.data import selection
@@ -23,15 +25,17 @@ from persyn_ray.pipeline.assign.methods import (
 from persyn_ray.pipeline.choices import assigned_methods, collected_splits
 from persyn_ray.pipeline.plan.placement import longest
 from persyn_ray.recipe.comparison import EMBEDDED, CompareConfig
-from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.teachers import BYTES_PER_TOKEN, TeacherConfig, VllmEngineConfig
 from persyn_ray.shards.collect import assigned
-from persyn_ray.shards.response_store import existing, scores_of, shards_in
+from persyn_ray.shards.part_files import existing, shards_in
+from persyn_ray.shards.response_store import scores_of
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.storage.layout import RunLayout
 from persyn_ray.storage.records import read_record
 from persyn_ray.storage.schemas import LEARNABILITY, RESPONSES
 
+pc: Any = compute  # its functions are made at import, where a type checker does not see them
+Booleans = NDArray[np.bool_]
 SPLITS = ("parallel", "heldout", "routed")
 WRITTEN = ("stop", "length", "loop")  # finish reasons of responses that cost their tokens
 PROMPT_TOKENS = 500.0  # of a prompt that cannot be read yet
@@ -55,8 +59,10 @@ class Length:
 class Stored:
     """A teacher's responses to this run's prompts."""
 
-    answered: dict[str, set[str]] = field(default_factory=lambda: {s: set[str]() for s in SPLITS})
-    """Prompt ids by split."""
+    num_answered: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+    """Answered prompts by split."""
+    answered: dict[str, Booleans] = field(default_factory=dict[str, Booleans])
+    """Which prompts of a shard are answered, by their places; shards without any are left out."""
     num_prompt_tokens: list[int] = field(default_factory=list[int])
     """Of responses to the parallel set."""
     num_tokens: list[int] = field(default_factory=list[int])
@@ -88,7 +94,9 @@ def stored_responses(teachers: Sequence[TeacherConfig], run: RunLayout) -> dict[
             for name in holders:
                 table = existing(folders[name], shard, RESPONSES, columns)
                 table = selection.among(table, "prompt_id", ids)
-                found[name].answered[split].update(table["prompt_id"].to_pylist())
+                answered = pc.is_in(ids, value_set=table["prompt_id"]).to_numpy()
+                found[name].answered[shard] = answered
+                found[name].num_answered[split] += int(answered.sum())
                 if split == "parallel":
                     written = selection.among(table, "finish_reason", WRITTEN)
                     found[name].num_prompt_tokens += written["num_prompt_tokens"].to_pylist()
@@ -106,10 +114,12 @@ def expected_length(teacher: TeacherConfig, stored: Stored, prompt_tokens: float
     return Length(prompt_tokens, float(most_tokens(teacher)), True)
 
 
-def mean_student_tokens(recipe: Recipe, run: RunLayout) -> dict[str, float | None]:
+def mean_student_tokens(
+    run: RunLayout, teachers: Sequence[TeacherConfig]
+) -> dict[str, float | None]:
     """Mean response length on the parallel set, in the student's tokens; after step score."""
     means: dict[str, float | None] = {}
-    for teacher in recipe.teachers:
+    for teacher in teachers:
         counts: list[int] = []
         for shard in shards_of(run, "parallel"):
             prompt_ids = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"]
@@ -157,19 +167,23 @@ def _assigned_shares(
     counts, total = dict.fromkeys(names, 0), 0
     for shard in shards_of(run, "routed"):
         total += run.prompts.num_rows(shard)
-        for name, ids in assigned_ids(names, methods, run, shard).items():
-            counts[name] += len(ids)
+        for name, is_given in assigned_places(names, methods, run, shard).items():
+            counts[name] += int(is_given.sum())
     return {name: count / max(total, 1) for name, count in counts.items()}
 
 
-def assigned_ids(
+def assigned_places(
     names: Iterable[str], methods: tuple[str, ...], run: RunLayout, shard: str
-) -> dict[str, set[str]]:
-    """Prompts of a shard that any method gives to each teacher."""
-    found = {name: set[str]() for name in names}
-    for row in assigned(run, shard, methods).to_pylist():
-        found[row["teacher"]].add(row["prompt_id"])
-    return found
+) -> dict[str, Booleans]:
+    """Which prompts of a shard any method gives to each teacher, by their places."""
+    ids = run.prompts.read_table(shard, ["prompt_id"])["prompt_id"]
+    given = assigned(run, shard, methods)
+    return {
+        name: pc.is_in(
+            ids, value_set=selection.where(given, "teacher", name)["prompt_id"]
+        ).to_numpy()
+        for name in names
+    }
 
 
 def _rewarded_shares(settings: MethodSettings, run: RunLayout) -> NDArray[np.float64]:
@@ -193,7 +207,7 @@ def open_collect(
 ) -> dict[str, float]:
     """Prompts that step collect still asks of each teacher."""
     return {
-        name: float(sum(splits[s] - len(one.answered[s]) for s in collected_splits(compare)))
+        name: float(sum(splits[s] - one.num_answered[s] for s in collected_splits(compare)))
         for name, one in stored.items()
     }
 
@@ -211,13 +225,14 @@ def open_synthesize(
         return dict.fromkeys(stored, 0.0)
     if not is_routed:
         return {
-            name: share.of[name] * (splits["routed"] - len(one.answered["routed"]))
+            name: share.of[name] * (splits["routed"] - one.num_answered["routed"])
             for name, one in stored.items()
         }
     counts, methods = dict.fromkeys(stored, 0.0), assigned_methods(compare)
     for shard in shards_of(run, "routed"):
-        for name, ids in assigned_ids(stored, methods, run, shard).items():
-            counts[name] += len(ids - stored[name].answered["routed"])
+        for name, is_given in assigned_places(stored, methods, run, shard).items():
+            answered = stored[name].answered.get(shard, np.zeros_like(is_given))
+            counts[name] += int((is_given & ~answered).sum())
     return counts
 
 

@@ -11,9 +11,15 @@ from typing import Any
 
 from persyn_ray.errors import ConfigError
 from persyn_ray.pipeline.plan import expected_tokens
-from persyn_ray.pipeline.plan.estimate import Forecast, Known, gather_known, read_forecast, reckon
+from persyn_ray.pipeline.plan.estimate import Forecast, reckon
+from persyn_ray.pipeline.plan.known import (
+    ForecastSettings,
+    Known,
+    gather_known,
+    read_forecast,
+)
 from persyn_ray.pipeline.plan.placement import place_known
-from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.pipeline.plan.prompt_counts import Counted
 from persyn_ray.recipe.teachers import PriceConfig, TeacherConfig
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.storage.layout import RunLayout
@@ -52,11 +58,11 @@ def forecast_anew(known: Known) -> tuple[Forecast, Forecast]:
     return reckon(known, collect), reckon(known, later, is_later=True)
 
 
-def write_forecast(recipe: Recipe, run: RunLayout, step: str) -> None:
+def write_forecast(settings: ForecastSettings, run: RunLayout, step: str) -> None:
     """Leave the forecast of a step that begins; nothing is refused, what is not known is null."""
-    placed, _ = place_known(recipe.teachers, recipe.hardware, recipe.prompts.shard_rows)
-    tokens, done = expected_tokens.stored_prompt_tokens(run), DONE_BEFORE[step]
-    known = gather_known(recipe, run, _stored_splits(run), tokens, placed, done)
+    placed, _ = place_known(settings.deployment)
+    counted = Counted(_stored_splits(run), expected_tokens.stored_prompt_tokens(run))
+    known = gather_known(settings, run, counted, placed, DONE_BEFORE[step])
     try:
         made = forecast_step(known, step)
     except ConfigError:  # `hardware` need not be the cluster that the run has
@@ -74,7 +80,9 @@ def _stored_splits(run: RunLayout) -> dict[str, int]:
 
 
 def _without_gpus(known: Known) -> Known:
-    return replace(known, hardware=known.hardware.model_copy(update={"nodes": 0}))
+    hardware = known.hardware.model_copy(update={"nodes": 0})
+    deployment = replace(known.settings.deployment, hardware=hardware)
+    return replace(known, settings=replace(known.settings, deployment=deployment))
 
 
 def forecast_against_actual(
@@ -129,6 +137,16 @@ def _teacher(
         "tokens": _pair(made.get("tokens"), took.get("tokens")),
         "seconds": _pair(made.get("seconds"), took.get("seconds")),
         "dollars": _pair(made.get("dollars"), dollars),
+        **_engine_use(made.get("engine") or {}, took.get("engine") or {}),
+    }
+
+
+def _engine_use(made: Figures, took: Figures) -> Figures:
+    """How full a teacher's engines were to be, and were by their own metrics."""
+    return {
+        "slots": made.get("slots"),
+        "running": _pair(made.get("running_mean"), took.get("running_mean")),
+        "kv_use": _pair(None, took.get("kv_use_mean")),
     }
 
 

@@ -18,6 +18,7 @@ from persyn_ray.recipe.teachers import (
     TransformersEngineConfig,
     VllmEngineConfig,
 )
+from persyn_ray.recipe.training import FinetuneConfig
 from persyn_ray.scheduling.gpu_memory import ModelSize
 
 BITS: dict[str, float] = {"float32": 32, "bfloat16": 16, "float16": 16}
@@ -80,6 +81,35 @@ def local_folder(model: ModelConfig) -> Path | None:
     except HFValidationError:
         return None
     return Path(found).parent if isinstance(found, str) else None
+
+
+def known_parameters(model: ModelConfig) -> float | None:
+    """Parameters of a model whose files are on this machine and tell them; else None."""
+    folder = local_folder(model)
+    if folder is None or not (folder / "config.json").is_file():
+        return None
+    try:
+        whole: Config = json.loads((folder / "config.json").read_text("utf-8"))
+        stored = _stored_bytes(folder)
+        if stored is not None:
+            return stored * 8 / _bits_stored(whole)
+        return count_parameters(whole.get("text_config") or whole)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def settled(finetune: FinetuneConfig, student: ModelConfig) -> FinetuneConfig:
+    """Settings of fine-tuning whose `lora` is no longer auto: by the student's size, which is
+    fetched (config.json alone) where it is not on this machine."""
+    if finetune.lora != "auto":
+        return finetune
+    parameters = 0.0 if student.name.startswith("random:") else known_parameters(student)
+    if parameters is None:
+        from persyn_ray.models.load import load_config
+
+        config = load_config(student.name, student.revision, student.trust_remote_code)
+        parameters = count_parameters(config.get_text_config().to_dict())
+    return finetune.model_copy(update={"lora": finetune.adapters(parameters)})
 
 
 def _ask(teacher: TeacherConfig, why: str) -> ConfigError:

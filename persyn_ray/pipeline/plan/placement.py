@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from persyn_ray.errors import ConfigError
-from persyn_ray.pipeline.choices import has_own_pool, resources_of
+from persyn_ray.pipeline.choices import VLLM_SEQUENCES, has_own_pool, resources_of
 from persyn_ray.pipeline.plan.model_sizes import arguments_of, model_size
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.resources import HardwareConfig
@@ -22,8 +22,6 @@ from persyn_ray.recipe.teachers import (
 )
 from persyn_ray.scheduling import gpu_memory
 from persyn_ray.scheduling.gpu_memory import GIB, Gpu, Layout, ModelSize, Need
-
-REQUESTS_AT_ONCE = 128  # vLLM's own default of `max_num_seqs`
 
 
 @dataclass(frozen=True)
@@ -79,6 +77,19 @@ class Placed:
         return gpu_memory.load_seconds(self.model, self.layout, self.per_node, rate)
 
 
+@dataclass(frozen=True)
+class Deployment:
+    """Teachers, and the cluster that they are to stand on."""
+
+    teachers: tuple[TeacherConfig, ...]
+    hardware: HardwareConfig
+
+
+def deployment_of(recipe: Recipe) -> Deployment:
+    """The teachers of a recipe on its hardware."""
+    return Deployment(recipe.teachers, recipe.hardware)
+
+
 def stands_on_gpus(teacher: TeacherConfig) -> bool:
     """Whether a teacher runs on GPUs of its own."""
     is_local = isinstance(teacher.engine, VllmEngineConfig | TransformersEngineConfig)
@@ -90,17 +101,17 @@ def gpu_teachers(teachers: Sequence[TeacherConfig]) -> tuple[TeacherConfig, ...]
     return tuple(teacher for teacher in teachers if stands_on_gpus(teacher))
 
 
-def place_teachers(recipe: Recipe) -> dict[str, Placed]:
-    """Every teacher that stands on GPUs, on the recipe's hardware; none without hardware.
+def place_teachers(deployment: Deployment) -> dict[str, Placed]:
+    """Every teacher that stands on GPUs, on the given hardware; none without hardware.
 
     Raises:
         ConfigError: teachers do not fit, each with its need, what there is and what would do; or
             sizes of models are not known.
     """
-    hardware = recipe.hardware
+    hardware = deployment.hardware
     if not hardware.nodes:
         return {}
-    placed, unknown = place_known(recipe.teachers, hardware, recipe.prompts.shard_rows)
+    placed, unknown = place_known(deployment)
     if unknown:
         raise ConfigError("\n".join(unknown.values()))
     lines = [
@@ -113,21 +124,19 @@ def place_teachers(recipe: Recipe) -> dict[str, Placed]:
     return placed
 
 
-def place_known(
-    teachers: Sequence[TeacherConfig], hardware: HardwareConfig, shard_rows: int
-) -> tuple[dict[str, Placed], dict[str, str]]:
+def place_known(deployment: Deployment) -> tuple[dict[str, Placed], dict[str, str]]:
     """Teachers on GPUs whose size is known, fitting or not; and why it is not for the others."""
     placed: dict[str, Placed] = {}
     unknown: dict[str, str] = {}
-    for teacher in gpu_teachers(teachers):
+    for teacher in gpu_teachers(deployment.teachers):
         try:
-            placed[teacher.name] = place(teacher, hardware, shard_rows)
+            placed[teacher.name] = place(teacher, deployment.hardware)
         except ConfigError as error:
             unknown[teacher.name] = str(error)
     return placed, unknown
 
 
-def place(teacher: TeacherConfig, hardware: HardwareConfig, shard_rows: int) -> Placed:
+def place(teacher: TeacherConfig, hardware: HardwareConfig) -> Placed:
     """One teacher as the recipe lays it out, fitting or not."""
     resources = resources_of(teacher)
     model, arguments = model_size(teacher), arguments_of(teacher)
@@ -143,9 +152,7 @@ def place(teacher: TeacherConfig, hardware: HardwareConfig, shard_rows: int) -> 
         gpu=gpu,
         layout=Layout(resources.tensor_parallel, resources.pipeline_parallel),
         length=length,
-        most_at_once=_most_at_once(
-            teacher, shard_rows, int(arguments.get("max_num_seqs", REQUESTS_AT_ONCE))
-        ),
+        most_at_once=_most_at_once(teacher, int(arguments.get("max_num_seqs", VLLM_SEQUENCES))),
         resources=resources,
         smallest=gpu_memory.smallest_layout(
             model, length, gpu, hardware.gpus_per_node, hardware.nodes
@@ -160,12 +167,11 @@ def longest(teacher: TeacherConfig, context: int) -> int:
     return context
 
 
-def _most_at_once(teacher: TeacherConfig, shard_rows: int, engine_limit: int) -> int:
-    """Responses that an engine is given at once: its own limit, or all that are in flight."""
+def _most_at_once(teacher: TeacherConfig, engine_limit: int) -> int:
+    """Responses that an engine is given at once: its batch, or as many as it takes."""
     if isinstance(teacher.engine, TransformersEngineConfig):
         return teacher.engine.batch_size
-    given = resources_of(teacher).in_flight * shard_rows
-    return min(engine_limit, given)
+    return engine_limit
 
 
 def _problem(placed: Placed, hardware: HardwareConfig) -> str | None:

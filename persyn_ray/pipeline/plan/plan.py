@@ -1,7 +1,7 @@
 """Plans a run: steps, placement, schedule, tokens, time and cost, before anything starts.
 
-Refuses teachers that cannot fit the recipe's hardware. Touches neither Ray nor the network nor a
-model's weights; reads the prompts unless the run holds them already.
+Refuses teachers and a fine-tuning that cannot fit the recipe's hardware. Touches neither Ray nor
+the network nor a model's weights; reads the prompts unless the run holds them already.
 """
 
 import os
@@ -12,8 +12,10 @@ from functools import partial
 
 from persyn_ray.errors import ConfigError
 from persyn_ray.pipeline.choices import assigned_methods, collected_splits, has_own_pool
-from persyn_ray.pipeline.integrity.ownership import require_own
-from persyn_ray.pipeline.plan.estimate import Forecast, Known, gather_known
+from persyn_ray.pipeline.integrity.ownership import inputs_of, require_own
+from persyn_ray.pipeline.plan.engine_warnings import empty_engines
+from persyn_ray.pipeline.plan.estimate import Forecast
+from persyn_ray.pipeline.plan.evaluation_warnings import cut_answers
 from persyn_ray.pipeline.plan.expected_tokens import Length
 from persyn_ray.pipeline.plan.forecast import (
     FORECAST_STEPS,
@@ -21,8 +23,11 @@ from persyn_ray.pipeline.plan.forecast import (
     forecast_everything,
     forecast_step,
 )
+from persyn_ray.pipeline.plan.known import Known, forecast_settings, gather_known
 from persyn_ray.pipeline.plan.placement import Placed, gpu_teachers, place_teachers, stands_on_gpus
 from persyn_ray.pipeline.plan.prompt_counts import count_prompts
+from persyn_ray.pipeline.plan.score_forecast import Reader, ScorePass, forecast_score
+from persyn_ray.pipeline.plan.training_forecast import TrainingForecast, forecast_training
 from persyn_ray.pipeline.runner import planned_steps, require_no_drift
 from persyn_ray.recipe.comparison import CompareConfig
 from persyn_ray.recipe.recipe import Recipe
@@ -32,10 +37,12 @@ from persyn_ray.recipe.resources import (
     StepResourcesConfig,
     TrainResourcesConfig,
 )
+from persyn_ray.recipe.scoring import RewardModelConfig
 from persyn_ray.recipe.teachers import OpenAIEngineConfig, TeacherConfig
 from persyn_ray.report.numbers import compact
-from persyn_ray.storage.layout import run_of
+from persyn_ray.storage.layout import parts_of, run_of
 from persyn_ray.storage.ledger import Spent, accounts
+from persyn_ray.storage.own_parts import own_parts
 
 FEW_AT_ONCE = 8  # responses at once below which an engine is badly used
 CLUSTER = re.compile(r"(\d+)x(\d+)x(\d+(?:\.\d+)?)")
@@ -72,6 +79,10 @@ class Plan:
     """Both steps from the start, whatever is stored."""
     everything: Forecast
     """Generate-then-select over the same prompts."""
+    score: tuple[ScorePass, ...]
+    """What models read in step score; empty once it is done."""
+    training: TrainingForecast | None
+    """What step finetune takes; None once it is done, or where the student's size is not known."""
     share_source: str
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -102,21 +113,34 @@ def plan_run(recipe: Recipe, overrides: tuple[str, ...] = ()) -> Plan:
 
     Raises:
         DriftError: the run folder was made with other settings.
-        ConfigError: teachers do not fit, a size that is needed is not known, or the run folder is
-            somebody else's.
+        ConfigError: teachers or the student's training do not fit, a size that is needed is not
+            known, or the run folder is somebody else's.
     """
     run = run_of(recipe)
-    require_own(recipe, run)
+    require_own(run, inputs_of(recipe))
     steps = planned_steps(recipe, run)
     require_no_drift(steps, overrides, None)
     done = [planned.step.name for planned in steps if planned.is_done]
     counted = count_prompts(recipe, run, steps[0].record if "prompts" in done else None)
-    placed = place_teachers(recipe)
-    known = gather_known(recipe, run, counted.splits, counted.prompt_tokens, placed, done)
+    settings = forecast_settings(recipe)
+    placed = place_teachers(settings.deployment)
+    known = gather_known(settings, run, counted, placed, done)
     anew = forecast_anew(known)
     steps_ahead = {step: forecast_step(known, step) for step in FORECAST_STEPS}
     needs = partial(_needs, recipe.teachers, recipe.resources, recipe.measures_learnability)
     num_teachers = len(recipe.pool)
+    is_tuned = "finetune" in done
+    training = None if is_tuned else forecast_training(recipe, counted.splits, known.lengths)
+    notes = (
+        counted.note,
+        _for_comparison(recipe.compare, num_teachers, counted.splits),
+        _without_hardware(recipe.teachers, recipe.hardware),
+        None if training or is_tuned else _without_size(recipe),
+        *(
+            f"Code of your own: {part.said}"
+            for part in own_parts(recipe.teachers, recipe.scoring, recipe.evaluate.check)
+        ),
+    )
     return Plan(
         recipe=recipe,
         rows=tuple(
@@ -131,18 +155,33 @@ def plan_run(recipe: Recipe, overrides: tuple[str, ...] = ()) -> Plan:
         steps=steps_ahead,
         anew=anew,
         everything=forecast_everything(known),
+        score=_scoring(recipe, anew[0], done),
+        training=training,
         share_source=known.share.source,
-        notes=tuple(
-            note
-            for note in (
-                counted.note,
-                _for_comparison(recipe.compare, num_teachers, counted.splits),
-                _without_hardware(recipe.teachers, recipe.hardware),
-            )
-            if note
+        notes=tuple(filter(None, notes)),
+        warnings=(
+            *_over_budget(known, steps_ahead, accounts(run.ledger)),
+            *_narrow(known),
+            *empty_engines(steps_ahead, placed),
+            *cut_answers(recipe.teachers, recipe.finetune, recipe.evaluate, recipe.scoring),
         ),
-        warnings=(*_over_budget(known, steps_ahead, accounts(run.ledger)), *_narrow(known)),
     )
+
+
+def _scoring(recipe: Recipe, collect: Forecast, done: Sequence[str]) -> tuple[ScorePass, ...]:
+    """What step score is going to take, unless it is done."""
+    if "score" in done:
+        return ()
+    return forecast_score(collect, tuple(_readers(recipe)), recipe.hardware)
+
+
+def _readers(recipe: Recipe) -> Iterator[Reader]:
+    """The student and the reward models, as far as they score."""
+    if recipe.measures_learnability:
+        yield Reader(recipe.student.model, recipe.resources.score, shares_prompts=True)
+    for part in parts_of(recipe.scoring):
+        if isinstance(part.quality, RewardModelConfig):
+            yield Reader(part.quality.model, recipe.resources.quality, shares_prompts=False)
 
 
 def _responses(compare: CompareConfig, num_teachers: int, splits: dict[str, int]) -> dict[str, int]:
@@ -177,6 +216,17 @@ def _without_hardware(teachers: Sequence[TeacherConfig], hardware: HardwareConfi
         f"{number} teacher{'s run' if number > 1 else ' runs'} on GPUs, and the recipe names none: "
         "give --cluster NODESxGPUSxGIB (such as 1x8x80) or `hardware` for memory, waves, time and "
         "money."
+    )
+
+
+def _without_size(recipe: Recipe) -> str | None:
+    """What is missing for a forecast of fine-tuning on GPUs."""
+    if not recipe.hardware.nodes or not recipe.resources.finetune.gpus:
+        return None
+    return (
+        f"What {recipe.student.name} weighs is not known on this machine: give "
+        "resources.finetune.size for memory, steps and hours of its fine-tuning, and for whether "
+        "adapters are trained (finetune.lora)."
     )
 
 
@@ -252,7 +302,8 @@ def _pools(teachers: Sequence[TeacherConfig], shared: StepResourcesConfig) -> It
 
 def _pool_text(part: StepResourcesConfig | TrainResourcesConfig) -> str:
     actors = isinstance(part, StepResourcesConfig)
-    count = part.actors if actors else part.workers
+    count = part.most if actors else part.workers
     gpus = f" + {part.gpus:g} GPU" if part.gpus else ""
     word = ("actor" if actors else "worker") + ("s" if count > 1 else "")
-    return f"{count} {word} x {part.cpus:g} CPU{gpus}"
+    fewest = f"{part.fewest} to " if actors and part.fewest < part.most else ""
+    return f"{fewest}{count} {word} x {part.cpus:g} CPU{gpus}"

@@ -38,7 +38,7 @@ def count_prompts(recipe: Recipe, run: RunLayout, record: Record | None) -> Coun
     if record is not None:
         splits = result_of(record, PromptsResult).splits
         return Counted(splits, expected_tokens.stored_prompt_tokens(run))
-    if not _is_on_hub(recipe.prompts, recipe.evaluate):
+    if not is_on_hub(recipe.prompts, recipe.evaluate):
         table = read_prompts(recipe).table
         return Counted(count_splits(table), expected_tokens.prompt_tokens(table))
     with without_network():
@@ -49,7 +49,8 @@ def count_prompts(recipe: Recipe, run: RunLayout, record: Record | None) -> Coun
     return Counted(count_splits(table), expected_tokens.prompt_tokens(table))
 
 
-def _is_on_hub(prompts: PromptsConfig, evaluate: EvaluateConfig) -> bool:
+def is_on_hub(prompts: PromptsConfig, evaluate: EvaluateConfig) -> bool:
+    """Whether any prompts come from the hub."""
     paths: list[str] = []
     for given in (prompts.path, evaluate.path or ()):
         paths += [given] if isinstance(given, str) else given

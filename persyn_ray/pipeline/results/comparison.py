@@ -7,7 +7,7 @@ seeds, or over the prompts of the only seed there is, as that seed's report has 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from math import nan
 from typing import Any
@@ -17,32 +17,47 @@ from numpy.typing import NDArray
 
 from persyn_ray.errors import DataError
 from persyn_ray.method.arrays import mean_or_none
-from persyn_ray.pipeline.choices import assigned_methods, students
+from persyn_ray.pipeline.choices import assigned_methods
 from persyn_ray.pipeline.results.estimates import estimate
-from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.comparison import CompareConfig
 from persyn_ray.report.comparison.content import ACCURACY, REWARD
 from persyn_ray.report.content import Report, complete
 from persyn_ray.report.problems import Problems
 from persyn_ray.statistics.significance import Difference, holm, mean_over_seeds, paired_difference
-from persyn_ray.storage.layout import BEFORE, PERSYN, RunLayout, run_of
+from persyn_ray.storage.layout import BEFORE, PERSYN, RunLayout
 
 Content = dict[str, Any]
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
 
 
-def gather_comparison(
-    recipe: Recipe, seeds: Sequence[Recipe], why_no_students: str | None
-) -> Content:
+@dataclass(frozen=True)
+class Seeds:
+    """The finished seeds of a comparison."""
+
+    name: str
+    """Title of the comparison."""
+    runs: Mapping[int, RunLayout]
+    """By the seed of the prompts."""
+    compare: CompareConfig
+    """The same in every seed."""
+    students: tuple[str, ...]
+    """Of each seed; their answers are compared where they can be checked."""
+    seed: int
+    """Of resampling."""
+
+
+def gather_comparison(seeds: Seeds, why_no_students: str | None) -> Content:
     """All that the comparison shows, from finished seeds; what cannot be read of them is left out,
     with its reason under `problems`.
+
+    Args:
+        why_no_students: what keeps students from being compared; then routed rewards are.
     """
-    problems, runs = Problems(), [run_of(seed) for seed in seeds]
+    problems, compare = Problems(), seeds.compare
     found = {
-        f"seeds.{seed.prompts.seed}": problems.attempt(
-            f"seeds.{seed.prompts.seed}", partial(_report, run), None
-        )
-        for seed, run in zip(seeds, runs, strict=True)
+        name: problems.attempt(name, partial(_report, run), None)
+        for name, run in ((f"seeds.{seed}", run) for seed, run in seeds.runs.items())
     }
     reports = [report for report in found.values() if report is not None]
     for name, report in found.items():
@@ -50,27 +65,24 @@ def gather_comparison(
             problems.reasons[f"{name}.{part}"] = reason
     routers = _routers(reports)
     content: Content = {
-        "name": recipe.name or recipe.run.rstrip("/").rsplit("/", 1)[-1],
+        "name": seeds.name,
         "why_no_students": why_no_students,
-        "seeds": [
-            {"seed": seed.prompts.seed, "run": run.root.address}
-            for seed, run in zip(seeds, runs, strict=True)
-        ],
+        "seeds": [{"seed": seed, "run": run.root.address} for seed, run in seeds.runs.items()],
         "rewarded_on": routers[0]["heldout_set"] if routers else None,
         "metric": ACCURACY if why_no_students is None else REWARD,
     }
-    names = (PERSYN, *seeds[0].compare.methods)
+    names = (PERSYN, *compare.methods)
     routed: Content = problems.attempt(
-        "routed_reward", partial(_routed, reports, names, recipe.prompts.seed), {}
+        "routed_reward", partial(_routed, reports, names, seeds.seed), {}
     )
     if why_no_students is None:
-        compare = partial(_accuracies, runs, students(seeds[0]), recipe.prompts.seed)
-        accuracies, counts = problems.attempt("accuracy", compare, ({}, {}))
+        judge = partial(_accuracies, tuple(seeds.runs.values()), seeds.students, seeds.seed)
+        accuracies, counts = problems.attempt("accuracy", judge, ({}, {}))
         content |= counts
         methods = {
             name: facts
             | {"routed_reward": routed.get(name, {}).get("mean")}
-            | _data(reports, name, assigned_methods(seeds[0].compare))
+            | _data(reports, name, assigned_methods(compare))
             for name, facts in accuracies.items()
         }
     else:

@@ -7,14 +7,14 @@ import numpy as np
 
 from persyn_ray.data import selection
 from persyn_ray.pipeline.assign.assignments import asked_by_persyn
-from persyn_ray.pipeline.assign.methods import settings_of
+from persyn_ray.pipeline.assign.methods import ResponseSettings
 from persyn_ray.pipeline.dead_letters import all_letters
-from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.scoring import JudgeConfig, QualityPartConfig
 from persyn_ray.recipe.teachers import BudgetConfig, PriceConfig, TeacherConfig
 from persyn_ray.report.sections.dead_letters import DeadLetter, DeadLetters
 from persyn_ray.report.sections.tokens import AccountSpending, Spending, Tokens
-from persyn_ray.shards.response_store import existing, scores_of
+from persyn_ray.shards.part_files import existing
+from persyn_ray.shards.response_store import scores_of
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import RunLayout
@@ -41,7 +41,9 @@ class TeacherTokens:
     num_assigned: int
 
 
-def tokens(recipe: Recipe, run: RunLayout) -> Tokens | None:
+def tokens(
+    settings: ResponseSettings, measures_learnability: bool, run: RunLayout
+) -> Tokens | None:
     """Teacher tokens of route-then-generate and of generate-then-select over the same prompts; None
     where nobody counted them: recorded responses that the student did not score.
 
@@ -50,11 +52,11 @@ def tokens(recipe: Recipe, run: RunLayout) -> Tokens | None:
     Generate-then-select: every teacher on all of them; where a teacher has not answered a prompt,
     its mean over its own responses stands in, and the figure is marked as estimated.
     """
-    by_student = _counts_by_student(recipe.teachers)
-    if by_student and not recipe.measures_learnability:
+    by_student = _counts_by_student(settings.teachers)
+    if by_student and not measures_learnability:
         return None
-    settings = settings_of(recipe)
-    asked = {shard: asked_by_persyn(settings, run, shard) for shard in shards_of(run, "routed")}
+    routed = shards_of(run, "routed")
+    asked = {shard: asked_by_persyn(settings.methods, run, shard) for shard in routed}
     counted = {
         teacher.name: _teacher_tokens(
             run,
@@ -62,7 +64,7 @@ def tokens(recipe: Recipe, run: RunLayout) -> Tokens | None:
             run.learnability(teacher) if by_student else None,
             {shard: of[teacher.name] for shard, of in asked.items()},
         )
-        for teacher in recipe.teachers
+        for teacher in settings.teachers
     }
     return _compared(counted, "student tokens" if by_student else "teacher tokens")
 
@@ -194,12 +196,15 @@ def _of(budget: float | None, form: str) -> str:
     return "" if budget is None else f" of {form.format(budget)}"
 
 
-def dead_letters(recipe: Recipe, run: RunLayout) -> DeadLetters:
+def dead_letters(
+    settings: ResponseSettings, parts: Sequence[QualityPartConfig], run: RunLayout
+) -> DeadLetters:
     """Counts by reason and by teacher, and the first few."""
     by_reason: dict[str, int] = {}
     by_teacher: dict[str, int] = {}
     examples: list[DeadLetter] = []
-    for row in (row for table in all_letters(recipe, run) for row in table.to_pylist()):
+    tables = all_letters(settings, parts, run)
+    for row in (row for table in tables for row in table.to_pylist()):
         by_reason[row["reason"]] = by_reason.get(row["reason"], 0) + 1
         if row["teacher"] is not None:
             by_teacher[row["teacher"]] = by_teacher.get(row["teacher"], 0) + 1

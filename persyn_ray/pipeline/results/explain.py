@@ -5,10 +5,11 @@ from typing import Any, TypedDict
 
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.pipeline.choices import assigned_methods
+from persyn_ray.pipeline.results.prompt_rows import find_prompts, part_rows_of, row_of, rows_of
 from persyn_ray.pipeline.steps import STEPS
 from persyn_ray.recipe.recipe import Recipe, parse_recipe
-from persyn_ray.shards.response_store import existing
 from persyn_ray.shards.tables import shards_of
+from persyn_ray.storage.fits import ROUTER_FIT_FILE, read_router_fit
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import RunLayout, run_of
 from persyn_ray.storage.records import Record, read_record
@@ -48,6 +49,8 @@ class Explanation(Prompt):
     teachers: dict[str, TeacherFacts]
     assigned: dict[str, str]
     """Teacher by method."""
+    router: list[str]
+    """Its kind where it is not the fitted one, what it went by, and why it was chosen."""
 
 
 def open_run(address: str) -> tuple[Recipe, RunLayout]:
@@ -88,23 +91,36 @@ def explain(recipe: Recipe, run: RunLayout, prompt_id: str) -> Explanation:
     shard, prompt = _find(run, prompt_id)
     full_id = prompt["prompt_id"]
     teachers: dict[str, TeacherFacts] = {name: {} for name in recipe.pool.names}
-    _add_signals(teachers, _row(run.rewards, shard, full_id))
-    _add_logits(teachers, _row(run.logits, shard, full_id))
+    _add_signals(teachers, row_of(run.rewards, shard, full_id))
+    _add_logits(teachers, row_of(run.logits, shard, full_id))
     for facts in teachers.values():
         if not recipe.measures_learnability and facts.get("learnability", 0) is None:
             facts["learnability"] = NOT_MEASURED
     for teacher in recipe.teachers:
-        for row in existing(run.responses(teacher), shard, RESPONSES).to_pylist():
-            if row["prompt_id"] == full_id:
-                teachers[teacher.name]["response"] = row["response"]
-                teachers[teacher.name]["finish_reason"] = row["finish_reason"]
-                teachers[teacher.name]["error"] = row["error"]
+        for row in part_rows_of(run.responses(teacher), shard, full_id, RESPONSES).to_pylist():
+            teachers[teacher.name]["response"] = row["response"]
+            teachers[teacher.name]["finish_reason"] = row["finish_reason"]
+            teachers[teacher.name]["error"] = row["error"]
     assigned = {
         method: row["teacher"]
         for method in assigned_methods(recipe.compare)
-        if (row := _row(run.assignment(method), shard, full_id))
+        if (row := row_of(run.assignment(method), shard, full_id))
     }
-    return {**prompt, "shard": shard, "teachers": teachers, "assigned": assigned}
+    router = _router_told(run, prompt["task"])
+    return {**prompt, "shard": shard, "teachers": teachers, "assigned": assigned, "router": router}
+
+
+def _router_told(run: RunLayout, task: str | None) -> list[str]:
+    """What is to be said of a router that is not the fitted one of the paper."""
+    if not run.router.exists(ROUTER_FIT_FILE):
+        return []
+    fit = read_router_fit(run.router)
+    if fit.kind == "fitted":
+        return []
+    told = f"router of kind {fit.kind}" + (f" ({fit.told})" if fit.told else "")
+    if fit.kind in ("per_task", "linear", "stacked"):
+        told += f", the prompt's task: {'none' if task is None else task}"
+    return [told] if fit.compared is None else [told, f"router.kind: auto: {fit.compared.why}"]
 
 
 def _add_signals(teachers: dict[str, TeacherFacts], row: Mapping[str, Any]) -> None:
@@ -124,22 +140,21 @@ def _add_logits(teachers: dict[str, TeacherFacts], row: Mapping[str, Any]) -> No
 
 
 def _find(run: RunLayout, prompt_id: str) -> tuple[str, Prompt]:
-    found: list[tuple[str, Prompt]] = []
-    for shard in shards_of(run, "parallel", "heldout", "routed"):
-        for row in run.prompts.read_table(shard).to_pylist():
-            if row["prompt_id"].startswith(prompt_id):
-                found.append((shard, row))
+    shards = shards_of(run, "parallel", "heldout", "routed")
+    found = find_prompts(run.prompts, shards, prompt_id)
     if len(found) != 1:
-        begins = ", ".join(row["prompt_id"] for _, row in found[:3])
+        begins = ", ".join(name for _, name in found[:3])
         raise DataError(
             f"{len(found) or 'No'} prompts of this run begin with {prompt_id!r}"
             + (f": {begins} …" if found else "; ids are in tables/prompts and in the data set.")
         )
-    return found[0]
-
-
-def _row(folder: Folder, shard: str, prompt_id: str) -> Mapping[str, Any]:
-    if not folder.exists(shard):
-        return {}
-    rows = folder.read_table(shard).to_pylist()
-    return next((row for row in rows if row["prompt_id"] == prompt_id), {})
+    shard, full_id = found[0]
+    row = rows_of(run.prompts, shard, [full_id]).to_pylist()[0]
+    return shard, {
+        "prompt_id": full_id,
+        "messages": row["messages"],
+        "reference": row["reference"],
+        "task": row["task"],
+        "source": row["source"],
+        "split": row["split"],
+    }

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from persyn_ray.escaping import CUT, plain, visible
+from persyn_ray.escaping import CUT, one_line, plain, visible
 from persyn_ray.pipeline.results.explain import Explanation, TeacherFacts
 from persyn_ray.report.numbers import NOTHING
 
@@ -41,6 +41,8 @@ def show_prompt(found: Explanation, console: Console) -> None:
     console.print()
     for method, teacher in found["assigned"].items():
         console.print(plain(f"  {method} \N{RIGHTWARDS ARROW} {teacher}"))
+    for line in found["router"]:
+        console.print(plain(f"  {one_line(line)}", "dim"))
 
 
 def _figures(facts: TeacherFacts) -> Iterator[Text]:

@@ -3,17 +3,27 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 
 from persyn_ray.escaping import plain
+from persyn_ray.models.names import HUB_NAME
+from persyn_ray.pipeline import dataset
+from persyn_ray.pipeline.choices import assigned_methods
 from persyn_ray.pipeline.results.run import Content, gather
 from persyn_ray.pipeline.runner import versions
 from persyn_ray.pipeline.steps import STEP_NAMES
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.report import card, content, html, text
+from persyn_ray.report.cards.models import ModelFacts, student_card
+from persyn_ray.report.methods import label
 from persyn_ray.report.problems import Problems
+from persyn_ray.shards.provenance import RoutedRows
+from persyn_ray.storage.fits import TUNED_STUDENT_FILE
 from persyn_ray.storage.layout import RunLayout
+from persyn_ray.storage.records import read_record
+from persyn_ray.storage.results import SynthesizeResult
 
 
 def write_report(recipe: Recipe, run: RunLayout, console: Console) -> str:
@@ -25,7 +35,8 @@ def write_report(recipe: Recipe, run: RunLayout, console: Console) -> str:
     run.root.write_text("report.json", content.to_json(gathered))
     run.root.write_text("report.html", html.render(gathered))
     problems = Problems()
-    problems.attempt("card", partial(_write_card, gathered, run), None)
+    problems.attempt("card", partial(_write_card, gathered, recipe, run), None)
+    problems.attempt("student card", partial(_write_student_cards, gathered, recipe, run), None)
     console.print()
     console.print(text.console(gathered))
     for part, reason in problems.reasons.items():
@@ -66,6 +77,29 @@ def standing(run: RunLayout) -> str:
     )
 
 
-def _write_card(gathered: Content, run: RunLayout) -> None:
-    if (run.dataset / "data").exists():
-        run.dataset.write_text("README.md", card.card(gathered, "data/*.parquet"))
+def _write_card(gathered: Content, recipe: Recipe, run: RunLayout) -> None:
+    if not (run.dataset / "data").exists():
+        return
+    section = recipe.dataset
+    is_made = read_record(run.records, SynthesizeResult.step) is not None
+    if is_made and dataset.is_outdated(run, section):
+        rows = RoutedRows(run, recipe.teachers, recipe.scoring, recipe.responses)
+        dataset.write_dataset(run, rows, section)
+    files, num_examples = dataset.data_files(run, section), dataset.num_examples(run)
+    run.dataset.write_text("README.md", card.card(gathered, files, num_examples, section.columns))
+
+
+def _write_student_cards(gathered: Content, recipe: Recipe, run: RunLayout) -> None:
+    """Leave a model card beside the weights of every student."""
+    name = recipe.student.name
+    is_named = "/" in name and HUB_NAME.fullmatch(name) and not Path(name).exists()
+    for method in assigned_methods(recipe.compare):
+        if run.student(method).exists(TUNED_STUDENT_FILE):
+            facts = ModelFacts(
+                f"students/{method}",
+                name if is_named else None,
+                None,
+                method=method,
+                title=f"{recipe.name or 'Student'}: tuned on the data of {label(method)}",
+            )
+            run.student(method).write_text("README.md", student_card(gathered, facts))

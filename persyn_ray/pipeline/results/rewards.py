@@ -5,7 +5,9 @@ Axes: P prompts, M teachers.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +16,11 @@ from persyn_ray.data import selection
 from persyn_ray.method import metrics
 from persyn_ray.method.allocation import tie_breaks
 from persyn_ray.method.arrays import mean_or_none
+from persyn_ray.method.predictors.effects import oracle_gain, variance_shares
 from persyn_ray.method.preferences import count_preferences
 from persyn_ray.pipeline.plan.expected_tokens import WRITTEN, mean_student_tokens
 from persyn_ray.pipeline.results.estimates import estimate
 from persyn_ray.recipe.data import ResponsesConfig
-from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.scoring import ScoringConfig
 from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.report.problems import Problems
@@ -30,7 +32,8 @@ from persyn_ray.report.sections.rewards import (
     RewardedPrompts,
     TeacherReward,
 )
-from persyn_ray.shards.response_store import existing
+from persyn_ray.report.sections.variance import Variance, variance_of
+from persyn_ray.shards.part_files import existing
 from persyn_ray.shards.tables import Rewards, outcomes_PM, shards_of
 from persyn_ray.statistics.intervals import bootstrap_mean
 from persyn_ray.storage.folder import Folder
@@ -49,26 +52,53 @@ Floats = NDArray[np.float64]
 ALPHAS = tuple(np.round(np.arange(0, 1.01, 0.1), 1).tolist())
 
 
-def gather_reward(recipe: Recipe, run: RunLayout, parallel: Rewards, problems: Problems) -> Reward:
-    """Section `reward`; what cannot be read of the responses is null."""
-    lengths: dict[str, float | None] = problems.attempt(
-        "reward.mean_tokens", partial(mean_student_tokens, recipe, run), {}
+@dataclass(frozen=True)
+class ResponseFacts:
+    """What is known of the responses to the parallel set, by teacher; empty where unreadable."""
+
+    mean_tokens: dict[str, float | None]
+    """In the student's tokens."""
+    fates: dict[str, ResponseFates]
+    incomplete: Literal["drop", "next_best", "keep"]
+    """What becomes of one that is not complete."""
+
+
+def response_facts(
+    run: RunLayout,
+    teachers: Sequence[TeacherConfig],
+    responses: ResponsesConfig,
+    parallel: Rewards,
+    problems: Problems,
+) -> ResponseFacts:
+    """Read them; what cannot be read stands under `problems`."""
+    return ResponseFacts(
+        problems.attempt("reward.mean_tokens", partial(mean_student_tokens, run, teachers), {}),
+        problems.attempt(
+            "reward.responses", partial(fates_of, run, teachers, responses, parallel), {}
+        ),
+        responses.incomplete,
     )
-    fates: dict[str, ResponseFates] = problems.attempt(
-        "reward.responses",
-        partial(fates_of, run, recipe.teachers, recipe.responses, parallel),
-        {},
-    )
+
+
+def gather_reward(
+    parallel: Rewards, facts: ResponseFacts, names: Sequence[str], seed: int
+) -> Reward:
+    """Section `reward`; what could not be read of the responses is null.
+
+    Args:
+        names: of the teachers, in the order of M.
+        seed: of resampling.
+    """
     teachers: dict[str, TeacherReward] = {
         name: {
-            "mean_reward": estimate(bootstrap_mean(parallel.rewards_PM[:, m], recipe.prompts.seed)),
+            "mean_reward": estimate(bootstrap_mean(parallel.rewards_PM[:, m], seed)),
             "mean_quality": mean_or_none(parallel.quality_PM[:, m]),
             "mean_learnability": mean_or_none(parallel.learnability_PM[:, m]),
-            "mean_tokens": lengths.get(name),
+            "mean_tokens": facts.mean_tokens.get(name),
             "num_null": int(np.isnan(parallel.rewards_PM[:, m]).sum()),
-            **fates.get(name, UNKNOWN),
+            **facts.fates.get(name, UNKNOWN),
         }
-        for m, name in enumerate(recipe.pool)
+        for m, name in enumerate(names)
     }
     counts = count_preferences(parallel.rewards_PM)
     preferences: Preferences = {
@@ -79,11 +109,26 @@ def gather_reward(recipe: Recipe, run: RunLayout, parallel: Rewards, problems: P
     }
     return {
         "measured_on": "parallel set",
-        "incomplete": recipe.responses.incomplete,
+        "incomplete": facts.incomplete,
         "teachers": teachers,
         "preferences": preferences,
         "prompts": prompt_counts(parallel.rewards_PM),
+        "variance": None,
     }
+
+
+def gather_variance(parallel: Rewards, tasks: Sequence[str | None]) -> Variance | None:
+    """Part `variance` of section `reward`: shares of each signal that is known and varies."""
+    signals = {
+        "reward": parallel.rewards_PM,
+        "quality": parallel.quality_PM,
+        "learnability": parallel.learnability_PM,
+    }
+    known = {name: of for name, of in signals.items() if not np.isnan(of).all()}
+    if "reward" not in known:
+        return None
+    shares = {name: variance_shares(values_PM, tasks) for name, values_PM in known.items()}
+    return variance_of(shares, oracle_gain(parallel.rewards_PM))
 
 
 def prompt_counts(rewards_PM: Floats) -> RewardedPrompts:

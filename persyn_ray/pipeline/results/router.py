@@ -3,7 +3,7 @@
 Axes: P prompts, M teachers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,52 +12,60 @@ import numpy as np
 from persyn_ray.method import metrics
 from persyn_ray.pipeline.assign.methods import (
     Choices,
+    MethodSettings,
     Teachers,
     method_teachers,
     parallel_of,
-    settings_of,
 )
 from persyn_ray.pipeline.results import router_claims
 from persyn_ray.pipeline.results.estimates import estimate
 from persyn_ray.pipeline.results.rewards import prompt_counts
 from persyn_ray.pipeline.results.router_basis import Basis, basis_of, chance, ranking
-from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.report.content import complete_section
+from persyn_ray.recipe.router import RouterConfig
 from persyn_ray.report.estimate import Estimate
 from persyn_ray.report.problems import Problems
 from persyn_ray.report.sections.router import LearningPoint, LossPoint, Reference, RouterSummary
+from persyn_ray.report.sections.router_kind import KindGain, RouterKind
 from persyn_ray.statistics.intervals import bootstrap_difference, bootstrap_mean
+from persyn_ray.storage.fits import KindEstimate, RouterFit
 from persyn_ray.storage.layout import PERSYN, RunLayout
+from persyn_ray.storage.results import TrainingLoss
 
 
-def gather_router(recipe: Recipe, run: RunLayout, problems: Problems) -> RouterSummary:
+def gather_router(
+    run: RunLayout, config: RouterConfig, settings: MethodSettings, problems: Problems
+) -> RouterSummary:
     """Section `router` of the report's content; a part that cannot be made is left out.
 
     Raises:
         DataError, OSError: what all of it is made from is not there.
     """
-    compare = recipe.compare
+    compare, pool = settings.compare, settings.pool
     basis = basis_of(
         run,
-        parallel_of(recipe.pool, run),
-        recipe.router,
+        parallel_of(pool, run),
+        config,
         compare.heldout,
-        recipe.prompts.seed,
-        recipe.pool.names,
+        settings.seed,
+        pool.names,
     )
-    choices, settings = _choices(basis), settings_of(recipe)
+    choices = _choices(basis)
 
     def choose(method: str) -> Teachers:
         return method_teachers(method, settings, choices, basis.known)[0]
 
-    return _section(run, basis, (PERSYN, *compare.methods), choose, problems)
+    # The true rewards of these prompts are known, so the oracle can always stand beside the others.
+    methods = tuple(dict.fromkeys((PERSYN, *compare.methods, "oracle")))
+    return _section(run, basis, methods, choose, problems)
 
 
 def _choices(basis: Basis) -> Choices:
     """The prompts that the figures are of, as a method sees them."""
     able_PM = ~np.isnan(basis.logits_PM)
     ids = basis.measured.prompt_ids
-    return Choices(ids, basis.logits_PM, able_PM, basis.measured, basis.embeddings_PD)
+    return Choices(
+        ids, basis.logits_PM, able_PM, basis.measured, basis.embeddings_PD, tasks=basis.tasks
+    )
 
 
 def _section(
@@ -67,7 +75,7 @@ def _section(
     choose: Callable[[str], Teachers],
     problems: Problems,
 ) -> RouterSummary:
-    measured, logits_PM, facts = basis.measured, basis.logits_PM, basis.facts
+    measured, logits_PM = basis.measured, basis.logits_PM
     made = {
         name: problems.attempt(f"router.{name}", make, otherwise)
         for name, (make, otherwise) in _parts(run, basis).items()
@@ -75,14 +83,15 @@ def _section(
     hits_P = metrics.hit_at_k(logits_PM, measured.rewards_PM, 3)
     references, differences = _references(basis, methods, choose, problems)
     return {
-        "num_fit": facts["num_fit"],
+        "kind": _kind(basis.fit),
+        "num_fit": basis.fit.num_fit,
         "num_heldout": len(measured.prompt_ids),
         "heldout_set": basis.where,
         "prompts": prompt_counts(measured.rewards_PM),
         **ranking(logits_PM, measured, basis.names, basis.seed),
         "hit_at_3": estimate(bootstrap_mean(hits_P, basis.seed)),
         "chance_at_3": chance(logits_PM, measured.rewards_PM, 3),
-        "loss_curve": made["loss_curve"],
+        "loss_curve": loss_points(basis.fit.loss_curve),
         "learning_curve": made["learning_curve"],
         "calibration": made["calibration"],
         "transfer": made["transfer"],
@@ -101,12 +110,39 @@ def _parts(run: RunLayout, basis: Basis) -> dict[str, tuple[Callable[[], Any], A
         "transfer": (partial(router_claims.transfer_of, basis), None),
         "hedging": (partial(router_claims.hedging_of, basis), []),
         "novelty": (partial(router_claims.novelty_of, run), None),
-        "loss_curve": (partial(_loss_curve, basis.facts), []),
     }
 
 
-def _loss_curve(facts: Mapping[str, Any]) -> list[LossPoint]:
-    return complete_section("router", {"loss_curve": facts["loss_curve"]})["loss_curve"]
+def _kind(fit: RouterFit) -> RouterKind:
+    found: RouterKind = {
+        "kind": fit.kind,
+        "told": fit.told,
+        "why": None,
+        "num_prompts": None,
+        "kinds": [],
+    }
+    if (compared := fit.compared) is not None:
+        kinds: list[KindGain] = [
+            {"kind": one.kind, "gain": _gain(one, compared.num_prompts), "told": one.told}
+            for one in compared.kinds
+        ]
+        found["why"], found["num_prompts"] = compared.why, compared.num_prompts
+        found["kinds"] = kinds
+    return found
+
+
+def _gain(one: KindEstimate, num_prompts: int) -> Estimate | None:
+    if one.gain is None:
+        return None
+    return {"value": one.gain, "low": one.low, "high": one.high, "num": num_prompts}
+
+
+def loss_points(curve: Sequence[TrainingLoss]) -> list[LossPoint]:
+    """A loss curve as the report holds it."""
+    return [
+        {"step": at.step, "train_loss": at.train_loss, "heldout_loss": at.heldout_loss}
+        for at in curve
+    ]
 
 
 def _learning_curve(basis: Basis) -> list[LearningPoint]:

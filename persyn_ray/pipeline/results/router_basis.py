@@ -7,9 +7,8 @@ seen).
 Axes: P prompts, M teachers, D width of an embedding.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from persyn_ray.errors import DataError
 from persyn_ray.method import metrics
 from persyn_ray.method.allocation import assign, tie_breaks
 from persyn_ray.method.arrays import mean_known
-from persyn_ray.pipeline.assign.methods import Parallel
+from persyn_ray.pipeline.assign.methods import Parallel, tasks_of
 from persyn_ray.pipeline.results.estimates import estimate
 from persyn_ray.recipe.router import RouterConfig
 from persyn_ray.report.sections.router_transfer import Ranking
@@ -32,6 +31,7 @@ from persyn_ray.shards.tables import (
 )
 from persyn_ray.statistics import calibration
 from persyn_ray.statistics.intervals import bootstrap_mean
+from persyn_ray.storage.fits import RouterFit, read_router_fit
 from persyn_ray.storage.layout import RunLayout
 
 Floats = NDArray[np.float64]
@@ -42,8 +42,8 @@ Booleans = NDArray[np.bool_]
 class Basis:
     """What every figure of the router is made from."""
 
-    facts: Mapping[str, Any]
-    """What the fit has left."""
+    fit: RouterFit
+    """What the fit of the router came to."""
     known: Parallel
     """What other methods may learn from."""
     fitted: dict[int, Floats]
@@ -58,6 +58,8 @@ class Basis:
     logits_PM: Floats
     """The router's logits on them; NaN for teachers that are no candidate."""
     embeddings_PD: Floats | None
+    tasks: tuple[str | None, ...]
+    """Their labels."""
     where: str
     """Which prompts these are, in words."""
     names: tuple[str, ...]
@@ -83,7 +85,7 @@ def basis_of(
         DataError, OSError: it is not there.
     """
     parallel = known.signals
-    facts = run.router.read_json("fit.json")
+    fit = read_router_fit(run.router)
     out_P = heldout_mask(parallel.prompt_ids, config.heldout_fraction, config.seed)
     if not out_P.any() and not uses_heldout:
         raise DataError(
@@ -93,17 +95,19 @@ def basis_of(
     heldout = subset(parallel, out_P)
     able_PM = np.isfinite(_routed_logits(run, "parallel"))[out_P]
     fitted = {
-        int(size): np.where(able_PM, np.reshape(logits, able_PM.shape), np.nan)
-        for size, logits in facts["heldout_logits"].items()
+        size: np.where(able_PM, np.reshape(logits, able_PM.shape), np.nan)
+        for size, logits in fit.heldout_logits.items()
     }
-    measured, logits_PM, where = heldout, fitted[facts["num_fit"]], "router hold-out"
+    measured, logits_PM, where = heldout, fitted[fit.num_fit], "router hold-out"
+    tasks = tasks_of(run, shards_of(run, "parallel"), measured.prompt_ids)
     if uses_heldout:
         measured, logits_PM = _heldout(run, len(names))
+        tasks = tasks_of(run, shards_of(run, "heldout"), measured.prompt_ids)
         embeddings_PD, where = load_embeddings(run, shards_of(run, "heldout")), "held-out prompts"
     else:
         known, embeddings_PD = _apart(known, out_P)
     return Basis(
-        facts=facts,
+        fit=fit,
         known=known,
         fitted=fitted,
         heldout=heldout,
@@ -111,6 +115,7 @@ def basis_of(
         measured=measured,
         logits_PM=logits_PM,
         embeddings_PD=embeddings_PD,
+        tasks=tasks,
         where=where,
         names=tuple(names),
         seed=seed,
@@ -123,10 +128,15 @@ def _apart(known: Parallel, out_P: Booleans) -> tuple[Parallel, Floats | None]:
     Baselines learn from what the router was fitted on; a nearest neighbour would find itself.
     """
     embeddings_PD, signals = known.embeddings_PD, subset(known.signals, ~out_P)
+    tasks = None if known.tasks is None else _picked(known.tasks, ~out_P)
     if embeddings_PD is None:
-        return replace(known, signals=signals), None
-    fitted = replace(known, signals=signals, embeddings_PD=embeddings_PD[~out_P])
+        return replace(known, signals=signals, tasks=tasks), None
+    fitted = replace(known, signals=signals, embeddings_PD=embeddings_PD[~out_P], tasks=tasks)
     return fitted, embeddings_PD[out_P]
+
+
+def _picked(tasks: tuple[str | None, ...], chosen_P: Booleans) -> tuple[str | None, ...]:
+    return tuple(task for task, keep in zip(tasks, chosen_P, strict=True) if keep)
 
 
 def subset(rewards: Rewards, chosen_P: Booleans) -> Rewards:

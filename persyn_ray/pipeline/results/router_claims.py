@@ -53,17 +53,16 @@ def calibration_of(basis: Basis) -> CalibrationSummary | None:
 
 def transfer_of(basis: Basis) -> Transfer | None:
     """Routers fitted without a task, or on one alone, on the hold-out prompts of every task."""
-    facts, heldout = basis.facts, basis.heldout
-    fits = facts.get("transfer")
-    if not fits:
+    transfer, heldout = basis.fit.transfer, basis.heldout
+    if transfer is None:
         return None
-    task_P = np.array([task or "" for task in fits["heldout_tasks"]])
+    task_P = np.array([task or "" for task in transfer.heldout_tasks])
     tasks = sorted(set(task_P.tolist()) - {""})
     found: dict[str, dict[str, Ranking]] = {}
-    whole = {"fitted_on": None, "heldout_logits": facts["heldout_logits"][str(facts["num_fit"])]}
-    for fit in [whole, *fits["fits"]]:
-        logits_PM = np.where(basis.able_PM, np.array(fit["heldout_logits"]), np.nan)
-        found[_fit_name(fit["fitted_on"], tasks)] = {
+    named = {_fit_name(fit.fitted_on, tasks): fit.heldout_logits for fit in transfer.fits}
+    for name, logits in {"all": basis.fit.heldout_logits[basis.fit.num_fit], **named}.items():
+        logits_PM = np.where(basis.able_PM, np.array(logits), np.nan)
+        found[name] = {
             task: ranking(
                 logits_PM[task_P == task], subset(heldout, task_P == task), basis.names, basis.seed
             )
@@ -72,10 +71,8 @@ def transfer_of(basis: Basis) -> Transfer | None:
     return {"tasks": tasks, "fits": found}
 
 
-def _fit_name(fitted_on: list[str] | None, tasks: list[str]) -> str:
+def _fit_name(fitted_on: list[str], tasks: list[str]) -> str:
     """The report's name of a fit: the task that it is of, or the one that it is without."""
-    if fitted_on is None:
-        return "all"
     if len(fitted_on) == 1:
         return fitted_on[0]
     return f"without {', '.join(sorted(set(tasks) - set(fitted_on)))}"

@@ -5,44 +5,64 @@ Each section is gathered by itself: one that cannot be made is null, and its rea
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from persyn_ray.method import baselines
 from persyn_ray.method.allocation import tie_breaks
 from persyn_ray.pipeline.assign.constrained import gather_constraints
+from persyn_ray.pipeline.assign.methods import ResponseSettings, response_settings, tasks_of
 from persyn_ray.pipeline.choices import students
-from persyn_ray.pipeline.integrity.missing_tables import missing_tables
+from persyn_ray.pipeline.dataset import contaminated_rows
+from persyn_ray.pipeline.integrity.missing_tables import missing_tables, table_settings
 from persyn_ray.pipeline.integrity.recovery import Damage, find_damage
 from persyn_ray.pipeline.plan.forecast import forecast_against_actual
 from persyn_ray.pipeline.results.costs import dead_letters, spending, tokens
-from persyn_ray.pipeline.results.rewards import gather_alpha_sweep, gather_reward
+from persyn_ray.pipeline.results.rewards import (
+    gather_alpha_sweep,
+    gather_reward,
+    gather_variance,
+    response_facts,
+)
 from persyn_ray.pipeline.results.router import gather_router
-from persyn_ray.pipeline.results.student import gather_student
-from persyn_ray.pipeline.steps import STEPS
+from persyn_ray.pipeline.results.student import Tuned, gather_lm_eval, gather_student, verdicts_of
+from persyn_ray.pipeline.results.training import gather_training
+from persyn_ray.pipeline.steps import STEPS, Step
 from persyn_ray.recipe.recipe import Recipe, shown
+from persyn_ray.recipe.scoring import QualityPartConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.report.content import complete_section
 from persyn_ray.report.problems import Problems
 from persyn_ray.report.sections.allocation import Allocation, Shares
+from persyn_ray.report.sections.examples import Examples
+from persyn_ray.report.sections.rewards import Reward
 from persyn_ray.report.sections.run import Prompts, RunSummary
-from persyn_ray.report.sections.timing import StepTime, Timing
+from persyn_ray.report.sections.student import Student
+from persyn_ray.report.sections.timing import StepTime, Timing, Training
 from persyn_ray.report.sections.tokens import Spending
+from persyn_ray.report.sections.variance import Variance
 from persyn_ray.shards.tables import Rewards, load_rewards, shards_of
 from persyn_ray.storage.layout import PERSYN, RunLayout, parts_of
 from persyn_ray.storage.records import Record, read_record
 from persyn_ray.storage.results import (
+    EvaluateResult,
     FinetuneResult,
     PromptsResult,
     RouteResult,
     ScoreResult,
     StepResult,
     SynthesizeResult,
+    TunedStudent,
     result_of,
 )
 
+LOOP_REPEATS = 8
+"""What counts as repetition without end where `responses.loop_repeats` says nothing."""
+MOST_LISTED = 20
+"""Examples that overlap with problems of evaluation, in the report; the run's table has all."""
 Content = dict[str, Any]
 Records = dict[str, Record | None]
 Sections = dict[str, tuple[tuple[str, ...], Callable[[], Any]]]
@@ -62,8 +82,8 @@ def gather(recipe: Recipe, run: RunLayout, versions: dict[str, str]) -> Content:
         elif all(records[step] is not None for step in steps):
             checked = partial(_checked, name, make)
             content[name] = problems.attempt(name, checked, None)
-    missing_tables(recipe, run, records, problems)
-    _name_damaged(partial(find_damage, recipe, run), problems)
+    missing_tables(table_settings(recipe), run, records, problems)
+    _name_damaged(partial(find_damage, run, recipe.teachers, recipe.compare), problems)
     return content | {"problems": problems.reasons}
 
 
@@ -76,7 +96,7 @@ def _name_damaged(find: Callable[[], Iterable[Damage]], problems: Problems) -> N
 def _readable_records(run: RunLayout, problems: Problems) -> Records:
     """Every step's record, None where there is none or it cannot be read."""
     names = [step.name for step in STEPS]
-    read = {name: partial(read_record, run.records, name) for name in names}
+    read = {step.name: partial(_readable, run, step) for step in STEPS}
     found = {name: problems.attempt(_record(name), one, None) for name, one in read.items()}
     done = [place for place, name in enumerate(names) if found[name] is not None]
     for name in names[: done[-1] if done else 0]:
@@ -86,6 +106,14 @@ def _readable_records(run: RunLayout, problems: Problems) -> Records:
                 f"`persyn run RECIPE --from {name}` makes it anew."
             )
     return found
+
+
+def _readable(run: RunLayout, step: Step) -> Record | None:
+    """A step's record, once it is known to hold a result of the step."""
+    record = read_record(run.records, step.name)
+    if record is not None:
+        result_of(record, step.result)
+    return record
 
 
 def _record(step: str) -> str:
@@ -102,13 +130,15 @@ def _sections(
 ) -> Sections:
     """Each section with the steps that it needs, and how it is made."""
     names, seed = recipe.pool.names, recipe.prompts.seed
-
     by_task = partial(problems.attempt, "allocation.by_task", partial(_by_task, run, names), {})
 
     @cache
     def parallel() -> Rewards:
         return load_rewards(run, shards_of(run, "parallel"), len(recipe.pool))
 
+    parts = parts_of(recipe.scoring)
+    paid = partial(_spending, recipe.teachers, parts, run, records["score"])
+    asked, both = response_settings(recipe), ("rewards", "route")
     hour_dollars = recipe.hardware.gpu_hour_dollars
     found: Sections = {
         "run": ((), lambda: _run(recipe, records, versions)),
@@ -118,8 +148,8 @@ def _sections(
             lambda: forecast_against_actual(recipe.teachers, hour_dollars, run, records),
         ),
         "prompts": (("prompts",), lambda: _prompts(_result(records, PromptsResult))),
-        "dead_letters": (("prompts",), lambda: dead_letters(recipe, run)),
-        "reward": (("rewards",), lambda: gather_reward(recipe, run, parallel(), problems)),
+        "dead_letters": (("prompts",), lambda: dead_letters(asked, parts, run)),
+        "reward": (("rewards",), lambda: _reward(asked, run, parallel(), problems)),
         "alpha_sweep": (
             ("rewards",),
             lambda: gather_alpha_sweep(parallel(), names, recipe.scoring, seed),
@@ -128,29 +158,57 @@ def _sections(
             ("rewards", "route"),
             lambda: _allocation(parallel(), names, seed, _assigned(records), by_task),
         ),
-        "router": (("rewards", "route"), lambda: gather_router(recipe, run, problems)),
+        "router": (both, lambda: gather_router(run, recipe.router, asked.methods, problems)),
         "constraints": (
             ("rewards", "route"),
             lambda: gather_constraints(_known(records, "route"), records["synthesize"]),
         ),
-        "examples": (
-            ("synthesize",),
-            lambda: {"methods": _result(records, SynthesizeResult).examples},
-        ),
-        "tokens": (("synthesize",), lambda: tokens(recipe, run)),
-        "spending": ((), lambda: _spending(recipe, run, records["score"])),
+        "examples": (("synthesize",), lambda: _examples(run, _result(records, SynthesizeResult))),
+        "tokens": (("synthesize",), lambda: tokens(asked, recipe.measures_learnability, run)),
+        "spending": ((), paid),
+        "training": (("finetune",), lambda: gather_training(_tuned(records))),
+        "lm_eval": (("evaluate",), lambda: gather_lm_eval(_result(records, EvaluateResult))),
     }
-    if students(recipe):
+    if students(recipe.compare, recipe.evaluate, recipe.scoring):
         found["student"] = (
             ("prompts", "finetune", "evaluate"),
-            lambda: gather_student(recipe, run, _tuned(records), problems),
+            lambda: _student(recipe, run, _tuned(records), problems),
         )
     return found
 
 
-def _spending(recipe: Recipe, run: RunLayout, score: Record | None) -> Spending | None:
+def _reward(
+    asked: ResponseSettings, run: RunLayout, parallel: Rewards, problems: Problems
+) -> Reward:
+    facts = response_facts(run, asked.teachers, asked.responses, parallel, problems)
+    found = gather_reward(parallel, facts, asked.methods.pool.names, asked.methods.seed)
+
+    def variance() -> Variance | None:
+        return gather_variance(
+            parallel, tasks_of(run, shards_of(run, "parallel"), parallel.prompt_ids)
+        )
+
+    found["variance"] = problems.attempt("reward.variance", variance, None)
+    return found
+
+
+def _student(
+    recipe: Recipe, run: RunLayout, facts: Mapping[str, TunedStudent], problems: Problems
+) -> Student | None:
+    names = students(recipe.compare, recipe.evaluate, recipe.scoring)
+    verdicts = verdicts_of(run, recipe.teachers, recipe.scoring)
+    tuned = Tuned(facts, verdicts, recipe.responses.loop_repeats or LOOP_REPEATS)
+    return gather_student(run, names, recipe.prompts.seed, tuned, problems)
+
+
+def _spending(
+    teachers: Sequence[TeacherConfig],
+    parts: Sequence[QualityPartConfig],
+    run: RunLayout,
+    score: Record | None,
+) -> Spending | None:
     num_ungraded = None if score is None else result_of(score, ScoreResult).over_budget
-    return spending(recipe.teachers, parts_of(recipe.scoring), run.ledger, num_ungraded)
+    return spending(teachers, parts, run.ledger, num_ungraded)
 
 
 def _known(records: Records, step: str) -> Record:
@@ -163,7 +221,7 @@ def _result(records: Records, kind: type[_Result]) -> _Result:
     return result_of(_known(records, kind.step), kind)
 
 
-def _tuned(records: Records) -> dict[str, dict[str, Any]]:
+def _tuned(records: Records) -> dict[str, TunedStudent]:
     return _result(records, FinetuneResult).students
 
 
@@ -196,13 +254,33 @@ def _run(recipe: Recipe, records: Records, versions: dict[str, str]) -> RunSumma
 
 
 def _timing(records: Records) -> Timing:
-    done = {name: record for name, record in records.items() if record is not None}
+    done = {
+        step.name: (record, result_of(record, step.result))
+        for step in STEPS
+        if (record := records[step.name]) is not None
+    }
     steps: list[StepTime] = [
-        {"step": name, "seconds": record.seconds, "rows": record.counts.get("rows")}
-        for name, record in done.items()
+        {"step": name, "seconds": record.seconds, "rows": found.rows}
+        for name, (record, found) in done.items()
     ]
-    total_seconds = round(sum(record.seconds for record in done.values()), 1)
-    return {"steps": steps, "total_seconds": total_seconds}
+    total_seconds = round(sum(record.seconds for record, _ in done.values()), 1)
+    tuned = done["finetune"][1] if "finetune" in done else FinetuneResult()
+    assert isinstance(tuned, FinetuneResult)
+    trainings = {method: _training(of) for method, of in tuned.students.items() if of.speed}
+    return {"steps": steps, "total_seconds": total_seconds, "trainings": trainings}
+
+
+def _training(tuned: TunedStudent) -> Training:
+    speed = tuned.speed
+    assert speed is not None, "only timed trainings are shown"
+    return {
+        "seconds": speed.seconds,
+        "steps": tuned.num_steps,
+        "response_tokens_per_second": speed.response_tokens_per_second,
+        "tokens_per_second": speed.tokens / speed.seconds,
+        "mfu": tuned.mfu,
+        "mfu_unknown": tuned.mfu_unknown,
+    }
 
 
 def _prompts(found: PromptsResult) -> Prompts:
@@ -212,6 +290,28 @@ def _prompts(found: PromptsResult) -> Prompts:
         "num_parallel": found.splits["parallel"],
         "num_routed": found.splits["routed"],
         "num_heldout": found.splits["heldout"],
+    }
+
+
+def _examples(run: RunLayout, found: SynthesizeResult) -> Examples:
+    return {
+        "methods": {
+            method: {
+                "kept": of.kept,
+                "without_response": of.without_response,
+                "truncated": of.truncated,
+                "looped": of.looped,
+                "without_teacher": of.without_teacher,
+                "kept_truncated": of.kept_truncated,
+                "reassigned": of.reassigned,
+                "wrong": of.wrong,
+                "contaminated": of.contaminated,
+                "left_out": of.left_out,
+                "extra": {name: cast(Any, one.model_dump()) for name, one in of.extra.items()},
+            }
+            for method, of in found.examples.items()
+        },
+        "contaminated": contaminated_rows(run, PERSYN).slice(0, MOST_LISTED).to_pylist(),
     }
 
 

@@ -9,7 +9,8 @@ In report.json:
                   (prompts without any)}},
                   preferences {num_pairs, num_ties, num_null, num_prompts_without_pairs},
                   prompts {num, num_rewarded (a reward is known), num_comparable (two are),
-                  num_preferring (two differ), num_all_tied (all known ones are equal)}
+                  num_preferring (two differ), num_all_tied (all known ones are equal)},
+                  variance (variance.py)
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from matplotlib.figure import Figure
 from persyn_ray.report import drawing
 from persyn_ray.report.drawing import ACCENT, ORACLE, WARM, WIDTH
 from persyn_ray.report.estimate import Estimate
+from persyn_ray.report.sections.variance import Variance
 
 NOT_MEASURED = {
     "reward": "no rewards were computed on the parallel set.",
@@ -69,6 +71,7 @@ class Reward(TypedDict):
     teachers: dict[str, TeacherReward]
     preferences: Preferences | None
     prompts: RewardedPrompts | None
+    variance: Variance | None
 
 
 def draw_reward(reward: Reward | None) -> Figure | None:

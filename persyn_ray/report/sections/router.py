@@ -2,8 +2,9 @@
 
 In report.json:
 
-    router        num_fit, num_heldout, heldout_set, prompts (as in reward, of these prompts),
-                  hit_at_1, hit_at_3, regret, pairwise_accuracy (Estimates),
+    router        kind (router_kind.py), num_fit, num_heldout, heldout_set,
+                  prompts (as in reward, of these prompts), hit_at_1, hit_at_3,
+                  regret, pairwise_accuracy (Estimates),
                   chance_at_1, chance_at_3 (what a draw among the teachers hits on these prompts),
                   loss_curve [{step, train_loss, heldout_loss}],
                   references {method: {reward, regret, hit_at_1 (Estimates)}},
@@ -19,7 +20,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from persyn_ray.report import drawing
 from persyn_ray.report.drawing import ACCENT, DASHED, MUTED, REFERENCE, WARM, WIDTH
-from persyn_ray.report.estimate import Estimate
+from persyn_ray.report.estimate import Estimate, verdict
 from persyn_ray.report.methods import comparison_sentences, label, ordered
 from persyn_ray.report.numbers import compact, count, estimate, number
 from persyn_ray.report.sections.rewards import RewardedPrompts
@@ -28,8 +29,11 @@ from persyn_ray.report.sections.router_claims import (
     HedgingPoint,
     NoveltySummary,
 )
+from persyn_ray.report.sections.router_kind import RouterKind
 from persyn_ray.report.sections.router_transfer import Transfer
 
+RULES = ("best_constant", "task_constant", "knn", "linear_probe", "stacked")
+"""Assignments by what the parallel set shows, without a fitted router."""
 NOT_MEASURED = {
     "router": "the router has no held-out figures.",
     "references": "no references were routed (<code>compare.methods</code>).",
@@ -60,6 +64,7 @@ class LearningPoint(TypedDict):
 
 
 class RouterSummary(TypedDict):
+    kind: RouterKind | None
     num_fit: int | None
     num_heldout: int | None
     heldout_set: str | None
@@ -184,4 +189,23 @@ def ranking_sentences(router: RouterSummary | None) -> list[str]:
             f"On {of} the router finds a best teacher with Hit@1 {estimate(hit)}{drawn}."
         )
     others = {name: value for name, value in router["differences"].items() if name != "persyn"}
-    return sentences + comparison_sentences("Its mean routed reward", others)
+    sentences += comparison_sentences("Its mean routed reward", others)
+    return sentences + _simple_rule(router)
+
+
+def _simple_rule(router: RouterSummary) -> list[str]:
+    """That a rule without a fitted router is as good, where one is: the best of those measured."""
+    found = {
+        name: difference
+        for name, difference in router["differences"].items()
+        if name in RULES and difference["value"] is not None
+    }
+    if not found:
+        return []
+    best = min(found, key=lambda name: found[name]["value"] or 0.0)
+    if verdict(found[best]) == "higher":
+        return []
+    return [
+        f"A simple rule is as good as the router here: {label(best)}. `router.kind: auto` compares "
+        "such rules and may use one; `persyn screen` says whether more prompts would change that."
+    ]

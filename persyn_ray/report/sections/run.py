@@ -14,8 +14,8 @@ from typing import Any, TypedDict
 import yaml
 
 from persyn_ray.escaping import visible
+from persyn_ray.recipe.scoring import CHECK_KINDS
 
-EXACT_KINDS = ("exact_answer", "exact_match", "instructions")
 NOT_MEASURED = {
     "prompts": "the prompts were not counted.",
 }
@@ -62,4 +62,4 @@ def recipe_text(content: Mapping[str, Any]) -> str:
 
 def has_exact_quality(run: RunSummary | None) -> bool:
     """Whether quality is a share of right answers."""
-    return bool(run and run["quality_kind"] in EXACT_KINDS)
+    return bool(run and run["quality_kind"] in CHECK_KINDS)

@@ -5,7 +5,12 @@ In report.json:
     student       metric, num_problems, before: Estimate,
                   methods {method: {value, low, high, num, num_examples, correct_share}},
                   differences {method or "before": Estimate} (PerSyn minus it, by problem),
-                  by_task {method or "before": {task: value}}
+                  by_task {method or "before": {task: value}},
+                  answers {method or "before": {num, cut_share, looped_share (repetition without
+                  end), mean_words, longest_words, distinct_1, distinct_2}}
+    lm_eval       students [method or "before"],
+                  tasks {task: {metric: {method or "before": {value, stderr}}}}, as the evaluation
+                  harness names them
 """
 
 from collections.abc import Mapping
@@ -35,6 +40,26 @@ class StudentMethod(TypedDict):
     correct_share: float | None
 
 
+class AnswerForm(TypedDict):
+    num: int | None
+    cut_share: float | None
+    looped_share: float | None
+    mean_words: float | None
+    longest_words: int | None
+    distinct_1: float | None
+    distinct_2: float | None
+
+
+class Benchmark(TypedDict):
+    value: float | None
+    stderr: float | None
+
+
+class LmEval(TypedDict):
+    students: list[str]
+    tasks: dict[str, dict[str, dict[str, Benchmark]]]
+
+
 class Student(TypedDict):
     metric: str | None
     num_problems: int | None
@@ -42,6 +67,7 @@ class Student(TypedDict):
     methods: dict[str, StudentMethod]
     differences: dict[str, Estimate]
     by_task: dict[str, dict[str, float | None]]
+    answers: dict[str, AnswerForm]
 
 
 def draw_student(student: Student | None) -> Figure | None:

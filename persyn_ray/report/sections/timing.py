@@ -2,7 +2,9 @@
 
 In report.json:
 
-    timing        steps [{step, seconds, rows}], total_seconds
+    timing        steps [{step, seconds, rows}], total_seconds,
+                  trainings {method: {seconds, steps, response_tokens_per_second,
+                  tokens_per_second, mfu, mfu_unknown}} (of students; mfu: model FLOP/s utilisation)
 """
 
 from typing import TypedDict
@@ -25,8 +27,18 @@ class StepTime(TypedDict):
     rows: int | None
 
 
+class Training(TypedDict):
+    seconds: float | None
+    steps: int | None
+    response_tokens_per_second: float | None
+    tokens_per_second: float | None
+    mfu: float | None
+    mfu_unknown: str | None
+
+
 class Timing(TypedDict):
     steps: list[StepTime]
+    trainings: dict[str, Training]
     total_seconds: float | None
 
 

@@ -188,7 +188,7 @@ async def _complaint(reply: httpx.Response) -> str:
     return wire.complaint(content)
 
 
-def _ask_for_usage(content: dict[str, Any], upstream: UpstreamConfig) -> bool:
+def _ask_for_usage(content: dict[str, object], upstream: UpstreamConfig) -> bool:
     """Let a stream end with its usage; whether the client did not ask for it.
 
     An `extra_body` that says something of `stream_options` is left as it is.

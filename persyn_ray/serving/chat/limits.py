@@ -20,7 +20,7 @@ LONGEST_SHOWN = 40
 
 def bounded_chat(
     body: Mapping[str, Any], upstream: UpstreamConfig, settings: ServingConfig
-) -> tuple[dict[str, Any], int]:
+) -> tuple[dict[str, object], int]:
     """A chat's fields for a teacher, and the most tokens that may be written for it.
 
     A limit that the teacher's `extra_body` states holds too; the smallest is sent, in the field
@@ -44,7 +44,7 @@ def bounded_chat(
             content[name] = min(content[name], settings.max_choices)
     content |= dict.fromkeys(_token_fields(stated, ours), min(limits))
     num_choices = max([content[name] for name in CHOICE_FIELDS if name in content], default=1)
-    return content | {"model": upstream.model}, min(limits) * num_choices
+    return {**content, "model": upstream.model}, min(limits) * num_choices
 
 
 def require_limits(teacher: str, upstream: UpstreamConfig) -> None:

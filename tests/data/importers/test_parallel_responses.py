@@ -83,7 +83,7 @@ def test_the_zoo_becomes_prompts_responses_and_scores(tmp_path: Path, ending: st
     out = tmp_path / "zoo"
     found = import_zoo([write(tmp_path, ZOO, ending)], out)
     counts = {"gemma-2-2b-it": 2, "Meta-Llama-3.1-405B-Instruct": 1}
-    assert found == Imported(2, counts, num_duplicates=2, num_unreadable=0)
+    assert found == Imported(2, counts, num_further=2, num_unreadable=0)
     assert pq.read_table(out / "prompts.parquet").to_pylist() == [
         {"question": " What is 1+1?\n"},
         {"question": "Say \u00e9."},
@@ -139,7 +139,7 @@ def test_long_and_wide_tables_say_the_same(tmp_path: Path, ending: str) -> None:
     )
     assert (long.num_prompts, long.num_responses) == (2, {"org/r1": 1, "qwen-7b": 2})
     assert (wide.num_prompts, wide.num_responses) == (2, {"org/r1": 1, "qwen-7b": 2})
-    assert (long.num_duplicates, wide.num_duplicates) == (1, 0)
+    assert (long.num_further, wide.num_further) == (1, 0)
     for name in ("org-r1", "qwen-7b"):
         by_prompt = [
             {row["question"]: row for row in rows_in(tmp_path / out, name)} for out in "ab"
@@ -225,7 +225,7 @@ def test_prompts_that_read_the_same_are_one(tmp_path: Path) -> None:
     rows = [LONG[0] | {"problem": text} for text in ("1+1?", "1+1?\u200b ", "1+1?\r\n")]
     rows.append(LONG[0] | {"problem": [{"role": "user", "content": "1+1?"}]})
     found = import_parallel([write(tmp_path, rows, "jsonl")], tmp_path / "out")
-    assert (found.num_prompts, found.num_duplicates, found.num_unreadable) == (1, 3, 0)
+    assert (found.num_prompts, found.num_further, found.num_unreadable) == (1, 3, 0)
 
 
 def test_one_bad_response_leaves_the_others_of_its_row(tmp_path: Path) -> None:

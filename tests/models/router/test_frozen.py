@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from persyn_ray.errors import PoolMismatchError
-from persyn_ray.models.chat import Message
 from persyn_ray.models.load import load_tokenizer
 from persyn_ray.models.router.frozen import (
     add_columns,
@@ -23,13 +22,7 @@ from persyn_ray.models.router.model import (
     save_router,
 )
 
-POOL = ("small", "large", "coder")
-PROMPTS = [[Message(role="user", content=text)] for text in ("a", "bc" * 20, "def", "g" * 9)]
-
-
-@pytest.fixture(params=["llama", "bert"])
-def folder(request: pytest.FixtureRequest, llama_folder: str, bert_folder: str) -> str:
-    return llama_folder if request.param == "llama" else bert_folder
+from .conftest import POOL, PROMPTS
 
 
 @pytest.mark.parametrize("tokens_per_batch", [1, 60, 8192])

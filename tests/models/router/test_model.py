@@ -22,13 +22,7 @@ from persyn_ray.models.router.model import (
     save_router,
 )
 
-POOL = ("small", "large", "coder")
-PROMPTS = [[Message(role="user", content=text)] for text in ("a", "bc" * 20, "def", "g" * 9)]
-
-
-@pytest.fixture(params=["llama", "bert"])
-def folder(request: pytest.FixtureRequest, llama_folder: str, bert_folder: str) -> str:
-    return llama_folder if request.param == "llama" else bert_folder
+from .conftest import POOL, PROMPTS
 
 
 def test_padding_on_either_side_changes_nothing(folder: str) -> None:

@@ -16,17 +16,19 @@ from persyn_ray.pipeline.assign.assignments import (
     require_preferences,
     write_assignments,
 )
+from persyn_ray.pipeline.assign.constrained import limit_settings
 from persyn_ray.pipeline.assign.methods import (
     Choices,
     Parallel,
     method_teachers,
     parallel_of,
+    response_settings,
     settings_of,
     strong_teacher,
 )
 from persyn_ray.recipe.comparison import Method
 from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.shards.response_store import existing
+from persyn_ray.shards.part_files import existing
 from persyn_ray.shards.tables import Rewards, load_rewards, shards_of
 from persyn_ray.storage.layout import PERSYN, RunLayout
 from persyn_ray.storage.schemas import RESPONSES, logits_schema, rewards_schema
@@ -253,7 +255,7 @@ def test_every_prompt_is_assigned_once_by_every_method_and_counted(
     write_rewards(recipe, run, lambda p, m: float((p + m) % 3))
     write_logits(recipe, run)
     methods = (PERSYN, "random", "best_constant", "strong")
-    counts = write_assignments(recipe, run, methods)
+    counts = write_assignments(settings_of(recipe), limit_settings(recipe), run, methods)
     shards = shards_of(run, "parallel", "routed")
     expected = [
         i for shard in shards for i in run.prompts.read_table(shard)["prompt_id"].to_pylist()
@@ -262,8 +264,8 @@ def test_every_prompt_is_assigned_once_by_every_method_and_counted(
         rows = [row for _, table in run.assignment(method).tables() for row in table.to_pylist()]
         assert sorted(row["prompt_id"] for row in rows) == sorted(expected)
         teachers = [row["teacher"] for row in rows]
-        assert counts["assigned"][method] == {name: teachers.count(name) for name in "abc"}
-    assert (counts["rows"], counts["errors"]) == (20, 0)
+        assert counts.assigned[method] == {name: teachers.count(name) for name in "abc"}
+    assert (counts.rows, counts.errors) == (20, 0)
 
 
 def test_assigning_again_gives_the_same(make_recipe: Make, carry_out: CarryOut) -> None:
@@ -271,9 +273,12 @@ def test_assigning_again_gives_the_same(make_recipe: Make, carry_out: CarryOut) 
     run = carry_out(recipe, until="prompts")
     write_rewards(recipe, run, lambda p, m: float(m))
     write_logits(recipe, run)
-    counts = write_assignments(recipe, run, (PERSYN, "random"))
+    counts = write_assignments(settings_of(recipe), limit_settings(recipe), run, (PERSYN, "random"))
     before = dict(run.assignment("random").tables())
-    assert write_assignments(recipe, run, (PERSYN, "random")) == counts
+    assert (
+        write_assignments(settings_of(recipe), limit_settings(recipe), run, (PERSYN, "random"))
+        == counts
+    )
     assert dict(run.assignment("random").tables()) == before
 
 
@@ -290,7 +295,7 @@ def routed(
     values = rng.integers(0, 2, (40, 3)).astype(float)
     write_rewards(recipe, run, lambda p, m: float(values[p, m]), "parallel", "routed")
     write_logits(recipe, run)
-    write_assignments(recipe, run, methods)
+    write_assignments(settings_of(recipe), limit_settings(recipe), run, methods)
     return recipe, run
 
 
@@ -372,7 +377,7 @@ def test_prompts_go_to_the_next_best_teachers_until_a_response_is_complete(
     recipe, run = routed(make_recipe, carry_out)
     first, changes = assignments(run), []
     answer(recipe, run, METHODS, by_hash)
-    while changed := reassign(recipe, run, METHODS):
+    while changed := reassign(response_settings(recipe), run, METHODS):
         changes.append(changed)
         answer(recipe, run, METHODS, by_hash)
     assert 2 <= len(changes) <= len(recipe.pool)
@@ -397,10 +402,10 @@ def test_the_teacher_does_not_hang_on_the_rounds_it_took(
 ) -> None:
     recipe, run = routed(make_recipe, carry_out)
     answer(recipe, run, METHODS, by_hash, everyone=True)
-    assert reassign(recipe, run, METHODS) > 0
+    assert reassign(response_settings(recipe), run, METHODS) > 0
     assert assignments(run) == chosen_among(recipe, run, by_hash)
     before = {method: dict(run.assignment(method).tables()) for method in METHODS}
-    assert reassign(recipe, run, METHODS) == 0
+    assert reassign(response_settings(recipe), run, METHODS) == 0
     assert {method: dict(run.assignment(method).tables()) for method in METHODS} == before
 
 
@@ -411,7 +416,7 @@ def test_complete_responses_change_nothing_and_unreachable_teachers_keep_their_p
     before = {method: dict(run.assignment(method).tables()) for method in METHODS}
     for ends in (lambda prompt_id, name: "stop", lambda prompt_id, name: "unavailable"):
         answer(recipe, run, METHODS, ends)
-        assert reassign(recipe, run, METHODS) == 0
+        assert reassign(response_settings(recipe), run, METHODS) == 0
     assert {method: dict(run.assignment(method).tables()) for method in METHODS} == before
     assert num_reassigned(settings_of(recipe), run, "random") == 0
     assert not run.dead_letters("synthesize").exists()
@@ -423,10 +428,10 @@ def test_a_prompt_that_is_answered_after_all_is_no_dead_letter(
     recipe, run = routed(make_recipe, carry_out)
     first = assignments(run)
     answer(recipe, run, METHODS, lambda prompt_id, name: "length", everyone=True)
-    assert reassign(recipe, run, METHODS) == 20 * len(METHODS)
+    assert reassign(response_settings(recipe), run, METHODS) == 20 * len(METHODS)
     assert sum(t.num_rows for _, t in run.dead_letters("synthesize").tables()) == 20
     answer(recipe, run, METHODS, lambda prompt_id, name: "stop", everyone=True)
-    assert reassign(recipe, run, METHODS) == 20 * len(METHODS)
+    assert reassign(response_settings(recipe), run, METHODS) == 20 * len(METHODS)
     assert assignments(run) == first
     assert run.dead_letters("synthesize").names() == []
 
@@ -436,7 +441,7 @@ def test_who_is_asked_ends_with_the_assigned_teacher(
 ) -> None:
     recipe, run = routed(make_recipe, carry_out, (PERSYN,))
     answer(recipe, run, (PERSYN,), by_hash)
-    while reassign(recipe, run, (PERSYN,)):
+    while reassign(response_settings(recipe), run, (PERSYN,)):
         answer(recipe, run, (PERSYN,), by_hash)
     for shard in shards_of(run, "parallel", "routed"):
         for teacher in recipe.teachers:
@@ -454,5 +459,10 @@ def test_a_single_teacher_gets_everything(make_recipe: Make, carry_out: CarryOut
         ids = run.prompts.read_table(shard)["prompt_id"].to_pylist()
         rows = [{"prompt_id": i, "logits": [0.1], "candidates": [True]} for i in ids]
         run.logits.write_table(shard, pa.Table.from_pylist(rows, schema=schema))
-    counts = write_assignments(recipe, run, (PERSYN, "random", "best_constant", "strong"))
-    assert all(shares == {"a": 20} for shares in counts["assigned"].values())
+    counts = write_assignments(
+        settings_of(recipe),
+        limit_settings(recipe),
+        run,
+        (PERSYN, "random", "best_constant", "strong"),
+    )
+    assert all(shares == {"a": 20} for shares in counts.assigned.values())

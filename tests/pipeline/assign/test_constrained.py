@@ -20,16 +20,19 @@ from persyn_ray.pipeline.assign.assignments import (
 from persyn_ray.pipeline.assign.constrained import (
     after_reassigning,
     gather_constraints,
+    limit_settings,
     write_within_limits,
 )
 from persyn_ray.pipeline.assign.costs import expected_costs
-from persyn_ray.pipeline.assign.methods import settings_of
+from persyn_ray.pipeline.assign.methods import response_settings, settings_of
+from persyn_ray.pipeline.plan.placement import deployment_of
 from persyn_ray.pipeline.runner import planned_steps
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.report.content import complete
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.storage.layout import PERSYN, RunLayout, run_of
 from persyn_ray.storage.records import read_record, write_record
+from persyn_ray.storage.results import SynthesizeResult
 from persyn_ray.storage.schemas import RESPONSES, logits_schema, rewards_schema
 
 Make = Callable[..., Recipe]
@@ -129,8 +132,8 @@ def win_share(logits: np.ndarray, m: int) -> float:
 
 def test_without_limits_nothing_is_different(routed: Any, make_recipe: Make) -> None:
     recipe, run = routed({})
-    counts = write_assignments(recipe, run, (PERSYN,))
-    assert set(counts) == {"rows", "errors", "assigned"}
+    counts = write_assignments(settings_of(recipe), limit_settings(recipe), run, (PERSYN,))
+    assert counts.constraints is None
     assert chosen(run) == best(run)
     assert not run.within_limits.exists()
     (route,) = [one for one in planned_steps(recipe, run) if one.step.name == "route"]
@@ -139,13 +142,15 @@ def test_without_limits_nothing_is_different(routed: Any, make_recipe: Make) -> 
 
 def test_limits_that_do_not_bind_change_no_teacher(routed: Any) -> None:
     recipe, run = routed({"max_tokens": 1e6, "capacity": {"a": NUM}})
-    counts = write_assignments(recipe, run, (PERSYN, "random"))["constraints"]
+    counts = write_assignments(
+        settings_of(recipe), limit_settings(recipe), run, (PERSYN, "random")
+    ).constraints
     assert chosen(run) == best(run)
     assert min(margins(run).values()) >= 0
-    assert counts["gap"] == 0
-    assert counts["value"] == counts["bound"] == pytest.approx(counts["unconstrained_value"])
+    assert counts.gap == 0
+    assert counts.value == counts.bound == pytest.approx(counts.unconstrained_value)
     tokens = sum(TOKENS[name] for name in best(run).values())
-    assert counts["used"] == {
+    assert counts.used == {
         "max_tokens": tokens,
         "prompts of a": list(best(run).values()).count("a"),
     }
@@ -154,7 +159,9 @@ def test_limits_that_do_not_bind_change_no_teacher(routed: Any) -> None:
 @pytest.mark.parametrize("loss", ["bradley_terry", "regression"])
 def test_capacities_give_the_optimum_of_another_solver(routed: Any, loss: str) -> None:
     recipe, run = routed({"capacity": {"a": 3, "b": 6}}, {"router.loss": loss})
-    counts = write_assignments(recipe, run, (PERSYN, "random"))["constraints"]
+    counts = write_assignments(
+        settings_of(recipe), limit_settings(recipe), run, (PERSYN, "random")
+    ).constraints
     slots = [0] * 3 + [1] * 6 + [2] * NUM
     logits_PM = np.array([logits_of(one, tuple("abc")) for one in best(run)])
     value_PM = logits_PM
@@ -162,50 +169,50 @@ def test_capacities_give_the_optimum_of_another_solver(routed: Any, loss: str) -
         value_PM = np.array([[win_share(row, m) for m in range(3)] for row in logits_PM])
     rows, columns = linear_sum_assignment(value_PM[:, slots], maximize=True)
     best_value = float(value_PM[:, slots][rows, columns].sum())
-    assert counts["value"] == pytest.approx(best_value)
-    assert best_value <= counts["bound"] + 1e-9
-    assert counts["unconstrained_value"] == pytest.approx(
+    assert counts.value == pytest.approx(best_value)
+    assert best_value <= counts.bound + 1e-9
+    assert counts.unconstrained_value == pytest.approx(
         value_PM[np.arange(NUM), logits_PM.argmax(axis=1)].sum()
     )
-    assert counts["used"] == {"prompts of a": 3, "prompts of b": 6}
-    assert sum(counts["prompts"].values()) == NUM == len(chosen(run))
+    assert counts.used == {"prompts of a": 3, "prompts of b": 6}
+    assert sum(counts.prompts.values()) == NUM == len(chosen(run))
 
 
 def test_only_persyn_is_limited_and_moved_prompts_have_margins_below_zero(routed: Any) -> None:
     methods = (PERSYN, "best_constant", "random")
     recipe, run = routed({})
-    write_assignments(recipe, run, methods)
+    write_assignments(settings_of(recipe), limit_settings(recipe), run, methods)
     before = {method: chosen(run, method) for method in methods}
     limited = recipe.model_copy(
         update={"assignment": recipe.assignment.model_copy(update={"max_tokens": 2000.0})}
     )
-    counts = write_assignments(limited, run, methods)
+    counts = write_assignments(settings_of(limited), limit_settings(limited), run, methods)
     for method in methods[1:]:
         assert chosen(run, method) == before[method]
     moved = {one for one, name in chosen(run).items() if name != before[PERSYN][one]}
     assert moved == {one for one, margin in margins(run).items() if margin < 0} != set()
     used = sum(TOKENS[name] for name in chosen(run).values())
-    constraints = counts["constraints"]
-    assert constraints["used"] == {"max_tokens": used}
+    constraints = counts.constraints
+    assert constraints.used == {"max_tokens": used}
     assert used <= 2000
-    assert constraints["value"] < constraints["unconstrained_value"]
+    assert constraints.value < constraints.unconstrained_value
     # With a single limit at most one prompt's range of values is lost.
-    assert 0 <= constraints["gap"] <= 1
-    assert counts["assigned"][PERSYN] == constraints["prompts"]
+    assert 0 <= constraints.gap <= 1
+    assert counts.assigned[PERSYN] == constraints.prompts
 
 
 def test_the_front_runs_from_the_cheapest_to_the_best(routed: Any) -> None:
     recipe, run = routed({"min_share": 0.2})
-    constraints = write_within_limits(recipe, run)
+    constraints = write_within_limits(limit_settings(recipe), recipe.pool, recipe.prompts.seed, run)
     assert constraints is not None
-    front = constraints["pareto"]
-    costs, rewards = ([one[key] for one in front] for key in ("cost", "reward"))
+    front = constraints.pareto
+    costs, rewards = ([getattr(one, key) for one in front] for key in ("cost", "reward"))
     assert costs[0] == NUM * TOKENS["c"]
-    assert rewards[-1] == pytest.approx(constraints["unconstrained_value"])
+    assert rewards[-1] == pytest.approx(constraints.unconstrained_value)
     assert rewards == sorted(rewards)
-    assert {one["unit"] for one in front} == {"tokens"}
-    assert constraints["used"]["min_share"] >= 0.2
-    assert min(constraints["prompts"].values()) == round(NUM * constraints["used"]["min_share"])
+    assert {one.unit for one in front} == {"tokens"}
+    assert constraints.used["min_share"] >= 0.2
+    assert min(constraints.prompts.values()) == round(NUM * constraints.used["min_share"])
 
 
 def test_the_order_of_the_teachers_changes_nothing(routed: Any) -> None:
@@ -214,7 +221,7 @@ def test_the_order_of_the_teachers_changes_nothing(routed: Any) -> None:
     for order in ("abc", "cab"):
         teachers = [{"name": name, "engine": {"kind": "scripted"}} for name in order]
         recipe, run = routed(limits, {"teachers": teachers})
-        write_assignments(recipe, run, (PERSYN,))
+        write_assignments(settings_of(recipe), limit_settings(recipe), run, (PERSYN,))
         found.append(chosen(run))
     assert found[0] == found[1]
 
@@ -222,10 +229,10 @@ def test_the_order_of_the_teachers_changes_nothing(routed: Any) -> None:
 def test_a_limit_that_no_assignment_keeps_is_refused_by_its_name(routed: Any) -> None:
     recipe, run = routed({"max_tokens": NUM * TOKENS["c"] - 1})
     with pytest.raises(ConfigError, match=r"assignment\.max_tokens"):
-        write_assignments(recipe, run, (PERSYN,))
+        write_assignments(settings_of(recipe), limit_settings(recipe), run, (PERSYN,))
     recipe, run = routed({"capacity": {"a": 3, "b": 3, "c": 3}})
     with pytest.raises(ConfigError, match=r"assignment\.capacity has room for 9"):
-        write_assignments(recipe, run, (PERSYN,))
+        write_assignments(settings_of(recipe), limit_settings(recipe), run, (PERSYN,))
 
 
 def endpoint(name: str, **changes: Any) -> dict[str, Any]:
@@ -239,14 +246,14 @@ def test_dollars_are_prices_of_mean_lengths(routed: Any) -> None:
         endpoint("c"),
     ]
     recipe, run = routed({"max_dollars": 0.02}, {"teachers": teachers})
-    costs = expected_costs(recipe, run)
+    costs = expected_costs(recipe.assignment, deployment_of(recipe), run)
     # Prompts have 7 tokens.
     np.testing.assert_allclose(costs["max_dollars"], [4014e-6, 100e-6, 0.0])
     np.testing.assert_array_equal(costs["max_tokens"], [400, 100, 10])
-    constraints = write_within_limits(recipe, run)
+    constraints = write_within_limits(limit_settings(recipe), recipe.pool, recipe.prompts.seed, run)
     assert constraints is not None
-    prompts = constraints["prompts"]
-    assert constraints["used"]["max_dollars"] == pytest.approx(
+    prompts = constraints.prompts
+    assert constraints.used["max_dollars"] == pytest.approx(
         4014e-6 * prompts["a"] + 100e-6 * prompts["b"]
     )
     assert prompts["a"] == 4
@@ -261,24 +268,24 @@ def test_gpu_seconds_are_those_of_the_plan_and_cost_by_the_hour(
     teachers = [*made["teachers"], endpoint("c")]
     limits = {"max_gpu_seconds": 300, "max_dollars": 1}
     recipe, run = routed(limits, {"teachers": teachers, "hardware": made["hardware"]})
-    costs = expected_costs(recipe, run)
+    costs = expected_costs(recipe.assignment, deployment_of(recipe), run)
     # 400 tokens at 50 a second on 4 GPUs; 100 at 10 on one; $2 an hour.
     np.testing.assert_allclose(costs["max_gpu_seconds"], [32.0, 10.0, 0.0])
     np.testing.assert_allclose(costs["max_dollars"], [64 / 3600, 20 / 3600, 0.0])
-    constraints = write_within_limits(recipe, run)
+    constraints = write_within_limits(limit_settings(recipe), recipe.pool, recipe.prompts.seed, run)
     assert constraints is not None
-    assert 250 < constraints["used"]["max_gpu_seconds"] <= 300
+    assert 250 < constraints.used["max_gpu_seconds"] <= 300
 
 
 def test_costs_that_nobody_knows_are_refused(routed: Any) -> None:
     recipe, run = routed({"max_gpu_seconds": 5}, {"hardware.nodes": 1})
     with pytest.raises(ConfigError, match=r"assignment\.max_gpu_seconds.*of no teacher"):
-        write_assignments(recipe, run, (PERSYN,))
+        write_assignments(settings_of(recipe), limit_settings(recipe), run, (PERSYN,))
     recorded = [{"name": name, "engine": {"kind": "recorded", "path": "x.jsonl"}} for name in "abc"]
     # Recorded responses have no token counts; none has been scored here.
     recipe, run = routed({"max_tokens": 5}, {"teachers": recorded})
     with pytest.raises(ConfigError, match=r"assignment\.max_tokens.*of no teacher"):
-        write_assignments(recipe, run, (PERSYN,))
+        write_assignments(settings_of(recipe), limit_settings(recipe), run, (PERSYN,))
 
 
 def test_recorded_teachers_are_counted_by_the_student(
@@ -289,7 +296,7 @@ def test_recorded_teachers_are_counted_by_the_student(
     data = {"kind": "recorded", "path": "x.jsonl"}
     recorded = type(one).model_validate({"name": "a", "engine": data})
     mixed = recipe.model_copy(update={"teachers": (recorded, *others)})
-    tokens_M = expected_costs(mixed, run)["max_tokens"]
+    tokens_M = expected_costs(mixed.assignment, deployment_of(mixed), run)["max_tokens"]
     assert np.isnan(tokens_M[0])  # its responses are not those that were scored
     assert (tokens_M[1:] > 0).all()
 
@@ -299,24 +306,26 @@ def test_the_next_best_is_asked_beyond_the_limits_and_that_is_recorded(
 ) -> None:
     changes = {"responses.incomplete": "next_best"}
     recipe, run = routed({"capacity": {"a": 4}, "max_tokens": 4000}, changes)
-    counts = write_assignments(recipe, run, (PERSYN, "random"))
+    counts = write_assignments(settings_of(recipe), limit_settings(recipe), run, (PERSYN, "random"))
     record_step(recipe, "route", counts)
     first = chosen(run)
     assert list(first.values()).count("a") == 4
-    assert reassign(recipe, run, (PERSYN,)) == 0
-    later = after_reassigning(run)["constraints"]
-    assert later["exceeded"] == {}
-    assert later["used"] == counts["constraints"]["used"]
+    assert reassign(response_settings(recipe), run, (PERSYN,)) == 0
+    later = after_reassigning(run)
+    assert later is not None
+    assert later.exceeded == {}
+    assert later.used == counts.constraints.used
     # Nobody but a ends well.
     for shard in shards_of(run, "parallel", "routed"):
         for name in "bc":
             answer(recipe, run, shard, name, dict.fromkeys(ids_of(run, shard), "length"))
-    assert reassign(recipe, run, (PERSYN,)) == NUM - 4
+    assert reassign(response_settings(recipe), run, (PERSYN,)) == NUM - 4
     assert set(chosen(run).values()) == {"a"}
-    assert reassign(recipe, run, (PERSYN,)) == 0
+    assert reassign(response_settings(recipe), run, (PERSYN,)) == 0
     assert num_reassigned(settings_of(recipe), run, PERSYN) == NUM - 4
-    later = after_reassigning(run)["constraints"]
-    assert later["exceeded"] == {"prompts of a": NUM - 4, "max_tokens": NUM * 400 - 4000}
+    later = after_reassigning(run)
+    assert later is not None
+    assert later.exceeded == {"prompts of a": NUM - 4, "max_tokens": NUM * 400 - 4000}
     for shard in shards_of(run, "routed"):
         asked = asked_by_persyn(settings_of(recipe), run, shard)
         for prompt_id in ids_of(run, shard):
@@ -324,14 +333,16 @@ def test_the_next_best_is_asked_beyond_the_limits_and_that_is_recorded(
             assert prompt_id in asked["a"]
     route = read_record(run.records, "route")
     assert route is not None
-    section = gather_constraints(route, replace(route, counts={"constraints": later}))
+    section = gather_constraints(
+        route, replace(route, result=SynthesizeResult(constraints=later).model_dump(mode="json"))
+    )
     assert section is not None
-    assert section["used"] == later["used"]
+    assert section["used"] == later.used
 
 
 def test_the_report_shows_what_step_route_recorded(routed: Any, record_step: RecordStep) -> None:
     recipe, run = routed({"max_tokens": 3000})
-    counts = write_assignments(recipe, run, (PERSYN,))
+    counts = write_assignments(settings_of(recipe), limit_settings(recipe), run, (PERSYN,))
     record_step(recipe, "route", counts)
     route = read_record(run.records, "route")
     assert route is not None
@@ -339,7 +350,7 @@ def test_the_report_shows_what_step_route_recorded(routed: Any, record_step: Rec
     shown = complete({"constraints": section})["constraints"]
     assert section is not None
     assert shown == section
-    assert gather_constraints(replace(route, counts={"rows": 1}), None) is None
+    assert gather_constraints(replace(route, result={"rows": 1}), None) is None
 
 
 def test_limits_are_part_of_step_route_and_prices_where_dollars_are_limited(

@@ -267,7 +267,7 @@ def test_inputs_that_no_step_removes_are_taken(
     setting: str,
     value: str,
 ) -> None:
-    monkeypatch.setattr(load_prompts, "readers_of", lambda _: ())  # no model is there
+    monkeypatch.setattr(load_prompts, "readers_of", lambda *_: ())  # no model is there
     run = run_recipe(make_recipe(), quiet, until="prompts")
     run.root.write_text("prompts.jsonl", (tmp_path / "prompts.jsonl").read_text())
     recipe = make_recipe({setting: value.format(run=tmp_path / "run")})

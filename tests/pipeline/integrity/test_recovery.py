@@ -1,6 +1,6 @@
 """Power loss and damage: a table that cannot be read counts as absent and is made anew."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,15 @@ from persyn_ray.pipeline.results.explain import open_run
 from persyn_ray.pipeline.runner import planned_steps, run_recipe
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.shards.collect import Collect
-from persyn_ray.shards.response_store import existing
+from persyn_ray.shards.part_files import existing, parts_in
+from persyn_ray.shards.route import RouteShard
+from persyn_ray.shards.score import Score
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.shards.units import units_of
-from persyn_ray.shards.work import RouteShard, Score
 from persyn_ray.storage import atomic_files
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import RunLayout, parts_of, run_of
+from persyn_ray.storage.results import StepResult
 from persyn_ray.storage.schemas import RESPONSES
 
 Make = Callable[..., Recipe]
@@ -39,6 +41,11 @@ def damage(folder: Folder, name: str, way: str = "empty") -> Path:
     path = Path(folder.path(name))
     path.write_bytes(WAYS[way](path.read_bytes()))
     return path
+
+
+def part_of(folder: Folder, shard: str) -> str:
+    (part,) = parts_in(folder, shard)
+    return part.name
 
 
 def first(folder: Folder) -> str:
@@ -68,14 +75,15 @@ def test_damaged_responses_and_scores_are_made_anew_and_the_others_stay(
     run = carry_out(recipe, until="score")
     shards, teacher = shards_of(run, "parallel"), recipe.teachers[0]
     damage(run.responses(teacher), first(run.responses(teacher)), way)
-    damage(run.learnability(teacher), shards[1], way)
+    damage(run.learnability(teacher), part_of(run.learnability(teacher), shards[1]), way)
     (part,) = parts_of(recipe.scoring)
-    damage(run.quality(recipe.teachers[1], part), shards[2], way)
+    quality = run.quality(recipe.teachers[1], part)
+    damage(quality, part_of(quality, shards[2]), way)
     assert [Collect(recipe)(unit).rows for unit in units_of(shards)] == [5, 0, 0]
-    assert [Score(recipe).is_complete(shard) for shard in shards] == [True, False, False]
+    assert [not Score(recipe).open_rows(shard) for shard in shards] == [True, False, False]
     for unit in units_of(shards):
         Score(recipe)(unit)
-    assert all(Score(recipe).is_complete(shard) for shard in shards)
+    assert not any(Score(recipe).open_rows(shard) for shard in shards)
     assert sum(existing(run.responses(teacher), s, RESPONSES).num_rows for s in shards) == 12
 
 
@@ -106,23 +114,21 @@ def test_no_right_to_read_is_not_taken_for_absence(
         existing(folder, "shard-000000.parquet", RESPONSES)
 
 
-def only(monkeypatch: pytest.MonkeyPatch, until: str) -> list[str]:
-    """Steps up to `until` are carried out by name alone; returns which were."""
+def only(monkeypatch: pytest.MonkeyPatch, real: Sequence[str] = ("prompts",)) -> list[str]:
+    """Steps but for the real ones are carried out by name alone; returns which were."""
     done: list[str] = []
 
-    def instead(name: str) -> Callable[..., dict[str, Any]]:
-        def carry(*_: Any) -> dict[str, Any]:
+    def instead(name: str) -> Callable[..., StepResult]:
+        def carry(*_: Any) -> StepResult:
             done.append(name)
-            return {"rows": 1}
+            return StepResult(rows=1)
 
         return carry
 
     from dataclasses import replace
 
     steps = [
-        step
-        if step.name == "prompts"
-        else replace(step, carry_out=instead(step.name), on_ray=False)
+        step if step.name in real else replace(step, carry_out=instead(step.name), on_ray=False)
         for step in runner.STEPS
     ]
     monkeypatch.setattr(runner, "STEPS", tuple(steps))
@@ -155,7 +161,7 @@ def test_a_finished_step_with_a_damaged_table_is_open_again(
         "rewards": run.rewards,
     }.get(place)
     broken = None if folder is None else damage(folder, first(folder))
-    done, console = only(monkeypatch, "rewards"), Console(record=True, width=400)
+    done, console = only(monkeypatch), Console(record=True, width=400)
     run_recipe(recipe, console, until="rewards")
     assert done == reopened
     assert ("cannot be read as a table" in console.export_text()) == bool(reopened)
@@ -189,7 +195,9 @@ def test_a_kill_while_mending_forgets_nothing(
         run_recipe(recipe, quiet, until="prompts")
     monkeypatch.undo()
     assert not planned_steps(recipe, run)[0].is_done
-    assert [one.name for one in find_damage(recipe, run)] == ["shard-000002.parquet"]
+    assert [one.name for one in find_damage(run, recipe.teachers, recipe.compare)] == [
+        "shard-000002.parquet"
+    ]
     run_recipe(recipe, quiet, until="prompts")
     assert sum(table.num_rows for _, table in run.prompts.tables()) == 24
 

@@ -13,7 +13,15 @@ from persyn_ray.storage.layout import RunLayout
 
 OnGpus = Callable[..., Recipe]
 Make = Callable[..., Recipe]
-FIXED = {"resources": {"tokens_per_second": 10.0, "load_seconds": 30.0, "replicas": 1}}
+ONE_SLOT = {"max_num_seqs": 1}
+FIXED = {
+    "resources": {
+        "tokens_per_second": 10.0,
+        "load_seconds": 30.0,
+        "replicas": 1,
+        "arguments": ONE_SLOT,
+    }
+}
 
 
 def printed(recipe: Recipe, width: int = 80) -> list[str]:
@@ -44,7 +52,7 @@ def test_memory_waves_tokens_time_and_money_are_printed(on_gpus: OnGpus) -> None
     recipe = on_gpus({"first": FIXED, "second": FIXED | {"price": {"response": 2.0}}})
     lines = printed(recipe)
     memory = row(lines, "Memory on 1 node x 8 GPUs of 80 GiB", "first")
-    assert memory == ["first", "15.0", "18.0/72", "1", "1", "10", "10"]
+    assert memory == ["first", "15.0", "18.0/72", "1", "1", "1", "10"]
     teacher = row(lines, "Teachers", "first")
     # 12 + 4 prompts x 100 tokens at 10 a second, and loading twice; $2 an hour.
     assert teacher == ["first", "12", "4", "≤ 1,600", "3.7 min", "0.1", "0.12"]

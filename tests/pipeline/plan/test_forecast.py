@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.pipeline.plan.estimate import gather_known, read_forecast
 from persyn_ray.pipeline.plan.forecast import (
     forecast_against_actual,
     forecast_anew,
@@ -13,7 +12,9 @@ from persyn_ray.pipeline.plan.forecast import (
     forecast_step,
     write_forecast,
 )
-from persyn_ray.pipeline.plan.placement import place_teachers
+from persyn_ray.pipeline.plan.known import forecast_settings, gather_known, read_forecast
+from persyn_ray.pipeline.plan.placement import deployment_of, place_teachers
+from persyn_ray.pipeline.plan.prompt_counts import Counted
 from persyn_ray.pipeline.results.explain import state
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.report.content import complete
@@ -34,7 +35,13 @@ def test_steps_and_generate_then_select_ask_as_many_prompts_as_the_method_says(
     on_gpus: OnGpus,
 ) -> None:
     recipe = on_gpus({"a": {}, "b": {}})
-    known = gather_known(recipe, run_of(recipe), SPLITS, 20.0, place_teachers(recipe), ())
+    known = gather_known(
+        forecast_settings(recipe),
+        run_of(recipe),
+        Counted(SPLITS, 20.0),
+        place_teachers(deployment_of(recipe)),
+        (),
+    )
     collect, later = (forecast_step(known, step) for step in ("collect", "synthesize"))
     assert [one.prompts for one in collect.teachers.values()] == [12, 12]
     assert [one.prompts for one in later.teachers.values()] == [4, 4]
@@ -47,7 +54,7 @@ def test_a_step_leaves_what_the_scheduler_and_the_report_need(
 ) -> None:
     recipe = on_gpus({"a": {"resources": {"tokens_per_second": 10, "load_seconds": 30}}})
     run = carry_out(recipe, until="prompts")
-    write_forecast(recipe, run, "collect")
+    write_forecast(forecast_settings(recipe), run, "collect")
     made = read_forecast(run, "collect")
     one = made["teachers"]["a"]
     assert (one["prompts"], one["tokens"], one["at_most"]) == (12, 1200, True)
@@ -69,7 +76,7 @@ def test_a_run_is_never_refused_by_its_forecast(
     resources = changes.pop("teachers.0.resources", {})
     recipe = on_gpus({"a": {"resources": resources}, "unknown": {"size": None}}, changes)
     run = carry_out(recipe, until="prompts")
-    write_forecast(recipe, run, "collect")
+    write_forecast(forecast_settings(recipe), run, "collect")
     made = read_forecast(run, "collect")
     assert made["seconds"] is None
     assert made["teachers"]["a"]["engine_seconds"] > 0
@@ -99,16 +106,29 @@ def test_a_finished_run_has_both_steps_beside_their_records(
 
 
 def test_actual_figures_come_from_the_record(on_gpus: OnGpus, carry_out: CarryOut) -> None:
-    fast = {"resources": {"tokens_per_second": 10, "load_seconds": 30, "replicas": 1}}
+    slots = {"max_num_seqs": 4}
+    fast = {
+        "resources": {
+            "tokens_per_second": 10,
+            "load_seconds": 30,
+            "replicas": 1,
+            "arguments": slots,
+        }
+    }
     endpoint = {
         "engine": {"kind": "openai", "model": "x"},
         "price": {"prompt": 1.0, "response": 10.0},
     }
     recipe = on_gpus({"a": fast, "api": endpoint})
     run = carry_out(recipe, until="prompts")
-    write_forecast(recipe, run, "collect")
+    write_forecast(forecast_settings(recipe), run, "collect")
     counts = {
-        "a": {"rows": 12, "tokens": 600, "seconds": 75.0},
+        "a": {
+            "rows": 12,
+            "tokens": 600,
+            "seconds": 75.0,
+            "engine": {"running_mean": 3.5, "running_max": 4, "kv_use_mean": 0.25},
+        },
         "api": {"rows": 12, "tokens": 500, "seconds": 20.0},
     }
     found = forecast_against_actual(
@@ -129,6 +149,11 @@ def test_actual_figures_come_from_the_record(on_gpus: OnGpus, carry_out: CarryOu
     prompt_tokens = read_forecast(run, "collect")["teachers"]["api"]["prompt_tokens"]
     assert api["dollars"]["actual"] == pytest.approx((prompt_tokens + 5000) / 1e6)
     assert api["seconds"] == {"forecast": None, "actual": 20}
+    assert one["slots"] == 4
+    assert one["running"]["actual"] == 3.5
+    assert 2 < one["running"]["forecast"] < 4
+    assert one["kv_use"] == {"forecast": None, "actual": 0.25}
+    assert api["running"]["actual"] is None
     assert step["tokens"] == {"forecast": 2400, "actual": 1100}
     assert step["dollars"]["actual"] == pytest.approx(
         one["dollars"]["actual"] + api["dollars"]["actual"]
@@ -145,7 +170,7 @@ def test_without_forecast_or_record_there_is_nothing(on_gpus: OnGpus, carry_out:
         )
         is None
     )
-    write_forecast(recipe, run, "collect")
+    write_forecast(forecast_settings(recipe), run, "collect")
     assert (
         forecast_against_actual(
             recipe.teachers, recipe.hardware.gpu_hour_dollars, run, {"collect": None}
@@ -156,7 +181,13 @@ def test_without_forecast_or_record_there_is_nothing(on_gpus: OnGpus, carry_out:
 
 def test_a_forecast_covers_what_is_not_stored_yet(finished: tuple[Recipe, RunLayout]) -> None:
     recipe, run = finished
-    known = gather_known(recipe, run, SPLITS, 20.0, {}, ("prompts", "collect", "rewards", "route"))
+    known = gather_known(
+        forecast_settings(recipe),
+        run,
+        Counted(SPLITS, 20.0),
+        {},
+        ("prompts", "collect", "rewards", "route"),
+    )
     for step in ("collect", "synthesize"):
         assert sum(one.prompts for one in forecast_step(known, step).teachers.values()) == 0
     assert sum(one.prompts for part in forecast_anew(known) for one in part.teachers.values()) == (

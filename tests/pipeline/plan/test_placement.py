@@ -6,7 +6,12 @@ from typing import Any
 import pytest
 
 from persyn_ray.errors import ConfigError
-from persyn_ray.pipeline.plan.placement import gpu_teachers, place_known, place_teachers
+from persyn_ray.pipeline.plan.placement import (
+    deployment_of,
+    gpu_teachers,
+    place_known,
+    place_teachers,
+)
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.scheduling.gpu_memory import Layout
 
@@ -17,7 +22,7 @@ HUGE = {"parameters": 405.9, "layers": 126, "kv_heads": 8, "head_dim": 128, "con
 
 def refusal(recipe: Recipe) -> str:
     with pytest.raises(ConfigError) as refused:
-        place_teachers(recipe)
+        place_teachers(deployment_of(recipe))
     return str(refused.value)
 
 
@@ -37,16 +42,18 @@ def test_local_teachers_with_gpus_of_their_own_are_placed(on_gpus: OnGpus) -> No
     recipe = on_gpus(kinds)
     names = [teacher.name for teacher in gpu_teachers(recipe.teachers)]
     assert names == ["alone", "by-default", "hugging"]
-    assert list(place_teachers(recipe)) == names
+    assert list(place_teachers(deployment_of(recipe))) == names
 
 
 def test_without_hardware_nothing_is_placed_or_refused(on_gpus: OnGpus) -> None:
-    assert place_teachers(on_gpus({"a": {"size": HUGE}}, {"hardware.nodes": 0})) == {}
+    assert (
+        place_teachers(deployment_of(on_gpus({"a": {"size": HUGE}}, {"hardware.nodes": 0}))) == {}
+    )
 
 
 def test_a_teacher_that_fits_knows_its_need_and_the_smallest_layout(on_gpus: OnGpus) -> None:
     recipe = on_gpus({"a": {"size": LARGE, "resources": {"tensor_parallel": 4}}})
-    placed = place_teachers(recipe)["a"]
+    placed = place_teachers(deployment_of(recipe))["a"]
     assert placed.layout == Layout(4)
     assert placed.smallest == Layout(2)
     assert placed.need.weights == pytest.approx(141.2e9 / 4)
@@ -100,7 +107,7 @@ def test_a_layout_larger_than_the_cluster_is_refused(
 def test_stages_in_different_nodes_hold_what_one_node_cannot(on_gpus: OnGpus) -> None:
     across = {"tensor_parallel": 8, "pipeline_parallel": 2, "across_nodes": True}
     teacher = {"size": HUGE, "resources": across}
-    placed = place_teachers(on_gpus({"a": teacher}, {"hardware.nodes": 2}))["a"]
+    placed = place_teachers(deployment_of(on_gpus({"a": teacher}, {"hardware.nodes": 2})))["a"]
     assert (placed.gpus, placed.per_node, placed.smallest) == (16, 8, Layout(8, 2))
     alone = {"size": HUGE, "resources": {"tensor_parallel": 8}}
     text = refusal(on_gpus({"a": alone}, {"hardware.nodes": 2}))
@@ -115,22 +122,24 @@ def test_a_long_context_can_be_what_does_not_fit(on_gpus: OnGpus) -> None:
         on_gpus({"a": {"size": size, "engine": engine}})
     )
     shorter = {"size": size, "engine": engine | {"max_model_len": 8192}}
-    assert place_teachers(on_gpus({"a": shorter}))["a"].length == 8192
+    assert place_teachers(deployment_of(on_gpus({"a": shorter})))["a"].length == 8192
 
 
 def test_settings_of_the_engine_count(on_gpus: OnGpus) -> None:
     arguments = {"gpu_memory_utilization": 0.5, "max_num_seqs": 7}
-    placed = place_teachers(on_gpus({"a": {"resources": {"arguments": arguments}}}))["a"]
+    placed = place_teachers(deployment_of(on_gpus({"a": {"resources": {"arguments": arguments}}})))[
+        "a"
+    ]
     assert placed.gpu.usable_bytes == 40 * 2**30
     assert placed.at_once(100) == 7
-    half = place_teachers(on_gpus({"a": {"resources": {"gpus": 0.5}}}))["a"]
+    half = place_teachers(deployment_of(on_gpus({"a": {"resources": {"gpus": 0.5}}})))["a"]
     assert half.gpu.usable_bytes == 36 * 2**30
 
 
 def test_given_speed_and_loading_go_before_estimates(on_gpus: OnGpus) -> None:
     resources = {"tokens_per_second": 123.0, "load_seconds": 7.0}
     recipe = on_gpus({"a": {"resources": resources}, "b": {}})
-    placed = place_teachers(recipe)
+    placed = place_teachers(deployment_of(recipe))
     assert placed["a"].tokens_per_second(500) == 123
     assert placed["a"].load_seconds(recipe.hardware) == 7
     assert placed["b"].load_seconds(recipe.hardware) == pytest.approx(60 + 16.06 / 2)
@@ -141,5 +150,5 @@ def test_sizes_that_are_not_known_are_asked_for_all_at_once(on_gpus: OnGpus) -> 
     text = refusal(recipe)
     assert "teacher 'b' (nowhere/b)" in text
     assert "teacher 'c' (nowhere/c)" in text
-    placed, unknown = place_known(recipe.teachers, recipe.hardware, recipe.prompts.shard_rows)
+    placed, unknown = place_known(deployment_of(recipe))
     assert (set(placed), set(unknown)) == ({"a"}, {"b", "c"})

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -57,7 +58,7 @@ def test_the_plan_counts_prompts_as_the_run_does(
     run = run_recipe(recipe, quiet, until="prompts")
     record = read_record(run.records, "prompts")
     assert record is not None
-    assert record.counts["splits"] == planned
+    assert record.result["splits"] == planned
     assert plan_run(recipe).num_prompts == planned
 
 
@@ -157,5 +158,21 @@ def test_budgets_that_a_run_would_go_over_are_warned_of(on_gpus: Make) -> None:
 def test_an_engine_with_memory_for_few_responses_is_warned_of(on_gpus: Make) -> None:
     size = {"parameters": 34.0, "layers": 60, "kv_heads": 64, "head_dim": 128, "context": 2000}
     teacher = {"size": size, "sampling": {"max_tokens": 1900}}
-    (warning,) = plan_run(on_gpus({"a": teacher})).warnings
-    assert "memory for 1 long response at once" in warning
+    warnings = plan_run(on_gpus({"a": teacher})).warnings
+    assert "Teacher a has memory for 1 long response at once" in warnings[0]
+
+
+def test_an_evaluation_that_cuts_what_was_taught_is_warned_of(on_gpus: Make) -> None:
+    def warnings(evaluated: int, longest: int, teacher: dict[str, Any]) -> tuple[str, ...]:
+        changes = {"evaluate.max_tokens": evaluated, "finetune.max_length": longest}
+        found = plan_run(on_gpus({"a": teacher, "b": {}}, changes)).warnings
+        return tuple(text for text in found if "evaluate.max_tokens" in text)
+
+    assert warnings(100, 4096, {}) == ()
+    (cut,) = warnings(99, 4096, {})
+    assert "of up to 100 tokens and are evaluated with at most 99" in cut
+    retried = {"sampling": {"max_tokens": 100, "retry_tokens": 300}}
+    (cut,) = warnings(299, 4096, retried)
+    assert "Set evaluate.max_tokens to 300" in cut
+    assert warnings(200, 200, retried) == ()  # longer examples are left out of training
+    assert warnings(100, 4096, retried | {"retired": True}) == ()

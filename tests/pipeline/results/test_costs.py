@@ -6,11 +6,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from persyn_ray.pipeline.assign.methods import response_settings
 from persyn_ray.pipeline.results.costs import dead_letters, tokens
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.shards.response_store import hashed
 from persyn_ray.shards.tables import shards_of
-from persyn_ray.storage.layout import PERSYN, RunLayout
+from persyn_ray.storage.layout import PERSYN, RunLayout, parts_of
 from persyn_ray.storage.schemas import (
     ASSIGNMENT,
     DEAD_LETTERS,
@@ -92,7 +93,7 @@ def test_tokens_by_hand(pair: tuple[Recipe, RunLayout]) -> None:
     recipe, run = pair
     respond(recipe, run, "a", 10, 20, 40, None)
     respond(recipe, run, "b", 30, 50, None, 60)
-    found = tokens(recipe, run)
+    found = tokens(response_settings(recipe), recipe.measures_learnability, run)
     assert (found["collect"], found["synthesize"]) == (110, 100)
     assert found["route_then_generate"] == 210
     # a has written 70 tokens over three prompts and b 140: the fourth counts as their mean.
@@ -116,7 +117,7 @@ def test_who_was_asked_before_the_next_best_teacher_is_paid_too(
     respond(recipe, run, "a", 10, 20, 40, None)
     respond(recipe, run, "b", 30, 50, 5, 60)
     assign(run, "b", "b")
-    found = tokens(recipe, run)
+    found = tokens(response_settings(recipe), recipe.measures_learnability, run)
     assert found["synthesize"] == 40 + 5 + 60
     assert found["per_teacher"] == {"a": 70, "b": 145}
     assert found["responses"]["synthesize"] == 3
@@ -126,7 +127,7 @@ def test_nothing_is_estimated_when_everything_was_written(pair: tuple[Recipe, Ru
     recipe, run = pair
     respond(recipe, run, "a", 10, 20, 40, 30)
     respond(recipe, run, "b", 30, 50, 60, 60)
-    found = tokens(recipe, run)
+    found = tokens(response_settings(recipe), recipe.measures_learnability, run)
     assert found["generate_then_select"] == 300
     assert found["route_then_generate"] == 210
     assert found["estimated"] is False
@@ -138,11 +139,11 @@ def test_responses_to_prompts_that_have_left_a_shard_are_not_counted(
     recipe, run = pair
     respond(recipe, run, "a", 10, 20, 40, None)
     respond(recipe, run, "b", 30, 50, None, 60)
-    before = tokens(recipe, run)
+    before = tokens(response_settings(recipe), recipe.measures_learnability, run)
     folder, shard = run.responses(recipe.teachers[0]), shards_of(run, "parallel")[0]
     left = pa.Table.from_pylist([response("elsewhere", "a", 999)], schema=RESPONSES)
     folder.write_table(shard, pa.concat_tables([folder.read_table(shard), left]))
-    assert tokens(recipe, run) == before
+    assert tokens(response_settings(recipe), recipe.measures_learnability, run) == before
 
 
 def test_recorded_answers_are_counted_in_the_students_tokens(
@@ -174,7 +175,7 @@ def test_recorded_answers_are_counted_in_the_students_tokens(
         run.responses(teacher).write_table(shard, said)
         table = table.append_column(RESPONSE_HASH, hashed(said))
         run.learnability(teacher).write_table(shard, table)
-    found = tokens(recipe, run)
+    found = tokens(response_settings(recipe), recipe.measures_learnability, run)
     assert found["unit"] == "student tokens"
     assert found["collect"] == 120
     assert found["synthesize"] == 15 + 45  # routed responses are not scored: their means
@@ -186,7 +187,7 @@ def test_dead_letters_are_counted_by_reason_and_teacher_over_all_steps(
 ) -> None:
     recipe = make_recipe()
     run = carry_out(recipe, until="prompts")
-    assert dead_letters(recipe, run)["num"] == 0
+    assert dead_letters(response_settings(recipe), parts_of(recipe.scoring), run)["num"] == 0
     for step, reason in (("prompts", "no_text"), ("route", "no_candidate")):
         rows = [{"step": step, "reason": reason, "teacher": None}] * 2
         table = pa.Table.from_pylist(rows, schema=DEAD_LETTERS)
@@ -201,7 +202,7 @@ def test_dead_letters_are_counted_by_reason_and_teacher_over_all_steps(
         run.responses(teacher).write_table(shard, pa.Table.from_pylist(failed, schema=RESPONSES))
         rows = [{"prompt_id": i, "teacher": name, "margin": None} for i in asked]
         run.assignment(PERSYN).write_table(shard, pa.Table.from_pylist(rows, schema=ASSIGNMENT))
-    found = dead_letters(recipe, run)
+    found = dead_letters(response_settings(recipe), parts_of(recipe.scoring), run)
     assert found["num"] == 8
     assert found["by_reason"] == {"no_text": 2, "error": 4, "no_candidate": 2}
     assert found["by_teacher"] == {"a": 2, "b": 2}

@@ -29,6 +29,7 @@ def test_a_finished_run_fills_every_section(content: dict[str, Any]) -> None:
     assert {name for name, section in report.items() if section is None} == {
         "constraints",
         "spending",
+        "lm_eval",
     }
     assert json.loads(to_json(content)) == report
 
@@ -143,9 +144,7 @@ def test_several_qualities_are_named_and_give_no_share_of_right_answers(
     finished: Finished, content: dict[str, Any]
 ) -> None:
     recipe, run = finished
-    share = content["student"]["methods"][PERSYN]["correct_share"]
     assert content["run"]["quality_kind"] == "exact_match"
-    assert 0 <= share <= 1
     other = {"kind": "exact_match", "marker": "="}
     parts = [
         {"name": "a", "quality": recipe.scoring.quality.model_dump()},
@@ -160,6 +159,32 @@ def test_several_qualities_are_named_and_give_no_share_of_right_answers(
     data["evaluate"]["check"] = other
     found = gather(parse_recipe(data, "test"), run, {})
     assert found["student"]["methods"][PERSYN]["correct_share"] is None
+
+
+def test_the_share_of_right_answers_is_that_of_all_data_or_unknown(
+    make_recipe: Make, carry_out: CarryOut, random_llama: str, content: dict[str, Any]
+) -> None:
+    # Nothing but the parallel set was checked, on which the router was fitted.
+    assert content["student"]["methods"][PERSYN]["correct_share"] is None
+    models = {"student.name": random_llama, "router.backbone.name": random_llama}
+    compare = {"methods": ["random"], "students": True, "heldout": True}
+    recipe = make_recipe(models | {"compare": compare})
+    run = carry_out(recipe)
+    found = gather(recipe, run, {})
+    reference = {
+        row["prompt_id"]: row["reference"]
+        for _, table in run.prompts.tables()
+        for row in table.to_pylist()
+    }
+    for method, facts in found["student"]["methods"].items():
+        rows = [row for _, table in run.examples(method).tables() for row in table.to_pylist()]
+        said = [row["messages"][-1]["content"].rpartition("####")[2].strip() for row in rows]
+        right = [text == reference[row["prompt_id"]] for text, row in zip(said, rows, strict=True)]
+        assert len(right) == 20
+        assert facts["correct_share"] == pytest.approx(sum(right) / 20)
+    # And the oracle stands beside the router without a student of its own.
+    assert set(found["router"]["references"]) == {PERSYN, "random", "oracle"}
+    assert set(found["student"]["methods"]) == {PERSYN, "random"}
 
 
 def test_a_parallel_set_of_one_prompt_says_what_is_missing(

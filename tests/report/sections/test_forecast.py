@@ -28,7 +28,10 @@ def test_every_measure_stands_beside_its_forecast(content: dict[str, Any]) -> No
         "tokens": ("165 k", "of ≤ 240 k, 0.69×"),
         "seconds": ("19 s", "of ≤ 48 s, 0.40×"),
         "dollars": ("$0.12", "of ≤ $0.30, 0.40×"),
+        "running": ("171", "of 180, 0.95×"),
+        "kv_use": ("41 %", ""),
     }
+    assert cells(content, "all")["running"] == ("-", "")
     assert cells(content, "all")["tokens"] == ("341 k", "of ≤ 1.2 M, 0.28×")
 
 
@@ -52,11 +55,23 @@ def test_what_nobody_knows_is_left_out_and_what_one_lacks_is_a_dash(
 
 
 def test_the_summary_says_how_near_the_tokens_came(content: dict[str, Any]) -> None:
-    (sentence,) = forecast_sentences(complete(content)["forecast"])
+    sentence, engines = forecast_sentences(complete(content)["forecast"])
+    assert (
+        "In collect, engines filled 67 % of their slots on average by their own metrics, where 70 %"
+        in engines.translate(PLAIN)
+    )
     assert (
         "wrote 341 k tokens in this run, where at most 1.2 M were forecast (0.28×)"
         in sentence.translate(PLAIN)
     )
+
+
+def test_engines_that_nobody_measured_are_not_spoken_of(content: dict[str, Any]) -> None:
+    for one in content["forecast"]["steps"]["collect"]["teachers"].values():
+        one |= {"running": {"forecast": 180.0, "actual": None}, "kv_use": None}
+    assert len(forecast_sentences(complete(content)["forecast"])) == 1
+    assert "kv_use" not in cells(content, "all")
+    assert cells(content, "add-specialist")["running"] == ("-", "of 180")
 
 
 @pytest.mark.parametrize("forecast", [None, {"steps": {}}])

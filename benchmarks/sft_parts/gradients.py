@@ -1,0 +1,54 @@
+"""Gaps between gradients of the same examples: packed and padded, chunked and of all logits."""
+
+import json
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+from sft_parts.job import given
+
+
+def main(job: dict[str, Any]) -> None:
+    from functools import partial
+
+    import torch
+
+    from persyn_ray.models.chat import Example
+    from persyn_ray.models.collate import sft_collator
+    from persyn_ray.models.finetune import chunked_loss as chunked
+    from persyn_ray.models.finetune import packed
+    from persyn_ray.models.finetune.train import _response_loss
+    from persyn_ray.models.load import load_causal_lm
+
+    model = load_causal_lm(job["model"]).train()
+    examples = [Example(*row) for row in job["rows"]]
+    num = torch.tensor(sum(one.num_response_tokens for one in examples))
+    padded: Any = partial(sft_collator, pad_id=0)
+
+    def gradients(collate: Any, loss_of: Any, *contexts: Any) -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        with ExitStack() as within:
+            for context in contexts:
+                within.enter_context(context)
+            batch = dict(collate(examples))
+            labels = batch.pop("labels")
+            loss_of(model(**batch), labels, num).backward()
+        return {
+            name: of.grad.clone() for name, of in model.named_parameters() if of.grad is not None
+        }
+
+    plain = gradients(padded, _response_loss)
+    pack = gradients(packed.packed_collator, packed.packed_loss, packed.packing_of(model))
+    few = gradients(
+        chunked.with_places(padded), chunked.summed_loss, chunked.chunked_head(model, 64)
+    )
+
+    def gap(found: dict[str, torch.Tensor]) -> float:
+        return max(float((of - plain[name]).abs().max()) for name, of in found.items())
+
+    largest = max(float(of.abs().max()) for of in plain.values())
+    print(json.dumps({"packed": gap(pack), "chunked": gap(few), "largest_gradient": largest}))
+
+
+if __name__ == "__main__":
+    main(given(sys.argv))

@@ -1,0 +1,52 @@
+"""`persyn check`: a recipe in; all that can be known before money is spent as findings out."""
+
+from collections.abc import Iterator
+from functools import partial
+
+from persyn_ray.pipeline.check.findings import Finding, judged, milder, problems
+from persyn_ray.pipeline.check.machine_checks import (
+    check_keys,
+    check_packages,
+    check_resources,
+    is_on_cluster,
+)
+from persyn_ray.pipeline.check.model_checks import check_models
+from persyn_ray.pipeline.check.plan_checks import check_plan
+from persyn_ray.pipeline.check.prompt_checks import Prompts, check_prompts
+from persyn_ray.pipeline.check.teacher_checks import (
+    Pool,
+    check_judges,
+    check_teachers,
+    samples_of,
+)
+from persyn_ray.pipeline.plan.placement import gpu_teachers
+from persyn_ray.recipe.recipe import Recipe
+
+
+def check_recipe(
+    recipe: Recipe, overrides: tuple[str, ...] = (), offline: bool = False
+) -> Iterator[Finding]:
+    """Each finding as soon as it is known; nothing is written and no model is started.
+
+    Args:
+        offline: ask no endpoint and fetch nothing. What this machine lacks is a remark then: a
+            recipe is judged, and not where it will run.
+    """
+    prompts, pool = Prompts(), Pool(recipe.teachers, recipe.pool, recipe.responses)
+    of_prompts = list(judged("prompts", partial(check_prompts, recipe, offline, prompts)))
+    yield from of_prompts
+    yield from judged("models", partial(check_models, recipe, offline, prompts))
+    for finding in judged("machine", partial(_machine, recipe)):
+        yield milder(finding) if offline or is_on_cluster() else finding
+    yield from judged("teachers", partial(check_teachers, pool, offline, prompts))
+    yield from judged("judges", partial(check_judges, pool, recipe.scoring, offline))
+    if not problems(of_prompts):  # else the plan would say the same once more
+        yield from judged("plan", partial(check_plan, recipe, overrides))
+    yield from judged("samples", partial(samples_of, recipe.teachers, offline, prompts))
+
+
+def _machine(recipe: Recipe) -> Iterator[Finding]:
+    yield from check_packages(recipe.teachers, recipe.scoring)
+    yield from check_keys(recipe.teachers, recipe.scoring)
+    on_gpus = [t for t in gpu_teachers(recipe.teachers) if not t.retired]
+    yield from check_resources(recipe.run, recipe.resources, on_gpus)

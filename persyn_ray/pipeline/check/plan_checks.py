@@ -1,0 +1,85 @@
+"""Checks by the plan: a recipe in; run folder, placement, time, cost and disk as findings out."""
+
+from collections.abc import Iterator, Sequence
+
+from persyn_ray.pipeline.check.findings import Finding
+from persyn_ray.pipeline.check.machine_checks import check_disk
+from persyn_ray.pipeline.choices import assigned_methods
+from persyn_ray.pipeline.plan.model_sizes import known_parameters
+from persyn_ray.pipeline.plan.placement import cluster_text
+from persyn_ray.pipeline.plan.plan import Plan, plan_run
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.teachers import OpenAIEngineConfig, TeacherConfig
+from persyn_ray.report.numbers import compact, count, seconds
+from persyn_ray.storage.layout import run_of
+
+BYTES_OF_WEIGHT = 4  # of a parameter in a saved student or router
+BYTES_OF_TRAINING = 16  # of a parameter in a checkpoint: weights and the optimiser's two moments
+BYTES_OF_TOKEN = 16  # of a response in its tables: text, rewards, examples, data set
+
+
+def check_plan(recipe: Recipe, overrides: tuple[str, ...]) -> Iterator[Finding]:
+    """What `persyn plan` knows, judged.
+
+    Raises:
+        ConfigError, DriftError, DataError: there is no plan: teachers do not fit, the run folder is
+            another's or was made with other settings, or prompts cannot be read.
+    """
+    plan = plan_run(recipe, overrides)
+    done = [row.step for row in plan.rows if row.state == "done"]
+    state = f"goes on behind {done[-1]}" if done else "is new"
+    yield Finding("run", "ok", f"{recipe.run} {state}.")
+    if plan.placed:
+        names, where = ", ".join(plan.placed), cluster_text(recipe.hardware)
+        yield Finding("memory", "ok", f"{names} fit on {where}.")
+    yield _work(plan)
+    yield from _money(plan, recipe.teachers)
+    yield from (Finding("plan", "remark", warning) for warning in plan.warnings)
+    yield from check_disk(run_of(recipe).root, _needed_bytes(recipe, plan))
+
+
+def _work(plan: Plan) -> Finding:
+    """Responses, tokens and time that are still to come."""
+    steps = plan.steps.values()
+    responses = sum(one.prompts for step in steps for one in step.teachers.values())
+    bound = "at most " if any(step.at_most for step in steps) else ""
+    tokens = compact(sum(step.tokens for step in steps))
+    known = [step.seconds for step in steps]
+    time = "" if None in known else f", {seconds(sum(filter(None, known)))} on the hardware"
+    text = f"{count(responses)} responses, {bound}{tokens} tokens{time}; `persyn plan` has more."
+    return Finding("work", "ok", text)
+
+
+def _money(plan: Plan, teachers: Sequence[TeacherConfig]) -> Iterator[Finding]:
+    """What endpoints will bill, and who is without a price or a budget."""
+    paid = [t for t in teachers if isinstance(t.engine, OpenAIEngineConfig) and not t.retired]
+    if not paid:
+        return
+    dollars = sum(step.dollars or 0.0 for step in plan.steps.values())
+    bound = "at most " if any(step.at_most for step in plan.steps.values()) else "about "
+    unpriced = [teacher.name for teacher in paid if teacher.price is None]
+    unbounded = [teacher.name for teacher in paid if teacher.budget is None]
+    if unpriced:
+        text = f"The cost of {', '.join(unpriced)} is not known: no price is given."
+        fix = "Set teachers.N.price: {prompt: …, response: …}, dollars per million tokens."
+        yield Finding("cost", "remark", text, fix)
+    if len(unpriced) < len(paid):
+        yield Finding("cost", "ok", f"Endpoints will bill {bound}${dollars:,.2f}.")
+    if unbounded:
+        text = f"Nothing stops {', '.join(unbounded)} at a sum: no budget is given."
+        fix = "Set teachers.N.budget: {dollars: …} or {tokens: …}."
+        yield Finding("budget", "remark", text, fix)
+    else:
+        yield Finding("budget", "ok", "Every endpoint has one; what goes over it is not asked.")
+
+
+def _needed_bytes(recipe: Recipe, plan: Plan) -> float | None:
+    """Bytes that the run folder will take at most; None where a model's size is not known."""
+    student, backbone = map(known_parameters, (recipe.student.model, recipe.router.backbone))
+    if student is None or backbone is None:
+        return None
+    saved = (len(assigned_methods(recipe.compare)) * student + backbone) * BYTES_OF_WEIGHT
+    side_by_side = recipe.resources.finetune.side_by_side
+    training = max(side_by_side * student, backbone) * BYTES_OF_TRAINING
+    tokens = sum(step.tokens for step in plan.steps.values())
+    return saved + training + tokens * BYTES_OF_TOKEN

@@ -1,0 +1,1 @@
+"""Ray Train: fitting the router and fine-tuning students."""

@@ -1,0 +1,152 @@
+"""Checkpoints of a student's training through Ray Train: handed over, taken up, told apart.
+
+Every worker writes its part and hands it over; Ray joins the parts in the run folder, and what was
+handed over leaves the worker's disk. A checkpoint says whose student it is and how it was
+partitioned, and nobody fetches one that is of no use to him.
+"""
+
+import os
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray.train
+from pydantic import TypeAdapter
+
+from persyn_ray.errors import StepError
+from persyn_ray.storage.folder import Folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainerCallback, TrainerState, TrainingArguments
+
+MARK_FILE = "student.json"  # in a checkpoint
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class CheckpointMark:
+    """What a checkpoint is of."""
+
+    method: str
+    """Whose student."""
+    num_workers: int
+    zero_stage: int
+
+
+@contextmanager
+def last_checkpoint(mark: CheckpointMark) -> Generator[Path | None]:
+    """Folder of the last checkpoint of this student, as long as it is needed; once on each node.
+
+    Raises:
+        StepError: it is partitioned for another number of workers, or in another way.
+    """
+    checkpoint = ray.train.get_checkpoint()
+    found = None if checkpoint is None else _mark_of(checkpoint)
+    if checkpoint is None or found is None or found.method != mark.method:
+        yield None
+        return
+    is_other = found.num_workers != mark.num_workers or found.zero_stage != mark.zero_stage
+    if is_other and max(found.zero_stage, mark.zero_stage) > 0:
+        raise StepError(
+            f"The last checkpoint of student {mark.method} was written by {found.num_workers} "
+            f"workers with ZeRO stage {found.zero_stage}, which {mark.num_workers} with stage "
+            f"{mark.zero_stage} cannot load. Set resources.finetune.workers to "
+            f"{found.num_workers} and finetune.deepspeed to that stage to go on from it, or start "
+            "over with `persyn run RECIPE --from finetune`."
+        )
+    with checkpoint.as_directory() as folder:
+        yield Path(folder)
+
+
+def _mark_of(checkpoint: ray.train.Checkpoint) -> CheckpointMark | None:
+    """What a checkpoint is of, read without fetching the rest of it."""
+    files: Any = checkpoint.filesystem
+    try:
+        with files.open_input_stream(f"{checkpoint.path.rstrip('/')}/{MARK_FILE}") as stream:
+            return TypeAdapter(CheckpointMark).validate_json(stream.read())
+    except FileNotFoundError:
+        return None
+
+
+def checkpoint_reporter(mark: CheckpointMark) -> "TrainerCallback":
+    """A Trainer callback that hands every checkpoint to Ray Train, on all workers."""
+    from transformers import TrainerCallback
+
+    class ReportCheckpoint(TrainerCallback):
+        def on_save(
+            self, args: "TrainingArguments", state: "TrainerState", control: Any, **kwargs: Any
+        ) -> None:
+            folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            folder.mkdir(exist_ok=True)
+            (folder / MARK_FILE).write_bytes(TypeAdapter(CheckpointMark).dump_json(mark))
+            checkpoint = ray.train.Checkpoint.from_directory(str(folder))
+            ray.train.report(
+                {"step": state.global_step},
+                checkpoint=checkpoint,
+                delete_local_checkpoint_after_upload=True,
+            )
+
+    return ReportCheckpoint()
+
+
+def room_keeper(storage: Folder) -> "TrainerCallback":
+    """A Trainer callback that refuses to train where a disk has no room for checkpoints.
+
+    Args:
+        storage: where checkpoints are kept.
+    """
+    from transformers import TrainerCallback
+
+    from persyn_ray.models.finetune.train import checkpoint_bytes
+
+    class RequireRoom(TrainerCallback):
+        def on_train_begin(
+            self,
+            args: "TrainingArguments",
+            state: "TrainerState",
+            control: Any,
+            *,
+            model: "PreTrainedModel",
+            **kwargs: Any,
+        ) -> None:
+            # One is written at the end, however rare they are.
+            _require_room(checkpoint_bytes(model), Path(str(args.output_dir)), storage)
+
+    return RequireRoom()
+
+
+def _require_room(needed: int, scratch: Path, storage: Folder) -> None:
+    """Refuse disks without room; all workers do, so that none waits for another."""
+    import torch
+
+    context = ray.train.get_context()
+    share = -(-needed * context.get_local_world_size() // context.get_world_size())
+    wants = {scratch: share}
+    if storage.is_local:
+        wants[storage.local_path] = 2 * needed  # the one before goes when a new one is whole
+    told: list[str | None] = [None] * context.get_world_size()
+    torch.distributed.all_gather_object(told, _lack_of_room(wants))
+    if lacks := [text for text in told if text is not None]:
+        raise StepError(
+            f"No room for checkpoints of {needed / GIB:.1f} GiB: {lacks[0]}. Free some, or name a "
+            "`run` on a larger disk."
+        )
+
+
+def _lack_of_room(wants: dict[Path, int]) -> str | None:
+    """Which disk has less room than all that is wanted of it, in a sentence."""
+    of_disk: dict[int, int] = {}
+    for path, num_bytes in wants.items():
+        there = next(place for place in (path, *path.parents) if place.exists())
+        device = os.stat(there).st_dev
+        of_disk[device] = of_disk.get(device, 0) + num_bytes
+        free = shutil.disk_usage(there).free
+        if free < of_disk[device]:
+            return (
+                f"the disk of {path} has {free / GIB:.1f} GiB left of the "
+                f"{of_disk[device] / GIB:.1f} GiB that are needed"
+            )
+    return None

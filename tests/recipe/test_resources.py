@@ -1,0 +1,38 @@
+"""A pool keeps its size, or lies between two bounds; never both."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from persyn_ray.recipe.resources import StepResourcesConfig
+
+
+@pytest.mark.parametrize(
+    ("given", "bounds"),
+    [
+        ({}, (1, 1)),
+        ({"actors": 3}, (3, 3)),
+        ({"min": 2, "max": 8}, (2, 8)),
+        ({"max": 8}, (1, 8)),
+        ({"min": 1, "max": 1}, (1, 1)),
+    ],
+)
+def test_the_bounds_of_a_pool(given: dict[str, Any], bounds: tuple[int, int]) -> None:
+    made = StepResourcesConfig(**given)
+    assert (made.fewest, made.most) == bounds
+    assert StepResourcesConfig(**made.model_dump(mode="json")) == made
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"min": 2}, "min is 2 without a max"),
+        ({"actors": 3, "max": 4}, "actors is 3 beside max 4"),
+        ({"min": 3, "max": 2}, "min is 3 and max is 2"),
+        ({"min": 0, "max": 2}, "greater than or equal to 1"),
+    ],
+)
+def test_bounds_that_mean_nothing_are_refused(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        StepResourcesConfig(**given)

@@ -1,0 +1,173 @@
+"""What the driver does as nodes come and go, with queues and pools that are no Ray's."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from persyn_ray.recipe.teachers import TeacherResourcesConfig
+from persyn_ray.runtime import pools, teacher_scheduler
+from persyn_ray.runtime.actor_pools.nodes import NodesNow, actors_that_fit
+from persyn_ray.runtime.actor_pools.worker import Task
+from persyn_ray.runtime.placement import ActorGroup, Node, Place
+from persyn_ray.scheduling.unit_queue import UnitQueue, Worker
+from persyn_ray.shards.units import Progress, Unit, units_of
+from persyn_ray.storage.folder import Folder
+
+A, B, C = Node("a", 2, 1), Node("b", 2, 1), Node("c", 2, 1)
+
+
+class LocalQueue(UnitQueue[Unit]):
+    """A queue in this process with the handle's extra calls."""
+
+    def look(self, pool: str, alive: Any, draining: Any) -> Any:
+        return self.lose(alive, draining), self.state(pool)
+
+    def drop(self) -> None:
+        """Nobody asks any more."""
+
+
+def cluster_of(*nodes: Node, draining: str = "") -> NodesNow:
+    return NodesNow(nodes, frozenset(draining))
+
+
+class Cluster:
+    """Nodes that a test changes."""
+
+    def __init__(self, *nodes: Node) -> None:
+        self.now = cluster_of(*nodes)
+
+    def __call__(self) -> NodesNow:
+        return self.now
+
+
+def group(name: str, units: int) -> ActorGroup:
+    resources = TeacherResourcesConfig(gpus=1, cpus=1)
+    todo = tuple(units_of([f"{name}-{number}" for number in range(units)]))
+    return ActorGroup(name, lambda _: None, todo, resources, load_seconds=1, work_seconds=50)
+
+
+@pytest.mark.timeout(60)
+def test_a_node_that_comes_while_a_part_runs_takes_what_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, has_come, at = Cluster(A), threading.Event(), list[str]()
+
+    def pull(build: Any, queue: Any, place: Place, *_: Any) -> Iterator[Progress]:
+        """An engine: the first one waits with its second unit until another has done one."""
+        (node,) = place.nodes
+        queue.enter(Worker(f"{node}-{len(at)}", node, node, node))
+        while (
+            taken := queue.take(next(w for w in queue._workers if w.startswith(node)))
+        ) is not None:
+            at.append(node)
+            if node == "a":
+                cluster.now = cluster_of(A, B)
+                assert has_come.wait(30)
+            else:
+                has_come.set()
+            queue.finish(taken[0])
+            yield Progress(rows=1)
+
+    monkeypatch.setattr(teacher_scheduler, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(teacher_scheduler, "nodes_now", cluster)
+    monkeypatch.setattr(teacher_scheduler, "new_queue", LocalQueue)
+    monkeypatch.setattr(teacher_scheduler, "pull", pull)
+    marks = Folder(str(tmp_path / "marks"))
+    counts: dict[str, teacher_scheduler.GroupProgress] = {}
+    done = list(teacher_scheduler.run_actor_groups([group("t", 20)], [A], "collect", marks, counts))
+    assert sum(one.rows for one in done) == counts["t"].done.rows == 20
+    assert set(at) == {"a", "b"}
+
+
+class Ended:
+    """An execution that notes whether it was ended."""
+
+    def end(self) -> None:
+        """Nothing runs."""
+
+
+def looked_at(queue: LocalQueue, place: Place, cluster: Cluster) -> pools._Watch:
+    queue.enter(Worker("w", "actor", "a", "pool"))
+    task = Task(lambda _: None, queue, place, "", "collect", "pool", None, None)  # pyright: ignore
+    return pools._Watch(task, Ended())  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    made = Cluster(A, B)
+    monkeypatch.setattr(pools, "nodes_now", made)
+    return made
+
+
+PINNED, ANYWHERE = Place(1, nodes=("a",)), Place(2)
+
+
+def test_a_pool_whose_node_died_is_ended_and_its_units_wait_again(cluster: Cluster) -> None:
+    queue = LocalQueue(units_of(["x", "y"]))
+    watch = looked_at(queue, PINNED, cluster)
+    queue.take("w")
+    assert not watch._look()
+    cluster.now = cluster_of(B)
+    assert watch._look()
+    assert queue.state().waiting == 2
+
+
+def test_a_pool_on_a_draining_node_is_ended_when_it_holds_nothing(cluster: Cluster) -> None:
+    queue = LocalQueue(units_of(["x", "y"]))
+    watch = looked_at(queue, PINNED, cluster)
+    taken = queue.take("w")
+    assert taken is not None
+    cluster.now = cluster_of(A, B, draining="a")
+    assert not watch._look()
+    queue.finish(taken[0])
+    assert watch._look()
+
+
+def test_a_pool_that_lost_a_node_and_does_nothing_starts_anew_after_a_while(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = LocalQueue(units_of(["x", "y"]))
+    watch = looked_at(queue, ANYWHERE, cluster)
+    assert not watch._look(), "its actors may still be loading"
+    queue.take("w")
+    cluster.now = cluster_of(B)
+    monkeypatch.setattr(pools, "IDLE_SECONDS", 0.0)
+    assert watch._look()
+    assert queue.state().waiting == 2
+
+
+def test_without_a_node_that_can_hold_an_actor_the_step_ends_with_what_is_missing(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = looked_at(LocalQueue(units_of(["x"])), Place(1, cpus=1, gpus=1), cluster)
+    cluster.now = cluster_of(Node("d", 8, 0))
+    assert not watch._look()
+    monkeypatch.setattr(pools, "PLACEMENT_SECONDS", 0.0)
+    assert watch._look()
+    assert "No node has 1 CPUs and 1 GPUs any more" in watch.failure
+
+
+def test_tickets_that_nobody_needs_are_not_waited_for(cluster: Cluster) -> None:
+    queue = LocalQueue(units_of(["x"]))
+    watch = looked_at(queue, ANYWHERE, cluster)
+    taken = queue.take("w")
+    assert taken is not None
+    assert not watch._look()
+    queue.finish(taken[0])
+    assert watch._look()
+
+
+@pytest.mark.parametrize(
+    ("place", "number"),
+    [
+        (Place(8, cpus=1), 4),
+        (Place(3, cpus=1), 3),
+        (Place(8, cpus=1, gpus=0.5), 4),
+        (Place(8, 0), 8),
+    ],
+)
+def test_a_growing_pool_starts_with_what_fits(place: Place, number: int) -> None:
+    assert actors_that_fit(place, (A, B)) == number

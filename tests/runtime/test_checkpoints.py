@@ -1,0 +1,119 @@
+"""Checkpoints on two Ray Train workers: handed over, gone from the disk, kept for their owner."""
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from persyn_ray.errors import StepError
+from persyn_ray.recipe.resources import TrainResourcesConfig
+from persyn_ray.runtime.session import Cluster
+from persyn_ray.runtime.train import checkpoints
+from persyn_ray.runtime.train.checkpoints import (
+    CheckpointMark,
+    checkpoint_reporter,
+    last_checkpoint,
+)
+from persyn_ray.runtime.train.workers import Training, train_on_workers
+from persyn_ray.storage.folder import Folder
+from persyn_ray.storage.layout import RunLayout, run_of
+
+MARK = CheckpointMark("persyn", num_workers=2, zero_stage=2)
+
+
+def save_three(scratch: str, training: Training) -> None:
+    """What the Trainer does at three steps, by its callback, on each worker."""
+    import ray.train
+
+    rank = ray.train.get_context().get_world_rank()
+    output = Path(scratch) / str(rank)
+    for step in (1, 2, 3):
+        folder = output / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        (folder / f"part-{rank}").write_text(str(step))
+        given: Any = SimpleNamespace(output_dir=str(output)), SimpleNamespace(global_step=step)
+        checkpoint_reporter(MARK).on_save(*given, control=None)  # pyright: ignore
+        (output / f"left-{step}").write_text(str(len(list(output.glob("checkpoint-*")))))
+
+
+def take_up(notes: str, marks: list[CheckpointMark], training: Training) -> None:
+    """Note what each of the students finds, on each worker."""
+    import ray.train
+
+    rank = ray.train.get_context().get_world_rank()
+    for mark in marks:
+        with last_checkpoint(mark) as folder:
+            found = "none"
+            if folder is not None:
+                parts = {path.name: path.read_text() for path in sorted(folder.glob("part-*"))}
+                found = f"{folder}\n{parts}"
+            Path(notes, f"{mark.method}-{rank}").write_text(found)
+    refuse = CheckpointMark(marks[0].method, len(marks), zero_stage=3)
+    expected = pytest.raises(StepError, match=r"stage 2, which 2 with stage 3 cannot load")
+    with expected, last_checkpoint(refuse):
+        pass
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+def test_a_checkpoint_leaves_the_disk_and_serves_its_own_student_alone(
+    tmp_path: Path, make_recipe: Callable[..., Any], cluster: Cluster
+) -> None:
+    run: RunLayout = run_of(make_recipe())
+    two = TrainResourcesConfig.model_validate({"workers": 2, "cpus": 0.5, "max_failures": 0})
+    on_two, notes = Training(run, two), str(tmp_path)
+    train_on_workers(partial(save_three, notes), on_two, "students")
+    for rank in ("0", "1"):
+        left = [(tmp_path / rank / f"left-{step}").read_text() for step in (1, 2, 3)]
+        assert left == ["0", "0", "0"]
+    assert len(list(run.checkpoints.local_path.rglob("checkpoint_*/part-0"))) == 1
+
+    other = CheckpointMark("random", num_workers=2, zero_stage=2)
+    train_on_workers(partial(take_up, notes, [MARK, other]), on_two, "students")
+    for rank in (0, 1):
+        place, parts = (tmp_path / f"persyn-{rank}").read_text().split("\n")
+        assert parts == "{'part-0': '3', 'part-1': '3'}"
+        assert Path(place).is_relative_to(run.checkpoints.local_path)  # read where it lies
+        assert (tmp_path / f"random-{rank}").read_text() == "none"
+
+    one = Training(run, two.model_copy(update={"workers": 1}))
+    alone = CheckpointMark("persyn", num_workers=1, zero_stage=2)
+    with pytest.raises(
+        StepError, match=r"written by 2 workers with ZeRO stage 2, which 1 with stage 2"
+    ):
+        train_on_workers(partial(take_up, notes, [alone]), one, "students")
+
+
+def full_on_second(training: Training) -> None:
+    """The second worker's disk is nearly full."""
+    import ray.train
+
+    if ray.train.get_context().get_world_rank() == 1:
+        shutil.disk_usage = lambda path: SimpleNamespace(free=1 << 30)  # pyright: ignore
+    checkpoints._require_room(3 << 30, Path("/tmp"), Folder("/tmp/nowhere"))
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+def test_a_full_disk_of_one_worker_stops_all_before_the_start(
+    make_recipe: Callable[..., Any], cluster: Cluster
+) -> None:
+    resources = TrainResourcesConfig.model_validate({"workers": 2, "cpus": 0.5, "max_failures": 0})
+    training = Training(run_of(make_recipe()), resources)
+    with pytest.raises(StepError, match=r"No room for checkpoints of 3.0 GiB: .*1.0 GiB left"):
+        train_on_workers(full_on_second, training, "full")
+
+
+def test_what_is_wanted_of_one_disk_is_added_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5 << 30))
+    ours, theirs = tmp_path / "a", tmp_path / "b" / "c"
+    assert checkpoints._lack_of_room({ours: 4 << 30, theirs: 1 << 30}) is None
+    assert "5.0 GiB left of the 6.0 GiB" in str(
+        checkpoints._lack_of_room({ours: 4 << 30, theirs: 2 << 30})
+    )

@@ -1,0 +1,27 @@
+"""Evaluates untuned students by the harness: `python harness_worker.py RECIPE.json...`.
+
+The last line of what it prints is JSON: of each recipe the samples filed, or the error.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def evaluated(path: str) -> dict[str, Any]:
+    from persyn_ray.errors import PersynError
+    from persyn_ray.recipe.recipe import parse_recipe
+    from persyn_ray.shards.students.harness import EvaluateByHarness
+    from persyn_ray.shards.units import Unit
+
+    work = EvaluateByHarness(parse_recipe(json.loads(Path(path).read_text()), path))
+    try:
+        return {"rows": work(Unit(shard="", student="before")).rows}
+    except PersynError as error:
+        return {"error": str(error)}
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[3]))
+    print(json.dumps([evaluated(path) for path in sys.argv[1:]]))
