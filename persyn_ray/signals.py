@@ -28,6 +28,9 @@ _taken = threading.Event()
 _terminated = threading.Event()
 _interrupted = threading.Event()
 _repeated = threading.Event()
+_family: list[psutil.Process] = []
+"""All processes below this one when the first SIGTERM came: a later look would miss the agents of a
+raylet that is already gone, which hold on for a minute."""
 AGAIN_SECONDS = 0.05
 """Time to leave the place where an interruption was ignored."""
 
@@ -105,6 +108,7 @@ def _count(reading: int) -> None:
         if _terminated.is_set():
             _end_at_once()
         _terminated.set()
+        _family[:] = psutil.Process().children(recursive=True)
         with suppress(OSError):
             os.write(2, SAID)
 
@@ -118,8 +122,8 @@ def _leave() -> None:
 
 
 def _end_at_once() -> None:
-    """Kill every child and this process; nothing is cleaned up, as after kill -9."""
-    for child in psutil.Process().children(recursive=True):
+    """Kill all processes below this one and itself; nothing is cleaned up, as after kill -9."""
+    for child in [*psutil.Process().children(recursive=True), *_family]:
         with suppress(psutil.Error):
             child.kill()
     os._exit(TERMINATED)

@@ -22,7 +22,7 @@ from typing import Any
 
 import ray
 import ray.data
-from ray.exceptions import RayError
+from ray.exceptions import ActorUnschedulableError, RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from persyn_ray.errors import StepError
@@ -44,6 +44,8 @@ PLACEMENT_SECONDS = 1800.0
 """For which a pool waits for a place: processes of the teacher before may need a while to let go,
 and a new node some minutes to come."""
 LOOK_SECONDS = 2.0
+GONE_SECONDS = 60.0
+"""Within which a node on which nothing can be scheduled any more is also told to be gone."""
 IDLE_SECONDS = 15.0
 """After which a pool that has lost a node, and does nothing though units wait, starts anew."""
 
@@ -112,9 +114,13 @@ def pull(
             with granted(place) as group:
                 pool = uuid.uuid4().hex
                 task = Task(build, queue, place, os.getcwd(), step, pool, breaker, group)
-                for done in _round(task, now, number):
-                    is_fruitless = False
-                    yield done
+                try:
+                    for done in _round(task, now, number):
+                        is_fruitless = False
+                        yield done
+                except Exception as error:
+                    if not _is_homeless(error, place):
+                        raise
             if is_fruitless:  # its actors were on nodes that go, or another pool was faster
                 time.sleep(LOOK_SECONDS)
     except RayError as error:
@@ -137,6 +143,22 @@ def _round(task: Task, now: NodesNow, tickets: int) -> Iterator[Progress]:
         watch.stopped.set()
         execution.end()
         _quietly(lambda: task.queue.leave(task.pool))
+
+
+def _is_homeless(error: Exception, place: Place) -> bool:
+    """Whether an execution failed because the pool's node went while an actor was to start there:
+    Ray may say so before the watch has seen that the node is gone."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ActorUnschedulableError):
+        cause = getattr(cause, "cause", None) or cause.__cause__ or cause.__context__
+    if cause is None:
+        return False
+    deadline = time.monotonic() + GONE_SECONDS
+    while nodes_now().hold(place):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_SECONDS)
+    return True
 
 
 def _quietly(tidy: Callable[[], Any]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorUnschedulableError
 
 from persyn_ray.recipe.teachers import TeacherResourcesConfig
 from persyn_ray.runtime import pools, teacher_scheduler
@@ -158,6 +159,34 @@ def test_tickets_that_nobody_needs_are_not_waited_for(cluster: Cluster) -> None:
     assert not watch._look()
     queue.finish(taken[0])
     assert watch._look()
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_an_actor_without_its_node_moves_its_pool_and_does_not_fail_the_step(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, is_gone: bool
+) -> None:
+    """Ray may refuse to start an actor on a dead node before the watch has seen that it is dead."""
+    queue, places = LocalQueue(units_of(["x"])), list[Place]()
+
+    def round_of(task: Task, now: NodesNow, tickets: int) -> Iterator[Progress]:
+        places.append(task.place)
+        if task.place.nodes:
+            cluster.now = cluster_of(B) if is_gone else cluster.now
+            raise RuntimeError("a block failed") from ActorUnschedulableError("no such node")
+        queue.enter(Worker("w", "actor", "b", task.pool))
+        queue.finish(queue.take("w")[0])
+        yield Progress(rows=1)
+
+    monkeypatch.setattr(pools, "_round", round_of)
+    monkeypatch.setattr(pools, "GONE_SECONDS", 0.0)
+    monkeypatch.setattr(pools, "LOOK_SECONDS", 0.0)
+    done = pools.pull(lambda _: None, queue, PINNED, "collect")  # pyright: ignore
+    if is_gone:
+        assert [one.rows for one in done] == [1]
+        assert [place.nodes for place in places] == [("a",), ()]
+    else:
+        with pytest.raises(RuntimeError, match="a block failed"):
+            list(done)
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,7 @@ def test_responses_stand_side_by_side_with_their_figures_and_marks(page: Any) ->
     assert looping.locator("mark.loop").inner_text().startswith("And again")
     assert not best.get_by_text("Is 12 right?").is_visible()
     best.locator(".thinking summary").click()
-    assert best.get_by_text("Is 12 right?").is_visible()
+    best.get_by_text("Is 12 right?").wait_for()  # written when opened
     assert best.locator(".thinking mark.lowest").inner_text() == "3 times 4 "
     assert best.locator("pre.code code").inner_text().startswith("def total(apples: int)")
     assert best.locator("strong").first.inner_text() == "Step 1."
