@@ -25,8 +25,8 @@ from persyn_ray.pipeline.choices import (
     resources_of,
     streams,
 )
-from persyn_ray.pipeline.plan.expected_lengths import RowOrder, Stretches
-from persyn_ray.pipeline.plan.known import read_forecast
+from persyn_ray.pipeline.plan.forecasts.expected_lengths import RowOrder, Stretches
+from persyn_ray.pipeline.plan.forecasts.known import read_forecast
 from persyn_ray.pipeline.progress import Watched, dollars_paid, follow
 from persyn_ray.recipe.own_code import PythonEngineConfig
 from persyn_ray.recipe.pool import TeacherPool

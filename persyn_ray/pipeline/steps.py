@@ -32,8 +32,8 @@ from persyn_ray.pipeline.choices import (
     open_splits,
     students,
 )
-from persyn_ray.pipeline.plan.forecast import write_forecast
-from persyn_ray.pipeline.plan.known import forecast_settings
+from persyn_ray.pipeline.plan.forecasts.known import forecast_settings
+from persyn_ray.pipeline.plan.forecasts.steps import write_forecast
 from persyn_ray.pipeline.plan.model_sizes import settled
 from persyn_ray.pipeline.plan.utilisation import with_utilisation
 from persyn_ray.pipeline.progress import Watched, follow, watch_training

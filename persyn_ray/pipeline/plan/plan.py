@@ -14,20 +14,20 @@ from persyn_ray.errors import ConfigError
 from persyn_ray.pipeline.choices import assigned_methods, collected_splits, has_own_pool
 from persyn_ray.pipeline.integrity.ownership import inputs_of, require_own
 from persyn_ray.pipeline.plan.engine_warnings import empty_engines
-from persyn_ray.pipeline.plan.estimate import Forecast
 from persyn_ray.pipeline.plan.evaluation_warnings import cut_answers
-from persyn_ray.pipeline.plan.expected_tokens import Length
-from persyn_ray.pipeline.plan.forecast import (
+from persyn_ray.pipeline.plan.forecasts.estimate import Forecast
+from persyn_ray.pipeline.plan.forecasts.expected_tokens import Length
+from persyn_ray.pipeline.plan.forecasts.known import Known, forecast_settings, gather_known
+from persyn_ray.pipeline.plan.forecasts.score import Reader, ScorePass, forecast_score
+from persyn_ray.pipeline.plan.forecasts.steps import (
     FORECAST_STEPS,
     forecast_anew,
     forecast_everything,
     forecast_step,
 )
-from persyn_ray.pipeline.plan.known import Known, forecast_settings, gather_known
+from persyn_ray.pipeline.plan.forecasts.training import TrainingForecast, forecast_training
 from persyn_ray.pipeline.plan.placement import Placed, gpu_teachers, place_teachers, stands_on_gpus
 from persyn_ray.pipeline.plan.prompt_counts import count_prompts
-from persyn_ray.pipeline.plan.score_forecast import Reader, ScorePass, forecast_score
-from persyn_ray.pipeline.plan.training_forecast import TrainingForecast, forecast_training
 from persyn_ray.pipeline.runner import planned_steps, require_no_drift
 from persyn_ray.recipe.comparison import CompareConfig
 from persyn_ray.recipe.recipe import Recipe

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from persyn_ray.pipeline.plan.engine_display import engine_caption, engine_table, engines_by_step
-from persyn_ray.pipeline.plan.engine_forecast import EngineForecast, teacher_engine
 from persyn_ray.pipeline.plan.engine_warnings import empty_engines
-from persyn_ray.pipeline.plan.estimate import Forecast, TeacherForecast, reckon
-from persyn_ray.pipeline.plan.expected_tokens import Length, Stored
-from persyn_ray.pipeline.plan.forecast import forecast_step
-from persyn_ray.pipeline.plan.known import Known, forecast_settings, gather_known
+from persyn_ray.pipeline.plan.forecasts.engines import EngineForecast, teacher_engine
+from persyn_ray.pipeline.plan.forecasts.estimate import Forecast, TeacherForecast, reckon
+from persyn_ray.pipeline.plan.forecasts.expected_tokens import Length, Stored
+from persyn_ray.pipeline.plan.forecasts.known import Known, forecast_settings, gather_known
+from persyn_ray.pipeline.plan.forecasts.score import Reader, forecast_score
+from persyn_ray.pipeline.plan.forecasts.steps import forecast_step
 from persyn_ray.pipeline.plan.placement import deployment_of, place_known, place_teachers
 from persyn_ray.pipeline.plan.prompt_counts import Counted
-from persyn_ray.pipeline.plan.score_forecast import Reader, forecast_score
 from persyn_ray.recipe.base import ModelConfig
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.resources import HardwareConfig, StepResourcesConfig

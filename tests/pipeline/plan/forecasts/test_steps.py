@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.pipeline.plan.forecast import (
+from persyn_ray.pipeline.plan.forecasts.known import forecast_settings, gather_known, read_forecast
+from persyn_ray.pipeline.plan.forecasts.steps import (
     forecast_against_actual,
     forecast_anew,
     forecast_everything,
     forecast_step,
     write_forecast,
 )
-from persyn_ray.pipeline.plan.known import forecast_settings, gather_known, read_forecast
 from persyn_ray.pipeline.plan.placement import deployment_of, place_teachers
 from persyn_ray.pipeline.plan.prompt_counts import Counted
 from persyn_ray.pipeline.results.explain import state

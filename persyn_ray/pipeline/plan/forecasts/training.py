@@ -14,7 +14,7 @@ from typing import Any
 from persyn_ray.errors import ConfigError
 from persyn_ray.models.finetune.partitioning import deepspeed_config, offloads, zero_stage
 from persyn_ray.pipeline.choices import assigned_methods
-from persyn_ray.pipeline.plan.expected_tokens import Length
+from persyn_ray.pipeline.plan.forecasts.expected_tokens import Length
 from persyn_ray.pipeline.plan.model_sizes import known_parameters, local_folder
 from persyn_ray.pipeline.plan.placement import cluster_text, gib
 from persyn_ray.recipe.base import ModelConfig

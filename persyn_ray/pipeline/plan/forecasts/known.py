@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import Any
 
 from persyn_ray.pipeline.assign.methods import MethodSettings, settings_of
-from persyn_ray.pipeline.plan import expected_tokens
-from persyn_ray.pipeline.plan.expected_tokens import Length, Share, Stored
+from persyn_ray.pipeline.plan.forecasts import expected_tokens
+from persyn_ray.pipeline.plan.forecasts.expected_tokens import Length, Share, Stored
 from persyn_ray.pipeline.plan.placement import Deployment, Placed, deployment_of
 from persyn_ray.pipeline.plan.prompt_counts import Counted
 from persyn_ray.recipe.comparison import CompareConfig

@@ -8,9 +8,9 @@ import pytest
 
 from persyn_ray.errors import ConfigError
 from persyn_ray.pipeline.plan.as_json import plan_json
+from persyn_ray.pipeline.plan.forecasts.training import TrainingForecast, trained_model
 from persyn_ray.pipeline.plan.model_sizes import settled
 from persyn_ray.pipeline.plan.plan import plan_run
-from persyn_ray.pipeline.plan.training_forecast import TrainingForecast, trained_model
 from persyn_ray.recipe.base import ModelConfig
 from persyn_ray.recipe.recipe import Recipe
 

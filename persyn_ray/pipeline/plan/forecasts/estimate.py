@@ -1,7 +1,7 @@
 """Estimates tokens, seconds and dollars for given prompts per teacher.
 
 Time on GPUs comes from the schedule (scheduling/schedule.py) over engines that are modelled
-(engine_forecast.py) at speeds that are estimated or, after step collect, measured; each start of an
+(engines.py) at speeds that are estimated or, after step collect, measured; each start of an
 engine costs its loading and the tail in which it runs empty. Endpoints and pools on CPUs are
 modelled where a speed is known. Of teachers that share a pool no time is known apart. Endpoints
 cost by their price, GPUs by the hour for as long as an engine holds them.
@@ -11,14 +11,14 @@ import math
 from dataclasses import dataclass
 
 from persyn_ray.pipeline.choices import has_own_pool
-from persyn_ray.pipeline.plan.engine_forecast import (
+from persyn_ray.pipeline.plan.forecasts.engines import (
     EngineForecast,
     TeacherEngine,
     calibrated,
     teacher_engine,
 )
-from persyn_ray.pipeline.plan.expected_tokens import Length
-from persyn_ray.pipeline.plan.known import Known
+from persyn_ray.pipeline.plan.forecasts.expected_tokens import Length
+from persyn_ray.pipeline.plan.forecasts.known import Known
 from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.scheduling.schedule import Job, Schedule, schedule
 

@@ -9,7 +9,7 @@ files are on this machine. Checks take no GPU; judges are endpoints or engines o
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from persyn_ray.pipeline.plan.estimate import Forecast
+from persyn_ray.pipeline.plan.forecasts.estimate import Forecast
 from persyn_ray.pipeline.plan.model_sizes import BITS, known_parameters
 from persyn_ray.recipe.base import ModelConfig
 from persyn_ray.recipe.resources import HardwareConfig, StepResourcesConfig

@@ -10,9 +10,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from persyn_ray.errors import ConfigError
-from persyn_ray.pipeline.plan import expected_tokens
-from persyn_ray.pipeline.plan.estimate import Forecast, reckon
-from persyn_ray.pipeline.plan.known import (
+from persyn_ray.pipeline.plan.forecasts import expected_tokens
+from persyn_ray.pipeline.plan.forecasts.estimate import Forecast, reckon
+from persyn_ray.pipeline.plan.forecasts.known import (
     ForecastSettings,
     Known,
     gather_known,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from persyn_ray.pipeline.plan.estimate import Forecast, reckon
-from persyn_ray.pipeline.plan.expected_tokens import Length, Stored
-from persyn_ray.pipeline.plan.known import Known, forecast_settings, gather_known
+from persyn_ray.pipeline.plan.forecasts.estimate import Forecast, reckon
+from persyn_ray.pipeline.plan.forecasts.expected_tokens import Length, Stored
+from persyn_ray.pipeline.plan.forecasts.known import Known, forecast_settings, gather_known
 from persyn_ray.pipeline.plan.placement import deployment_of, place_teachers
 from persyn_ray.pipeline.plan.prompt_counts import Counted
 from persyn_ray.recipe.recipe import Recipe

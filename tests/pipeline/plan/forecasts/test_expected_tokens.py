@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from persyn_ray.pipeline.assign.methods import settings_of
-from persyn_ray.pipeline.plan.expected_tokens import (
+from persyn_ray.pipeline.plan.forecasts.expected_tokens import (
     PROMPT_TOKENS,
     Length,
     Stored,

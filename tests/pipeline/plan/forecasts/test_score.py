@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from persyn_ray.pipeline.plan.estimate import reckon
-from persyn_ray.pipeline.plan.known import forecast_settings, gather_known
+from persyn_ray.pipeline.plan.forecasts.estimate import reckon
+from persyn_ray.pipeline.plan.forecasts.known import forecast_settings, gather_known
+from persyn_ray.pipeline.plan.forecasts.score import Reader, ScorePass, forecast_score
 from persyn_ray.pipeline.plan.placement import deployment_of, place_teachers
 from persyn_ray.pipeline.plan.plan import plan_run
 from persyn_ray.pipeline.plan.prompt_counts import Counted
-from persyn_ray.pipeline.plan.score_forecast import Reader, ScorePass, forecast_score
 from persyn_ray.recipe.base import ModelConfig
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.resources import StepResourcesConfig

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from persyn_ray.pipeline.collect import Wanted, actor_groups, open_rows
-from persyn_ray.pipeline.plan.expected_lengths import BEGINNING, RowOrder
+from persyn_ray.pipeline.plan.forecasts.expected_lengths import BEGINNING, RowOrder
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.shards.part_writer import add_part
 from persyn_ray.shards.tables import shards_of

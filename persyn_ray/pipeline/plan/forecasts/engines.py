@@ -15,7 +15,7 @@ import numpy as np
 
 from persyn_ray.method.arrays import Integers
 from persyn_ray.pipeline.choices import VLLM_SEQUENCES, resources_of
-from persyn_ray.pipeline.plan.expected_tokens import Length, Stored
+from persyn_ray.pipeline.plan.forecasts.expected_tokens import Length, Stored
 from persyn_ray.pipeline.plan.model_sizes import arguments_of
 from persyn_ray.pipeline.plan.placement import Placed
 from persyn_ray.recipe.teachers import (

@@ -21,7 +21,7 @@ import pyarrow.compute as compute
 from persyn_ray.data import selection
 from persyn_ray.method.arrays import Floats, Integers
 from persyn_ray.pipeline.choices import has_own_pool
-from persyn_ray.pipeline.plan.expected_tokens import WRITTEN
+from persyn_ray.pipeline.plan.forecasts.expected_tokens import WRITTEN
 from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.scheduling.row_order import NONE, LengthModel, fit_lengths, stretches
 from persyn_ray.shards.part_files import existing
