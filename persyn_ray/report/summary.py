@@ -18,9 +18,9 @@ from persyn_ray.report.sections.dead_letters import dead_letter_sentences
 from persyn_ray.report.sections.examples import example_sentences
 from persyn_ray.report.sections.forecast import forecast_sentences
 from persyn_ray.report.sections.limits import limit_sentences
-from persyn_ray.report.sections.router import ranking_sentences
-from persyn_ray.report.sections.router_claims import claim_sentences
-from persyn_ray.report.sections.router_kind import kind_sentences
+from persyn_ray.report.sections.router.claims import claim_sentences
+from persyn_ray.report.sections.router.kind import kind_sentences
+from persyn_ray.report.sections.router.ranking import ranking_sentences
 from persyn_ray.report.sections.student import student_difference, student_sentences
 from persyn_ray.report.sections.tokens import token_sentences
 from persyn_ray.report.sections.variance import variance_sentences

@@ -24,8 +24,13 @@ from persyn_ray.pipeline.results.router_basis import Basis, basis_of, chance, ra
 from persyn_ray.recipe.router import RouterConfig
 from persyn_ray.report.estimate import Estimate
 from persyn_ray.report.problems import Problems
-from persyn_ray.report.sections.router import LearningPoint, LossPoint, Reference, RouterSummary
-from persyn_ray.report.sections.router_kind import KindGain, RouterKind
+from persyn_ray.report.sections.router.kind import KindGain, RouterKind
+from persyn_ray.report.sections.router.ranking import (
+    LearningPoint,
+    LossPoint,
+    Reference,
+    RouterSummary,
+)
 from persyn_ray.statistics.intervals import bootstrap_difference, bootstrap_mean
 from persyn_ray.storage.fits import KindEstimate, RouterFit
 from persyn_ray.storage.layout import PERSYN, RunLayout

@@ -20,7 +20,7 @@ from persyn_ray.method.arrays import mean_known
 from persyn_ray.pipeline.assign.methods import Parallel, tasks_of
 from persyn_ray.pipeline.results.estimates import estimate
 from persyn_ray.recipe.router import RouterConfig
-from persyn_ray.report.sections.router_transfer import Ranking
+from persyn_ray.report.sections.router.transfer import Ranking
 from persyn_ray.shards.tables import (
     Rewards,
     column_PM,

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from persyn_ray.report import drawing
 from persyn_ray.report.drawing import DASHED, WIDTH
 from persyn_ray.report.methods import label, ordered
-from persyn_ray.report.sections.router import LossPoint
+from persyn_ray.report.sections.router.ranking import LossPoint
 
 NOT_MEASURED = {
     "training": "no student was fine-tuned (step <code>finetune</code>).",

@@ -2,7 +2,7 @@
 
 In report.json:
 
-    router        kind (router_kind.py), num_fit, num_heldout, heldout_set,
+    router        kind (kind.py), num_fit, num_heldout, heldout_set,
                   prompts (as in reward, of these prompts), hit_at_1, hit_at_3,
                   regret, pairwise_accuracy (Estimates),
                   chance_at_1, chance_at_3 (what a draw among the teachers hits on these prompts),
@@ -10,7 +10,7 @@ In report.json:
                   references {method: {reward, regret, hit_at_1 (Estimates)}},
                   differences {method: Estimate} (routed reward, PerSyn minus it, by prompt),
                   learning_curve [{num_parallel, hit_at_1, chance_at_1, regret, pairwise_accuracy}],
-                  calibration, hedging, novelty (router_claims.py), transfer (router_transfer.py)
+                  calibration, hedging, novelty (claims.py), transfer (transfer.py)
 """
 
 from typing import TypedDict
@@ -24,13 +24,13 @@ from persyn_ray.report.estimate import Estimate, verdict
 from persyn_ray.report.methods import comparison_sentences, label, ordered
 from persyn_ray.report.numbers import compact, count, estimate, number
 from persyn_ray.report.sections.rewards import RewardedPrompts
-from persyn_ray.report.sections.router_claims import (
+from persyn_ray.report.sections.router.claims import (
     CalibrationSummary,
     HedgingPoint,
     NoveltySummary,
 )
-from persyn_ray.report.sections.router_kind import RouterKind
-from persyn_ray.report.sections.router_transfer import Transfer
+from persyn_ray.report.sections.router.kind import RouterKind
+from persyn_ray.report.sections.router.transfer import Transfer
 
 RULES = ("best_constant", "task_constant", "knn", "linear_probe", "stacked")
 """Assignments by what the parallel set shows, without a fitted router."""

@@ -2,7 +2,7 @@
 
 from typing import Any, cast
 
-from persyn_ray.report.sections.router import RouterSummary, ranking_sentences
+from persyn_ray.report.sections.router.ranking import RouterSummary, ranking_sentences
 
 
 def told(differences: dict[str, tuple[float, float, float]]) -> str:

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from persyn_ray.report.content import complete
-from persyn_ray.report.sections.router_claims import (
+from persyn_ray.report.sections.router.claims import (
     CalibrationSummary,
     NoveltySummary,
     claim_sentences,

@@ -1,7 +1,7 @@
 import random
 
 from persyn_ray.report.content import complete
-from persyn_ray.report.sections.router_transfer import fit_label, is_new, ordered_fits
+from persyn_ray.report.sections.router.transfer import fit_label, is_new, ordered_fits
 
 TASKS = ["math", "code", "chat"]
 
