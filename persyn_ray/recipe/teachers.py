@@ -16,7 +16,7 @@ from persyn_ray.credentials import is_variable_name, looks_like_key
 from persyn_ray.errors import ConfigError
 from persyn_ray.recipe.base import ModelConfig, Section
 from persyn_ray.recipe.own_code import PythonEngineConfig
-from persyn_ray.recipe.short_forms import long_model, long_teacher, or_text
+from persyn_ray.recipe.reading.short_forms import long_model, long_teacher, or_text
 
 # Arguments of vLLM's engine that have a setting of their own, or shape responses.
 SETTINGS = frozenset(

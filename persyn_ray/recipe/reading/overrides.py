@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from persyn_ray.errors import ConfigError
-from persyn_ray.recipe.short_forms import SECTIONS_OF_MODELS, long_model, long_teacher
+from persyn_ray.recipe.reading.short_forms import SECTIONS_OF_MODELS, long_model, long_teacher
 
 TEACHERS = "teachers"
 
