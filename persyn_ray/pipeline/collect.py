@@ -28,16 +28,12 @@ from persyn_ray.pipeline.choices import (
 from persyn_ray.pipeline.plan.forecasts.expected_lengths import RowOrder, Stretches
 from persyn_ray.pipeline.plan.forecasts.known import read_forecast
 from persyn_ray.pipeline.progress import Watched, dollars_paid, follow
+from persyn_ray.recipe.engines import OpenAIEngineConfig, RecordedEngineConfig, VllmEngineConfig
 from persyn_ray.recipe.own_code import PythonEngineConfig
 from persyn_ray.recipe.pool import TeacherPool
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.resources import StepResourcesConfig
-from persyn_ray.recipe.teachers import (
-    OpenAIEngineConfig,
-    RecordedEngineConfig,
-    TeacherConfig,
-    VllmEngineConfig,
-)
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.shards.collect import Collect, asked_of, assigned, probe_order
 from persyn_ray.shards.part_files import ids_of_shard
 from persyn_ray.shards.score import CollectAndScore

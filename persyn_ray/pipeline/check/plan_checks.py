@@ -8,8 +8,9 @@ from persyn_ray.pipeline.choices import assigned_methods
 from persyn_ray.pipeline.plan.model_sizes import known_parameters
 from persyn_ray.pipeline.plan.placement import cluster_text
 from persyn_ray.pipeline.plan.plan import Plan, plan_run
+from persyn_ray.recipe.engines import OpenAIEngineConfig
 from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.recipe.teachers import OpenAIEngineConfig, TeacherConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.report.numbers import compact, count, seconds
 from persyn_ray.storage.layout import run_of
 

@@ -30,6 +30,7 @@ from persyn_ray.pipeline.plan.placement import Placed, gpu_teachers, place_teach
 from persyn_ray.pipeline.plan.prompt_counts import count_prompts
 from persyn_ray.pipeline.runner import planned_steps, require_no_drift
 from persyn_ray.recipe.comparison import CompareConfig
+from persyn_ray.recipe.engines import OpenAIEngineConfig
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.resources import (
     HardwareConfig,
@@ -38,7 +39,7 @@ from persyn_ray.recipe.resources import (
     TrainResourcesConfig,
 )
 from persyn_ray.recipe.scoring import RewardModelConfig
-from persyn_ray.recipe.teachers import OpenAIEngineConfig, TeacherConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.report.numbers import compact
 from persyn_ray.storage.layout import parts_of, run_of
 from persyn_ray.storage.ledger import Spent, accounts

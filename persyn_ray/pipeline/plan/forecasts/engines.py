@@ -18,12 +18,8 @@ from persyn_ray.pipeline.choices import VLLM_SEQUENCES, resources_of
 from persyn_ray.pipeline.plan.forecasts.expected_tokens import Length, Stored
 from persyn_ray.pipeline.plan.model_sizes import arguments_of
 from persyn_ray.pipeline.plan.placement import Placed
-from persyn_ray.recipe.teachers import (
-    OpenAIEngineConfig,
-    TeacherConfig,
-    TransformersEngineConfig,
-    VllmEngineConfig,
-)
+from persyn_ray.recipe.engines import OpenAIEngineConfig, TransformersEngineConfig, VllmEngineConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.scheduling.engine_model import (
     EngineModel,
     Occupancy,

@@ -25,7 +25,8 @@ from persyn_ray.pipeline.assign.methods import (
 from persyn_ray.pipeline.choices import assigned_methods, collected_splits
 from persyn_ray.pipeline.plan.placement import longest
 from persyn_ray.recipe.comparison import EMBEDDED, CompareConfig
-from persyn_ray.recipe.teachers import BYTES_PER_TOKEN, TeacherConfig, VllmEngineConfig
+from persyn_ray.recipe.engines import VllmEngineConfig
+from persyn_ray.recipe.teachers import BYTES_PER_TOKEN, TeacherConfig
 from persyn_ray.shards.collect import assigned
 from persyn_ray.shards.part_files import existing, shards_in
 from persyn_ray.shards.response_store import scores_of
