@@ -276,7 +276,7 @@ def rewards_of(recipe: Recipe, shard: str) -> pa.Table:
 
 def router_of(recipe: Recipe, run: RunLayout) -> RouterResult | dict[str, Any]:
     """Simple kinds are fitted, which takes no training; a network has random weights."""
-    from persyn_ray.pipeline.steps import router_result
+    from persyn_ray.pipeline.training import router_result
     from persyn_ray.shards.fit_router import fit_routers
 
     if recipe.router.kind == "fitted":

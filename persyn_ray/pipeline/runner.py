@@ -17,7 +17,7 @@ from persyn_ray.escaping import plain
 from persyn_ray.pipeline.check.ready import require_ready
 from persyn_ray.pipeline.integrity.ownership import claim, inputs_of, require_made, require_own
 from persyn_ray.pipeline.integrity.recovery import find_damage, remove_leftovers
-from persyn_ray.pipeline.step_remarks import remarks
+from persyn_ray.pipeline.results.step_remarks import remarks
 from persyn_ray.pipeline.steps import STEP_NAMES, STEPS, Context, Step
 from persyn_ray.recipe.recipe import Recipe, stored
 from persyn_ray.storage.folder_errors import UNREADABLE
