@@ -6,7 +6,7 @@ In report.json:
                   prompts (as in reward, of these prompts), hit_at_1, hit_at_3,
                   regret, pairwise_accuracy (Estimates),
                   chance_at_1, chance_at_3 (what a draw among the teachers hits on these prompts),
-                  loss_curve [{step, train_loss, heldout_loss}],
+                  loss_curve (loss_curves.py),
                   references {method: {reward, regret, hit_at_1 (Estimates)}},
                   differences {method: Estimate} (routed reward, PerSyn minus it, by prompt),
                   learning_curve [{num_parallel, hit_at_1, chance_at_1, regret, pairwise_accuracy}],
@@ -16,13 +16,14 @@ In report.json:
 from typing import TypedDict
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from persyn_ray.report import drawing
 from persyn_ray.report.drawing import ACCENT, DASHED, MUTED, REFERENCE, WARM, WIDTH
 from persyn_ray.report.estimate import Estimate, verdict
 from persyn_ray.report.methods import comparison_sentences, label, ordered
 from persyn_ray.report.numbers import compact, count, estimate, number
+from persyn_ray.report.sections.loss_curves import LossLine, LossPoint, draw_losses
 from persyn_ray.report.sections.rewards import RewardedPrompts
 from persyn_ray.report.sections.router.claims import (
     CalibrationSummary,
@@ -41,12 +42,6 @@ NOT_MEASURED = {
     "loss_curve": "the router's fit left no loss curve.",
 }
 """Why a part may be missing, in HTML."""
-
-
-class LossPoint(TypedDict):
-    step: float
-    train_loss: float | None
-    heldout_loss: float | None
 
 
 class Reference(TypedDict):
@@ -148,27 +143,12 @@ def draw_learning_curve(router: RouterSummary | None) -> Figure | None:
 
 def draw_loss(router: RouterSummary | None) -> Figure | None:
     """Loss of the router by optimiser step, on its fitting prompts and its hold-out."""
-    points = router["loss_curve"] if router else []
-    if not points:
-        return None
-    figure = Figure(figsize=(WIDTH, 2.5))
-    axes = figure.subplots()
-    for key, colour, name in (
-        ("train_loss", REFERENCE, "fit"),
-        ("heldout_loss", ACCENT, "hold-out"),
-    ):
-        known = [(point["step"], point[key]) for point in points if point[key] is not None]
-        marker = "o" if len(known) <= 20 else ""
-        steps, losses = [step for step, _ in known], [loss for _, loss in known]
-        axes.plot(
-            steps, losses, marker=marker, color=colour, linewidth=1.8, markersize=4, label=name
-        )
-    drawing.value_grid(axes, "y")
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.set_xlabel("optimiser step")
-    axes.set_title("loss, nats per pair")
-    axes.legend(loc="upper right", ncols=2)
-    return figure
+    curve = router["loss_curve"] if router else []
+    lines = (
+        LossLine(curve, "train_loss", REFERENCE, "fit"),
+        LossLine(curve, "heldout_loss", ACCENT, "hold-out"),
+    )
+    return draw_losses(lines, "loss, nats per pair")
 
 
 def ranking_sentences(router: RouterSummary | None) -> list[str]:
