@@ -19,7 +19,12 @@ from persyn_ray.pipeline.plan.model_sizes import known_parameters, local_folder
 from persyn_ray.pipeline.plan.placement import cluster_text, gib
 from persyn_ray.recipe.base import ModelConfig
 from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.recipe.resources import HardwareConfig, StudentSizeConfig
+from persyn_ray.recipe.resources import (
+    FinetuneResourcesConfig,
+    HardwareConfig,
+    StudentSizeConfig,
+)
+from persyn_ray.recipe.training import FinetuneConfig
 from persyn_ray.scheduling.gpu_memory import GIB, Gpu
 from persyn_ray.scheduling.training_memory import (
     Setup,
@@ -67,21 +72,21 @@ def forecast_training(
     if model is None:
         return None
     config, resources, hardware = recipe.finetune, recipe.resources.finetune, recipe.hardware
-    setup = _setup(recipe, model)
+    setup = _setup(config, resources, model)
     gpu = Gpu(hardware.gpu_memory_gib * GIB * USABLE, 0.0, hardware.gpu_tflops * 1e12)
     is_placed = bool(hardware.nodes and resources.gpus)
     need = training_need(model, setup) if is_placed else None
     if need is not None:
         _require_fit(need, model, setup, gpu, hardware)
     examples = num_prompts["parallel"] + num_prompts["routed"]
-    steps, seen = _steps(recipe, examples)
+    steps, seen = _steps(config, examples)
     tokens = seen * _mean_tokens(lengths, config.max_length)
     students = len(assigned_methods(recipe.compare))
     each = training_seconds(model, setup, tokens, gpu) if is_placed else None
     return TrainingForecast(
         students=students,
         parameters=model.parameters,
-        adapters=_said(recipe, setup.rank),
+        adapters=_said(setup.rank, config.lora == "auto"),
         need=need,
         usable_bytes=gpu.usable_bytes,
         examples=examples,
@@ -113,8 +118,9 @@ def _read(folder: Path, parameters: float) -> TrainedModel | None:
         return None
 
 
-def _setup(recipe: Recipe, model: TrainedModel) -> Setup:
-    config, resources = recipe.finetune, recipe.resources.finetune
+def _setup(
+    config: FinetuneConfig, resources: FinetuneResourcesConfig, model: TrainedModel
+) -> Setup:
     partitioned = deepspeed_config(config.deepspeed)
     adapters = config.adapters(model.parameters)
     return Setup(
@@ -149,9 +155,8 @@ def _require_fit(
     )
 
 
-def _steps(recipe: Recipe, examples: int) -> tuple[int, float]:
+def _steps(config: FinetuneConfig, examples: int) -> tuple[int, float]:
     """Optimiser steps of a student, and the examples that it reads in them."""
-    config = recipe.finetune
     learned = examples * (1 - config.heldout_fraction)
     steps = math.ceil(math.ceil(learned / config.batch_size) * config.epochs)
     if config.max_steps is not None and config.max_steps < steps:
@@ -164,6 +169,6 @@ def _mean_tokens(lengths: Mapping[str, Length], most: int) -> float:
     return sum(min(most, one.prompt + one.response) for one in lengths.values()) / len(lengths)
 
 
-def _said(recipe: Recipe, rank: int | None) -> str:
-    by_rule = ", by the paper's rule (finetune.lora auto)" if recipe.finetune.lora == "auto" else ""
+def _said(rank: int | None, is_by_rule: bool) -> str:
+    by_rule = ", by the paper's rule (finetune.lora auto)" if is_by_rule else ""
     return f"all weights{by_rule}" if rank is None else f"adapters of rank {rank}{by_rule}"
