@@ -23,17 +23,18 @@ class Whole(TypedDict):
     parts: list[Part]
     by_name: dict[str, Part]
     first: Part | None
-    always: Part
 
 
-EMPTY_PART = {"name": None, "size": None}
+class Required(TypedDict):
+    part: Part
+
+
 EMPTY = {
     "share": None,
     "is_new": None,
     "parts": [],
     "by_name": {},
     "first": None,
-    "always": EMPTY_PART,
 }
 
 
@@ -42,9 +43,14 @@ def whole(value: Any) -> Any:
 
 
 def test_what_is_missing_is_null_or_empty() -> None:
-    assert whole({}) == EMPTY | {"always": EMPTY_PART}
+    assert whole({}) == EMPTY
     assert whole({"first": {}})["first"] is None
     assert whole({"parts": [{"name": "a"}]})["parts"] == [{"name": "a", "size": None}]
+
+
+def test_a_part_that_may_not_be_missing_is_asked_for() -> None:
+    with pytest.raises(DataError, match=r"report\.part is None; expected a mapping"):
+        completed({}, Required, "report")
 
 
 def test_keys_of_a_mapping_are_texts() -> None:
@@ -66,7 +72,7 @@ def test_what_json_cannot_hold_is_null(value: float) -> None:
         ({"is_new": 1}, r"report\.is_new is 1 \(int\); expected bool"),
         ({"parts": {}}, r"report\.parts is {}; expected a list"),
         ({"by_name": []}, r"report\.by_name is \[\]; expected a mapping"),
-        ({"always": "text"}, r"report\.always is 'text'; expected a mapping"),
+        ({"first": "text"}, r"report\.first is 'text'; expected a mapping"),
     ],
 )
 def test_what_the_types_do_not_know_is_refused_with_its_place(value: Any, told: str) -> None:
@@ -85,7 +91,6 @@ wholes = st.fixed_dictionaries(
         "parts": st.none() | st.lists(parts, max_size=3),
         "by_name": st.dictionaries(st.text(), parts, max_size=3),
         "first": st.none() | parts,
-        "always": parts,
     },
 )
 
