@@ -15,7 +15,7 @@ from persyn_ray.storage.layout import PERSYN, RunLayout
 from persyn_ray.storage.results import PromptsResult
 from persyn_ray.storage.schemas import ASSIGNMENT, PROMPTS, RESPONSES
 
-from ...conftest import leave_record
+from ....conftest import leave_record
 
 Make = Callable[..., Recipe]
 ENDPOINT = {"kind": "openai", "model": "m", "base_url": "http://127.0.0.1:9/v1"}
