@@ -187,10 +187,11 @@ def value_grid(axes: Axes, axis: Literal["x", "y"] = "x", bins: int = 6) -> None
 
 def dot(axes: Axes, row: float, estimate: Bounded | None, colour: str) -> None:
     """A mean as a dot with its 95 % interval as a line; nothing where nothing was measured."""
-    if estimate is None or estimate.get("value") is None:
+    if estimate is None or estimate["value"] is None:
         return
-    if estimate.get("low") is not None and estimate.get("high") is not None:
-        axes.plot([estimate["low"], estimate["high"]], [row, row], color=colour, linewidth=1.8)
+    low, high = estimate["low"], estimate["high"]
+    if low is not None and high is not None:
+        axes.plot([low, high], [row, row], color=colour, linewidth=1.8)
     axes.plot([estimate["value"]], [row], "o", color=colour, markersize=5.5, clip_on=False)
 
 

@@ -4,12 +4,13 @@ Where no paired difference of students was measured, it is bounded by the two se
 which only makes it wider. Nothing else is computed here: the numbers are the pipeline's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from persyn_ray.report.concerns import concerns
 from persyn_ray.report.content import Report
+from persyn_ray.report.estimate import Bounded
 from persyn_ray.report.methods import label, ordered
 from persyn_ray.report.numbers import count
 from persyn_ray.report.problems import Problems
@@ -33,9 +34,9 @@ class Row:
     method: str
     label: str
     correct_share: float | None
-    reward: Mapping[str, Any] | None
-    accuracy: Mapping[str, Any] | None
-    difference: Mapping[str, Any] | None
+    reward: Bounded | None
+    accuracy: Bounded | None
+    difference: Bounded | None
     """Student accuracy, PerSyn minus this method."""
 
 
