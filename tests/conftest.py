@@ -14,7 +14,7 @@ from rich.console import Console
 from persyn_ray.method.planted import specialists
 from persyn_ray.pipeline.assign.constrained import limit_settings
 from persyn_ray.pipeline.assign.methods import response_settings, settings_of
-from persyn_ray.pipeline.plan.known import forecast_settings
+from persyn_ray.pipeline.plan.forecasts.known import forecast_settings
 from persyn_ray.pipeline.runner import planned_steps
 from persyn_ray.recipe.recipe import Recipe, parse_recipe, stored
 from persyn_ray.storage.layout import RunLayout, parts_of, run_of
@@ -181,7 +181,7 @@ def carry_out_here(recipe: Recipe, until: str = "evaluate") -> RunLayout:
     from persyn_ray.pipeline import dataset, load_prompts
     from persyn_ray.pipeline.assign import assignments
     from persyn_ray.pipeline.choices import assigned_methods, collected_splits, students
-    from persyn_ray.pipeline.plan.forecast import FORECAST_STEPS, write_forecast
+    from persyn_ray.pipeline.plan.forecasts.steps import FORECAST_STEPS, write_forecast
     from persyn_ray.pipeline.steps import STEPS
     from persyn_ray.shards import tables
     from persyn_ray.shards import units as unit_lists
@@ -276,7 +276,7 @@ def rewards_of(recipe: Recipe, shard: str) -> pa.Table:
 
 def router_of(recipe: Recipe, run: RunLayout) -> RouterResult | dict[str, Any]:
     """Simple kinds are fitted, which takes no training; a network has random weights."""
-    from persyn_ray.pipeline.steps import router_result
+    from persyn_ray.pipeline.training import router_result
     from persyn_ray.shards.fit_router import fit_routers
 
     if recipe.router.kind == "fitted":

@@ -162,9 +162,9 @@ def prepared(recipe: Recipe, step: str) -> Figures:
     """What the driver does before the first batch of a step goes out; seconds of each part."""
     from persyn_ray.pipeline.collect import Wanted, actor_groups, open_rows
     from persyn_ray.pipeline.integrity.recovery import find_damage
-    from persyn_ray.pipeline.plan.expected_lengths import RowOrder
-    from persyn_ray.pipeline.plan.forecast import write_forecast
-    from persyn_ray.pipeline.plan.known import forecast_settings
+    from persyn_ray.pipeline.plan.forecasts.expected_lengths import RowOrder
+    from persyn_ray.pipeline.plan.forecasts.known import forecast_settings
+    from persyn_ray.pipeline.plan.forecasts.steps import write_forecast
 
     run, clock, teachers = run_of(recipe), Clock(), recipe.teachers
     damage = clock("find_damage", lambda: list(find_damage(run, teachers, recipe.compare)))

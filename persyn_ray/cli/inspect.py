@@ -23,7 +23,8 @@ def status(run_folder: RunFolder, as_json: AsJson = False) -> None:
     from persyn_ray.pipeline.results.explain import open_run
     from persyn_ray.pipeline.results.status import status_of
 
-    found = status_of(*open_run(run_folder))
+    recipe, run = open_run(run_folder)
+    found = status_of(recipe.teachers, recipe.scoring, run)
     if as_json:
         print_json(found)
         return

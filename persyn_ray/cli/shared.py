@@ -20,8 +20,8 @@ def complete_override(ctx: typer.Context, incomplete: str) -> list[str]:
     """Keys that an override may name, for the shell; the teachers are those of the recipe."""
     import yaml
 
-    from persyn_ray.recipe.complaints import paths_of
-    from persyn_ray.recipe.overrides import completed
+    from persyn_ray.recipe.reading.complaints import paths_of
+    from persyn_ray.recipe.reading.overrides import completed
     from persyn_ray.recipe.recipe import Recipe
 
     data = None

@@ -5,17 +5,16 @@ from typing import Any
 from persyn_ray.engines.base import Engine
 from persyn_ray.errors import ConfigError
 from persyn_ray.recipe.data import ResponsesConfig
-from persyn_ray.recipe.own_code import PythonEngineConfig
-from persyn_ray.recipe.pool import TeacherPool
-from persyn_ray.recipe.teachers import (
+from persyn_ray.recipe.engines import (
     OpenAIEngineConfig,
     RecordedEngineConfig,
     ScriptedEngineConfig,
-    TeacherConfig,
-    TeacherResourcesConfig,
     TransformersEngineConfig,
     VllmEngineConfig,
 )
+from persyn_ray.recipe.own_code import PythonEngineConfig
+from persyn_ray.recipe.pool import TeacherPool
+from persyn_ray.recipe.teachers import TeacherConfig, TeacherResourcesConfig
 from persyn_ray.storage.ledger import Account
 
 

@@ -28,12 +28,8 @@ from persyn_ray.engines.vllm_host import EngineLog, cpu_defaults, has_no_gpu, se
 from persyn_ray.engines.vllm_occupancy import OccupancyMeter
 from persyn_ray.errors import ConfigError, EngineDead
 from persyn_ray.models.load import resolve
-from persyn_ray.recipe.teachers import (
-    GPU_USE,
-    SamplingConfig,
-    TeacherResourcesConfig,
-    VllmEngineConfig,
-)
+from persyn_ray.recipe.engines import VllmEngineConfig
+from persyn_ray.recipe.teachers import GPU_USE, SamplingConfig, TeacherResourcesConfig
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from persyn_ray.pipeline.plan.plan import Plan, on_cluster, plan_run
-from persyn_ray.recipe.overrides import change
+from persyn_ray.recipe.reading.overrides import change
 from persyn_ray.recipe.recipe import Recipe, load_recipe, parse_recipe
 from persyn_ray.storage.folder import Folder
 

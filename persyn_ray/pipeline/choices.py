@@ -1,13 +1,9 @@
 """Facts derived from a recipe's sections: methods, splits, students, teachers with own pools."""
 
 from persyn_ray.recipe.comparison import SELECTING, CompareConfig
+from persyn_ray.recipe.engines import OpenAIEngineConfig, VllmEngineConfig
 from persyn_ray.recipe.scoring import ScoringConfig
-from persyn_ray.recipe.teachers import (
-    OpenAIEngineConfig,
-    TeacherConfig,
-    TeacherResourcesConfig,
-    VllmEngineConfig,
-)
+from persyn_ray.recipe.teachers import TeacherConfig, TeacherResourcesConfig
 from persyn_ray.recipe.training import EvaluateConfig
 from persyn_ray.shards.score import check_of
 from persyn_ray.storage.layout import BEFORE, PERSYN

@@ -25,19 +25,15 @@ from persyn_ray.pipeline.choices import (
     resources_of,
     streams,
 )
-from persyn_ray.pipeline.plan.expected_lengths import RowOrder, Stretches
-from persyn_ray.pipeline.plan.known import read_forecast
+from persyn_ray.pipeline.plan.forecasts.expected_lengths import RowOrder, Stretches
+from persyn_ray.pipeline.plan.forecasts.known import read_forecast
 from persyn_ray.pipeline.progress import Watched, dollars_paid, follow
+from persyn_ray.recipe.engines import OpenAIEngineConfig, RecordedEngineConfig, VllmEngineConfig
 from persyn_ray.recipe.own_code import PythonEngineConfig
 from persyn_ray.recipe.pool import TeacherPool
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.resources import StepResourcesConfig
-from persyn_ray.recipe.teachers import (
-    OpenAIEngineConfig,
-    RecordedEngineConfig,
-    TeacherConfig,
-    VllmEngineConfig,
-)
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.shards.collect import Collect, asked_of, assigned, probe_order
 from persyn_ray.shards.part_files import ids_of_shard
 from persyn_ray.shards.score import CollectAndScore
@@ -103,49 +99,55 @@ def ask(
     wanted = Wanted(recipe.teachers, run, methods, recipe.prompts.seed)
     rows = open_rows(recipe.teachers, run, shards, wanted)
     asked = [teacher for teacher in recipe.teachers if rows[teacher.name]]
-    unproven = RecordedEngineConfig | PythonEngineConfig
-    if any(has_own_pool(t) or isinstance(t.engine, unproven) for t in asked):
-        check_teachers(asked, recipe.pool)
-    for teacher in asked:  # all of it is asked again
-        run.remove(run.unavailable(step, teacher.name))
-    nodes = cluster_nodes()
-    forecast = read_forecast(run, step).get("teachers", {})
-    resources = getattr(recipe.resources, step)
-    order = RowOrder(run)
-    of_rows = partial(actor_groups, recipe.teachers, rows, resources, forecast, order=order)
-    own = partial(Collect, recipe, methods)
-    groups = of_rows(partial(_shared_work, recipe, methods, False), own)
-    place = None if follow_up is None else room_beside(groups, follow_up.wanted, nodes)
-    if follow_up is not None and follow_up.is_small and place is None:
-        groups = of_rows(partial(_shared_work, recipe, methods, True), own)
+    _make_ready(asked, recipe.pool, run, step)
+    shared, forecast = getattr(recipe.resources, step), read_forecast(run, step).get("teachers", {})
+    own, order = partial(Collect, recipe, methods), RowOrder(run)
+    form = partial(actor_groups, recipe.teachers, rows, shared, forecast, own_work=own, order=order)
+    groups, place, nodes = form(own), None, cluster_nodes()
+    if follow_up is not None:
+        place = room_beside(groups, follow_up.wanted, nodes)
+        if follow_up.is_small and place is None:
+            groups = form(partial(CollectAndScore, recipe))
     counts: dict[str, GroupProgress] = {}
-    watched = Watched(
-        step,
-        sum(len(group.units) for group in groups),
-        console,
-        counts,
-        {name: sum(map(len, of.values())) for name, of in rows.items()},
-        partial(dollars_paid, run.ledger, asked),
-    )
+    num_units = sum(len(group.units) for group in groups)
+    paid = partial(dollars_paid, run.ledger, asked)
+    watched = Watched(step, num_units, console, counts, _num_rows(rows), paid)
     with followed(follow_up, place):
         done = run_actor_groups(groups, nodes, step, run.records / "engines" / step, counts)
         total = follow(done, watched)
     compact_tables([run.responses(teacher) for teacher in asked])
-    _tell_unavailable(recipe, run, step, counts, console)
+    _tell_unavailable(recipe.teachers, run, step, counts, console)
     return _asked(total, {name: count for name, count in counts.items() if name != SHARED})
 
 
+def _make_ready(
+    asked: Sequence[TeacherConfig], pool: TeacherPool, run: RunLayout, step: str
+) -> None:
+    """Check teachers if one of them has to prove itself, and forget whom they could not answer."""
+    unproven = RecordedEngineConfig | PythonEngineConfig
+    if any(has_own_pool(one) or isinstance(one.engine, unproven) for one in asked):
+        check_teachers(asked, pool)
+    for teacher in asked:  # all of it is asked again
+        run.remove(run.unavailable(step, teacher.name))
+
+
+def _num_rows(rows: Mapping[str, OpenRows]) -> dict[str, int]:
+    """Rows that each teacher has to answer."""
+    return {name: sum(map(len, of.values())) for name, of in rows.items()}
+
+
 def _tell_unavailable(
-    recipe: Recipe,
+    teachers: Sequence[TeacherConfig],
     run: RunLayout,
     step: str,
     counts: "Mapping[str, GroupProgress]",
     console: Console,
 ) -> None:
     """Say which teachers left prompts open, and refuse one of which no answer came at all."""
+    by_name = {teacher.name: teacher for teacher in teachers}
     for name, count in counts.items():
         nothing_came = count.done.rows and count.done.unavailable == count.done.rows
-        if nothing_came and not run.responses(recipe.teachers[recipe.pool.index(name)]).names():
+        if nothing_came and not run.responses(by_name[name]).names():
             raise StepError(_unreachable(run, step, name))
         if count.done.unavailable:
             console.print(plain(_open(run, step, name, count.done.unavailable), "yellow"))
@@ -242,7 +244,7 @@ def actor_groups(
             those, so does `own_work` of one.
         order: puts the rows of a teacher with a pool of its own into order; by default they stay.
     """
-    from persyn_ray.runtime.placement import BATCHES_IN_FLIGHT, ActorGroup
+    from persyn_ray.runtime.placement import ActorGroup
 
     groups: list[ActorGroup] = []
     shared = [teacher for teacher in teachers if not has_own_pool(teacher)]
@@ -252,27 +254,42 @@ def actor_groups(
         todo = tuple(batches_of(together, _shared_batch(together, shared_resources.most)))
         groups.append(ActorGroup(SHARED, partial(shared_work, names), todo, shared_resources))
     for teacher in teachers:
-        if has_own_pool(teacher) and open_rows[teacher.name]:
-            mine, size = open_rows[teacher.name], batch_rows(teacher)
+        mine = open_rows[teacher.name]
+        if has_own_pool(teacher) and mine:
             places = mine.items() if order is None else order(teacher, mine)
-            units = tuple(
-                unit for shard, some in places for unit in batches_of({shard: some}, size)
-            )
-            load, work = _seconds(teacher, forecast.get(teacher.name, {}), len(units))
-            groups.append(
-                ActorGroup(
-                    teacher.name,
-                    partial(own_work, (teacher.name,)),
-                    units,
-                    resources_of(teacher),
-                    isinstance(teacher.engine, OpenAIEngineConfig),
-                    load,
-                    work,
-                    _prefetch(teacher),
-                    BATCHES_IN_FLIGHT if streams(teacher) else 1,
-                )
-            )
+            known = forecast.get(teacher.name, {})
+            groups.append(_own_group(teacher, places, known, partial(own_work, (teacher.name,))))
     return groups
+
+
+def _own_group(
+    teacher: TeacherConfig,
+    places: Iterable[tuple[str, list[int]]],
+    known: Mapping[str, float | None],
+    work: Callable[..., Work],
+) -> "ActorGroup":
+    """The group of a teacher with a pool of its own.
+
+    Args:
+        places: of the rows that it has to answer, in the order in which it gets them.
+        known: its forecast.
+    """
+    from persyn_ray.runtime.placement import BATCHES_IN_FLIGHT, ActorGroup
+
+    size = batch_rows(teacher)
+    units = tuple(unit for shard, some in places for unit in batches_of({shard: some}, size))
+    load, seconds = _seconds(teacher, known, len(units))
+    return ActorGroup(
+        teacher.name,
+        work,
+        units,
+        resources_of(teacher),
+        isinstance(teacher.engine, OpenAIEngineConfig),
+        load,
+        seconds,
+        _prefetch(teacher),
+        BATCHES_IN_FLIGHT if streams(teacher) else 1,
+    )
 
 
 def _union(of: Sequence[OpenRows]) -> OpenRows:
@@ -287,18 +304,6 @@ def _shared_batch(rows: OpenRows, actors: int) -> int:
     """Rows of a batch for the shared pool: two batches for each actor where there are few."""
     total = sum(len(places) for places in rows.values())
     return max(1, min(ROWS_AT_ONCE, math.ceil(total / (2 * actors)) if actors > 1 else total))
-
-
-def _shared_work(
-    recipe: Recipe,
-    methods: tuple[str, ...] | None,
-    with_scores: bool,
-    names: tuple[str, ...],
-    placement: Any,
-) -> Work:
-    if with_scores:
-        return CollectAndScore(recipe, names)
-    return Collect(recipe, methods, names, placement)
 
 
 def _prefetch(teacher: TeacherConfig) -> Any:

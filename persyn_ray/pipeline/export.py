@@ -5,7 +5,7 @@ from persyn_ray.exports.export import Exported, export
 from persyn_ray.exports.form import Facts, Form
 from persyn_ray.exports.forms import form_named
 from persyn_ray.exports.on_policy.settings import OnPolicySettings
-from persyn_ray.pipeline.plan.training_forecast import trained_model
+from persyn_ray.pipeline.plan.forecasts.training import trained_model
 from persyn_ray.pipeline.results.explain import open_run
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.shards.provenance import RoutedRows

@@ -2,9 +2,10 @@
 
 import platform
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -16,8 +17,8 @@ from persyn_ray.errors import AttemptError, ConfigError, DriftError, PersynError
 from persyn_ray.escaping import plain
 from persyn_ray.pipeline.check.ready import require_ready
 from persyn_ray.pipeline.integrity.ownership import claim, inputs_of, require_made, require_own
-from persyn_ray.pipeline.integrity.recovery import find_damage, remove_leftovers
-from persyn_ray.pipeline.step_remarks import remarks
+from persyn_ray.pipeline.integrity.recovery import Damage, find_damage, remove_leftovers
+from persyn_ray.pipeline.results.step_remarks import remarks
 from persyn_ray.pipeline.steps import STEP_NAMES, STEPS, Context, Step
 from persyn_ray.recipe.recipe import Recipe, stored
 from persyn_ray.storage.folder_errors import UNREADABLE
@@ -223,28 +224,41 @@ def run_recipe(
     with attempt_at(run.attempts, console) as attempt:
         plan = planned_steps(recipe, run)  # an earlier attempt may have gone on until now
         require_no_drift(plan, overrides, start)
-        plan = _mended(plan, recipe, run, console, verify)
+        damaged = partial(find_damage, run, recipe.teachers, recipe.compare)
+        plan = _mended(plan, damaged, run, console, verify)
         todo = _todo(plan, start, until)
-        require_made(run, [planned.step for planned in todo])
-        names = [planned.step.name for planned in todo]
-        if STEP_NAMES[0] in names and recipe.responses.store is None:  # nothing is answered yet
-            require_ready(recipe.teachers, recipe.scoring, names)
+        _require_ready(todo, recipe, run)
         for planned in plan:
             if planned not in todo and planned.is_done:
                 console.print(f"[dim]{planned.step.name:<11} done before[/dim]")
-        try:
+        with _telling(partial(when_failed, recipe, run) if when_failed else None, run):
             execution = Execution(recipe, run, console, attempt, plan, todo)
             execution.carry_out_somewhere(verbose)
-        except AttemptError:  # the run is another's now
-            raise
-        except Exception as error:
-            if when_failed is not None and run.records.exists("prompts.json"):
-                with suppress(PersynError):  # a full disk takes no report either
-                    when_failed(recipe, run)
-            if UNREADABLE in str(error):
-                raise _suspecting(error, run) from error
-            raise
     return run
+
+
+def _require_ready(todo: list[Planned], recipe: Recipe, run: RunLayout) -> None:
+    """Refuse steps that would overwrite what is not the run's, or whose teachers cannot answer."""
+    require_made(run, [planned.step for planned in todo])
+    names = [planned.step.name for planned in todo]
+    if STEP_NAMES[0] in names and recipe.responses.store is None:  # nothing is answered yet
+        require_ready(recipe.teachers, recipe.scoring, names)
+
+
+@contextmanager
+def _telling(when_failed: Callable[[], None] | None, run: RunLayout) -> Iterator[None]:
+    """Within it a step's error is told of before it goes on, unless the run is another's now."""
+    try:
+        yield
+    except AttemptError:
+        raise
+    except Exception as error:
+        if when_failed is not None and run.records.exists("prompts.json"):
+            with suppress(PersynError):  # a full disk takes no report either
+                when_failed()
+        if UNREADABLE in str(error):
+            raise _suspecting(error, run) from error
+        raise
 
 
 def _suspecting(error: Exception, run: RunLayout) -> StepError:
@@ -265,14 +279,21 @@ def _require_steps(start: str | None, until: str | None) -> None:
 
 
 def _mended(
-    plan: list[Planned], recipe: Recipe, run: RunLayout, console: Console, verify: bool
+    plan: list[Planned],
+    damaged: Callable[[bool], Iterable[Damage]],
+    run: RunLayout,
+    console: Console,
+    verify: bool,
 ) -> list[Planned]:
     """The plan once what a crash has left is out of the way: steps whose tables cannot be read are
     open again, as if they had been interrupted.
+
+    Args:
+        damaged: finds the tables that cannot be read, on request to their last page.
     """
     remove_leftovers(run)
     with_pages = verify or run.records.exists(SUSPECT)
-    damage = list(find_damage(run, recipe.teachers, recipe.compare, with_pages))
+    damage = list(damaged(with_pages))
     if with_pages:
         console.print(f"Every table was read: {len(damage)} damaged.")
     for one in damage:

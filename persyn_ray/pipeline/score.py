@@ -15,6 +15,7 @@ from persyn_ray.pipeline.collect import check_teachers
 from persyn_ray.pipeline.plan.model_sizes import known_parameters
 from persyn_ray.pipeline.template_readers import reading_identity
 from persyn_ray.recipe.base import StudentConfig
+from persyn_ray.recipe.engines import TransformersEngineConfig
 from persyn_ray.recipe.pool import TeacherPool
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.resources import StepResourcesConfig
@@ -26,7 +27,7 @@ from persyn_ray.recipe.scoring import (
     SeveralConfig,
     needs_reference,
 )
-from persyn_ray.recipe.teachers import TeacherConfig, TransformersEngineConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.shards.part_files import ids_of_shard
 from persyn_ray.shards.score import Score, checks_and_models
 from persyn_ray.shards.units import Progress, Unit, Work, batches_of

@@ -22,6 +22,7 @@ from persyn_ray.pipeline import (
     load_prompts,
     score,
     template_readers,
+    training,
     unreadable_responses,
 )
 from persyn_ray.pipeline.assign import assignments, constrained
@@ -32,15 +33,12 @@ from persyn_ray.pipeline.choices import (
     open_splits,
     students,
 )
-from persyn_ray.pipeline.plan.forecast import write_forecast
-from persyn_ray.pipeline.plan.known import forecast_settings
+from persyn_ray.pipeline.plan.forecasts.known import forecast_settings
+from persyn_ray.pipeline.plan.forecasts.steps import write_forecast
 from persyn_ray.pipeline.plan.model_sizes import settled
-from persyn_ray.pipeline.plan.utilisation import with_utilisation
-from persyn_ray.pipeline.progress import Watched, follow, watch_training
-from persyn_ray.pipeline.step_remarks import left_out
+from persyn_ray.pipeline.progress import Watched, follow
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.resources import StepResourcesConfig
-from persyn_ray.recipe.router import RouterConfig
 from persyn_ray.recipe.training import EvaluateVllmConfig
 from persyn_ray.shards.aggregates import teacher_aggregates
 from persyn_ray.shards.evaluate import EvaluateShard
@@ -48,7 +46,6 @@ from persyn_ray.shards.provenance import RoutedRows
 from persyn_ray.shards.route import RouteShard, open_to_route, put_routed_together
 from persyn_ray.shards.tables import shard_rewards, shards_of
 from persyn_ray.shards.units import Progress, Unit, Work, batches_of
-from persyn_ray.storage.fits import read_router_fit, read_tuned_student
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import (
     RunLayout,
@@ -189,34 +186,14 @@ def _rewards(context: Context) -> RewardsResult:
     return RewardsResult(rows=rows, teachers=means)
 
 
-def _router_settings(section: RouterConfig) -> Settings:
-    """What a fit is made from: candidates are read by `auto` alone, and a kind by all but the
-    fitted router.
-    """
-    unread = {"fitted": {"kind", "candidates"}, "auto": set[str]()}.get(
-        section.kind, {"candidates"}
-    )
-    return section.model_dump(mode="json", exclude=unread | {"report_to"})
-
-
 def _router(context: Context) -> RouterResult:
-    from persyn_ray.runtime.train.training import RouterTraining, fit_router
-    from persyn_ray.runtime.train.workers import PROGRESS_FILE
+    from persyn_ray.runtime.train.training import RouterTraining
 
     recipe, run = context.recipe, context.run
     if recipe.router.kind == "fitted":
         assignments.require_preferences(run, len(recipe.pool))
-    with watch_training(run.records, PROGRESS_FILE, context.console):
-        training = RouterTraining(run, recipe.resources.router, recipe.router, recipe.pool)
-        fit_router(training, context.identity)
-    return router_result(run)
-
-
-def router_result(run: RunLayout) -> RouterResult:
-    """What the record of step router holds, by the router that it has left."""
-    fit = read_router_fit(run.router)
-    why = None if fit.compared is None else fit.compared.why
-    return RouterResult(rows=fit.num_fit, kind=fit.kind, why=why)
+    fit = RouterTraining(run, recipe.resources.router, recipe.router, recipe.pool)
+    return training.train_router(fit, context.identity, context.console)
 
 
 def _route(context: Context) -> RouteResult:
@@ -259,8 +236,7 @@ def _synthesize(context: Context) -> SynthesizeResult:
 
 
 def _finetune(context: Context) -> FinetuneResult:
-    from persyn_ray.runtime.train.training import StudentTraining, finetune
-    from persyn_ray.runtime.train.workers import PROGRESS_FILE
+    from persyn_ray.runtime.train.training import StudentTraining
 
     recipe, run = context.recipe, context.run
     methods, resources = assigned_methods(recipe.compare), recipe.resources.finetune
@@ -268,20 +244,8 @@ def _finetune(context: Context) -> FinetuneResult:
     if config.lora is not None and recipe.finetune.lora == "auto":
         context.console.print("finetune: adapters, as the student is a large one (finetune.lora)")
     partitioned = deepspeed_config(recipe.finetune.deepspeed, resources.gpus > 0)
-    hardware = recipe.hardware
-    with watch_training(run.records, PROGRESS_FILE, context.console):
-        training = StudentTraining(run, resources, config, partitioned, recipe.student, methods)
-        finetune(training, context.identity)
-    of_methods = {
-        method: with_utilisation(read_tuned_student(run.student(method)), resources, hardware)
-        for method in methods
-    }
-    run.remove(run.checkpoints)
-    for method, tuned in of_methods.items():
-        if tuned.num_too_long or tuned.num_unreadable:
-            context.console.print(left_out(method, tuned), style="yellow", markup=False)
-    num_examples = sum(tuned.num_examples for tuned in of_methods.values())
-    return FinetuneResult(rows=num_examples, students=of_methods)
+    tuning = StudentTraining(run, resources, config, partitioned, recipe.student, methods)
+    return training.train_students(tuning, recipe.hardware, context.identity, context.console)
 
 
 def _evaluate(context: Context) -> EvaluateResult:
@@ -362,7 +326,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         RouterResult,
         ("rewards",),
-        lambda r: {"router": _router_settings(r.router)},
+        lambda r: {"router": training.router_settings(r.router)},
         _router,
         lambda run: [run.router, run.checkpoints, run.logs("router")],
     ),

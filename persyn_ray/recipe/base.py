@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from persyn_ray.recipe.short_forms import long_model, or_text
+from persyn_ray.recipe.reading.short_forms import long_model, or_text
 
 
 class Section(BaseModel):

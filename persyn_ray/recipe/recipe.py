@@ -16,11 +16,11 @@ from persyn_ray.credentials import places_of_secrets
 from persyn_ray.errors import ConfigError
 from persyn_ray.recipe.base import Section, StudentConfig
 from persyn_ray.recipe.comparison import CompareConfig
-from persyn_ray.recipe.complaints import complaints
 from persyn_ray.recipe.data import DatasetConfig, PromptsConfig, ResponsesConfig
 from persyn_ray.recipe.limits import AssignmentConfig
-from persyn_ray.recipe.overrides import change, yaml_problem
 from persyn_ray.recipe.pool import TeacherPool
+from persyn_ray.recipe.reading.complaints import complaints
+from persyn_ray.recipe.reading.overrides import change, yaml_problem
 from persyn_ray.recipe.resources import HardwareConfig, ResourcesConfig
 from persyn_ray.recipe.router import RouterConfig
 from persyn_ray.recipe.scoring import ScoringConfig, has_check, needs_reference

@@ -10,16 +10,9 @@ import regex
 from pydantic import Field, ValidationError, model_validator
 
 from persyn_ray.recipe.base import ModelConfig, Section
+from persyn_ray.recipe.engines import SETTINGS, SHAPING, Engine
 from persyn_ray.recipe.own_code import PythonQualityConfig
-from persyn_ray.recipe.teachers import (
-    SETTINGS,
-    SHAPING,
-    BudgetConfig,
-    Engine,
-    PriceConfig,
-    SamplingConfig,
-    TeacherConfig,
-)
+from persyn_ray.recipe.teachers import BudgetConfig, PriceConfig, SamplingConfig, TeacherConfig
 
 RUBRIC = """\
 You judge how well an assistant answered. Weigh whether the answer is right, whether it does what \

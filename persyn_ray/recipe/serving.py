@@ -8,13 +8,8 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from persyn_ray.recipe.base import Section
-from persyn_ray.recipe.teachers import (
-    BudgetConfig,
-    OpenAIEngineConfig,
-    PriceConfig,
-    file_name,
-    variable_name,
-)
+from persyn_ray.recipe.engines import OpenAIEngineConfig, file_name, variable_name
+from persyn_ray.recipe.teachers import BudgetConfig, PriceConfig
 
 Owner = Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,64}$")]
 Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]

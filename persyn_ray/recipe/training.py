@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from persyn_ray.recipe.base import Section
+from persyn_ray.recipe.engines import SETTINGS
 from persyn_ray.recipe.router import LoraConfig, Tracker
 from persyn_ray.recipe.scoring import EvaluateCheck
-from persyn_ray.recipe.teachers import SETTINGS, TeacherResourcesConfig
+from persyn_ray.recipe.teachers import TeacherResourcesConfig
 
 OWN_ARGUMENTS = frozenset(
     {

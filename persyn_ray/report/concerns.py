@@ -11,7 +11,7 @@ from typing import Any
 from persyn_ray.report.content import Report
 from persyn_ray.report.estimate import verdict
 from persyn_ray.report.numbers import count, estimate, interval, number, percent, signed
-from persyn_ray.report.sections.router import RouterSummary
+from persyn_ray.report.sections.router.ranking import RouterSummary
 
 NOTABLE = 0.1
 """Share of the responses from which they are told of."""

@@ -26,7 +26,7 @@ from persyn_ray.report.sections.examples import Examples
 from persyn_ray.report.sections.forecast import ForecastSummary
 from persyn_ray.report.sections.limits import LimitsSummary
 from persyn_ray.report.sections.rewards import Reward
-from persyn_ray.report.sections.router import RouterSummary
+from persyn_ray.report.sections.router.ranking import RouterSummary
 from persyn_ray.report.sections.run import Prompts, RunSummary
 from persyn_ray.report.sections.student import LmEval, Student
 from persyn_ray.report.sections.timing import Timing

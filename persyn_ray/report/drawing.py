@@ -8,7 +8,7 @@ CSS variables, so that one figure serves light and dark pages.
 import io
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter
 
+from persyn_ray.report.estimate import Bounded
 from persyn_ray.report.numbers import compact
 
 WIDTH = (
@@ -184,12 +185,13 @@ def value_grid(axes: Axes, axis: Literal["x", "y"] = "x", bins: int = 6) -> None
     axes.locator_params(axis=axis, nbins=bins)
 
 
-def dot(axes: Axes, row: float, estimate: Mapping[str, Any] | None, colour: str) -> None:
+def dot(axes: Axes, row: float, estimate: Bounded | None, colour: str) -> None:
     """A mean as a dot with its 95 % interval as a line; nothing where nothing was measured."""
-    if estimate is None or estimate.get("value") is None:
+    if estimate is None or estimate["value"] is None:
         return
-    if estimate.get("low") is not None and estimate.get("high") is not None:
-        axes.plot([estimate["low"], estimate["high"]], [row, row], color=colour, linewidth=1.8)
+    low, high = estimate["low"], estimate["high"]
+    if low is not None and high is not None:
+        axes.plot([low, high], [row, row], color=colour, linewidth=1.8)
     axes.plot([estimate["value"]], [row], "o", color=colour, markersize=5.5, clip_on=False)
 
 

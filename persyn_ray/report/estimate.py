@@ -1,19 +1,25 @@
 """A mean with its 95 % interval, as sections hold it, and what a difference lets one claim."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 Verdict = Literal["higher", "lower", "unclear", "unmeasured"]
 
 
-class Estimate(TypedDict):
+class Bounded(TypedDict):
+    """A value within its 95 % interval."""
+
     value: float | None
     low: float | None
     high: float | None
+
+
+class Estimate(Bounded):
+    """A mean with its interval, and of how many."""
+
     num: int | None
 
 
-def verdict(difference: Mapping[str, Any] | None) -> Verdict:
+def verdict(difference: Bounded | None) -> Verdict:
     """What a difference with its interval allows one to claim."""
     if difference is None or difference.get("value") is None:
         return "unmeasured"

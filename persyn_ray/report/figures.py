@@ -18,14 +18,12 @@ from persyn_ray.report.sections import (
     alpha,
     limits,
     rewards,
-    router,
-    router_claims,
-    router_transfer,
     student,
     timing,
     tokens,
     training,
 )
+from persyn_ray.report.sections.router import claims, ranking, transfer
 
 Draw = Callable[..., Figure | None]
 """Draws one figure of the sections it is given; None without numbers for it."""
@@ -52,16 +50,16 @@ def _figures(content: Report) -> dict[str, tuple[Draw, *tuple[Any, ...]]]:
     return {
         "student": (student.draw_student, content["student"]),
         "training": (training.draw_training, content["training"]),
-        "routed": (router.draw_routed, routed),
-        "hits": (router.draw_hits, routed),
-        "learning_curve": (router.draw_learning_curve, routed),
-        "loss": (router.draw_loss, routed),
+        "routed": (ranking.draw_routed, routed),
+        "hits": (ranking.draw_hits, routed),
+        "learning_curve": (ranking.draw_learning_curve, routed),
+        "loss": (ranking.draw_loss, routed),
         "reliability": (
-            router_claims.draw_reliability,
+            claims.draw_reliability,
             routed["calibration"] if routed else None,
         ),
-        "transfer": (router_transfer.draw_transfer, routed["transfer"] if routed else None),
-        "hedging": (router_claims.draw_hedging, routed["hedging"] if routed else []),
+        "transfer": (transfer.draw_transfer, routed["transfer"] if routed else None),
+        "hedging": (claims.draw_hedging, routed["hedging"] if routed else []),
         "front": (limits.draw_front, content["constraints"]),
         "allocation": (allocation.draw_allocation, content["allocation"]),
         "tasks": (allocation.draw_tasks, content["allocation"]),

@@ -26,10 +26,6 @@ from persyn_ray.report.sections import (
     forecast,
     limits,
     rewards,
-    router,
-    router_claims,
-    router_kind,
-    router_transfer,
     run,
     student,
     timing,
@@ -37,15 +33,16 @@ from persyn_ray.report.sections import (
     training,
     variance,
 )
+from persyn_ray.report.sections.router import claims, kind, ranking, transfer
 from persyn_ray.report.templates import report_environment
 
 PARTS = (
     student,
     training,
-    router,
-    router_claims,
-    router_kind,
-    router_transfer,
+    ranking,
+    claims,
+    kind,
+    transfer,
     allocation,
     limits,
     rewards,
@@ -196,7 +193,7 @@ def _tile(name: str, value: str, note: str) -> dict[str, str]:
 
 def _environment() -> Environment:
     environment = report_environment()
-    of_router = (*router_claims.FILTERS, *router_kind.FILTERS, *router_transfer.FILTERS)
+    of_router = (*claims.FILTERS, *kind.FILTERS, *transfer.FILTERS)
     of_methods = (methods.label, methods.ordered, methods.selects, verdict)
     for function in chain(of_methods, of_router, limits.FILTERS):
         environment.filters[function.__name__] = function

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from persyn_ray.recipe.comparison import SELECTING
-from persyn_ray.report.estimate import verdict
+from persyn_ray.report.estimate import Bounded, verdict
 from persyn_ray.report.numbers import interval, signed
 
 LABELS = {
@@ -72,7 +72,7 @@ def selects(method: str) -> bool:
     return method in SELECTING
 
 
-def comparison_sentences(subject: str, differences: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def comparison_sentences(subject: str, differences: Mapping[str, Bounded]) -> list[str]:
     """One sentence each for what is higher, not clearly different, and lower."""
     phrases = (
         ("higher", "is higher than with"),
@@ -96,7 +96,7 @@ def _in_prose(method: str) -> str:
     return IN_PROSE.get(method, f"the {label(method)}")
 
 
-def _difference(value: Mapping[str, Any]) -> str:
+def _difference(value: Bounded) -> str:
     bounds = interval(value)
     shown = bounds if value.get("low") is not None else "no interval"
     return f"({signed(value['value'])}; {shown})"

@@ -3,8 +3,7 @@
 Nothing measured is shown as an en dash, so that it is never mistaken for a zero.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from persyn_ray.report.estimate import Bounded
 
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -65,7 +64,7 @@ def percent(value: float | None) -> str:
     return f"{number(scaled, digits)}{SPACE}%"
 
 
-def interval(estimate: Mapping[str, Any] | None, digits: int = 2) -> str:
+def interval(estimate: Bounded | None, digits: int = 2) -> str:
     """Low to high; spelled out when a minus sign would collide with the dash."""
     if estimate is None or estimate.get("low") is None or estimate.get("high") is None:
         return NOTHING
@@ -73,7 +72,7 @@ def interval(estimate: Mapping[str, Any] | None, digits: int = 2) -> str:
     return f"{low}{SPACE}to{SPACE}{high}" if MINUS in low + high else f"{low}{NOTHING}{high}"
 
 
-def estimate(value: Mapping[str, Any] | None, digits: int = 2) -> str:
+def estimate(value: Bounded | None, digits: int = 2) -> str:
     """A mean with its interval, where there is one."""
     if value is None or value.get("value") is None:
         return NOTHING

@@ -4,12 +4,13 @@ Where no paired difference of students was measured, it is bounded by the two se
 which only makes it wider. Nothing else is computed here: the numbers are the pipeline's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from persyn_ray.report.concerns import concerns
 from persyn_ray.report.content import Report
+from persyn_ray.report.estimate import Bounded
 from persyn_ray.report.methods import label, ordered
 from persyn_ray.report.numbers import count
 from persyn_ray.report.problems import Problems
@@ -18,9 +19,9 @@ from persyn_ray.report.sections.dead_letters import dead_letter_sentences
 from persyn_ray.report.sections.examples import example_sentences
 from persyn_ray.report.sections.forecast import forecast_sentences
 from persyn_ray.report.sections.limits import limit_sentences
-from persyn_ray.report.sections.router import ranking_sentences
-from persyn_ray.report.sections.router_claims import claim_sentences
-from persyn_ray.report.sections.router_kind import kind_sentences
+from persyn_ray.report.sections.router.claims import claim_sentences
+from persyn_ray.report.sections.router.kind import kind_sentences
+from persyn_ray.report.sections.router.ranking import ranking_sentences
 from persyn_ray.report.sections.student import student_difference, student_sentences
 from persyn_ray.report.sections.tokens import token_sentences
 from persyn_ray.report.sections.variance import variance_sentences
@@ -33,9 +34,9 @@ class Row:
     method: str
     label: str
     correct_share: float | None
-    reward: Mapping[str, Any] | None
-    accuracy: Mapping[str, Any] | None
-    difference: Mapping[str, Any] | None
+    reward: Bounded | None
+    accuracy: Bounded | None
+    difference: Bounded | None
     """Student accuracy, PerSyn minus this method."""
 
 

@@ -13,7 +13,7 @@ from persyn_ray.escaping import plain
 from persyn_ray.report import numbers
 from persyn_ray.report.concerns import concerns
 from persyn_ray.report.content import Report, displayed
-from persyn_ray.report.estimate import verdict
+from persyn_ray.report.estimate import Bounded, verdict
 from persyn_ray.report.methods import selects
 from persyn_ray.report.problems import Problems
 from persyn_ray.report.summary import Row, headline, paragraph
@@ -95,7 +95,7 @@ def _table(rows: list[Row], title: str) -> Table:
     return table
 
 
-def _difference(value: Mapping[str, Any] | None) -> str:
+def _difference(value: Bounded | None) -> str:
     if value is None or value["value"] is None:
         return numbers.NOTHING
     bounds = numbers.interval(value)

@@ -9,11 +9,12 @@ import yaml
 from pydantic import ValidationError
 
 from persyn_ray.errors import ConfigError
-from persyn_ray.recipe.complaints import dotted
-from persyn_ray.recipe.overrides import change, yaml_problem
+from persyn_ray.recipe.engines import OpenAIEngineConfig
+from persyn_ray.recipe.reading.complaints import dotted
+from persyn_ray.recipe.reading.overrides import change, yaml_problem
 from persyn_ray.recipe.recipe import parse_recipe, refuse_secrets
 from persyn_ray.recipe.serving import ServingConfig, UpstreamConfig
-from persyn_ray.recipe.teachers import OpenAIEngineConfig, TeacherConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.serving.middleware.api_keys import new_key
 from persyn_ray.storage.folder import Folder
 

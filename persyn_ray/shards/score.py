@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -255,11 +255,18 @@ class Score:
 
 
 class CollectAndScore:
-    """Collects a shard and scores it in the same process, for models that fit in one together."""
+    """Collects a shard and scores it in the same process, for models that fit in one together.
 
-    def __init__(self, recipe: Recipe, teachers: tuple[str, ...] | None = None) -> None:
+    Args:
+        teachers: names of those who answer here; all of them by default.
+        placement: placement group for the workers of a large teacher's engine.
+    """
+
+    def __init__(
+        self, recipe: Recipe, teachers: tuple[str, ...] | None = None, placement: Any = None
+    ) -> None:
         checks, _ = checks_and_models(recipe.scoring)
-        self.collect = Collect(recipe, None, teachers)
+        self.collect = Collect(recipe, None, teachers, placement)
         self.score = Score(recipe, parts=checks)
 
     def __call__(self, unit: Unit) -> Progress:

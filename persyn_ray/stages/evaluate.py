@@ -14,15 +14,11 @@ from persyn_ray.data import selection
 from persyn_ray.errors import StepError
 from persyn_ray.recipe.base import StudentConfig
 from persyn_ray.recipe.data import ResponsesConfig
+from persyn_ray.recipe.engines import TransformersEngineConfig, VllmEngineConfig
 from persyn_ray.recipe.own_code import PythonQualityConfig
 from persyn_ray.recipe.pool import TeacherPool
 from persyn_ray.recipe.scoring import EvaluateCheck
-from persyn_ray.recipe.teachers import (
-    SamplingConfig,
-    TeacherConfig,
-    TransformersEngineConfig,
-    VllmEngineConfig,
-)
+from persyn_ray.recipe.teachers import SamplingConfig, TeacherConfig
 from persyn_ray.recipe.training import (
     EvaluateConfig,
     EvaluateTransformersConfig,

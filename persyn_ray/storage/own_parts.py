@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from persyn_ray.errors import ConfigError
+from persyn_ray.recipe.engines import Engine
 from persyn_ray.recipe.own_code import (
     PythonEngineConfig,
     PythonQualityConfig,
@@ -12,7 +13,7 @@ from persyn_ray.recipe.own_code import (
     top_of,
 )
 from persyn_ray.recipe.scoring import EvaluateCheck, JudgeConfig, Quality, ScoringConfig
-from persyn_ray.recipe.teachers import Engine, TeacherConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.storage.layout import parts_of
 
 

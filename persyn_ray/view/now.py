@@ -8,7 +8,7 @@ import numpy as np
 
 from persyn_ray.errors import DamagedError
 from persyn_ray.pipeline.choices import collected_splits, open_splits
-from persyn_ray.pipeline.plan.known import read_forecast
+from persyn_ray.pipeline.plan.forecasts.known import read_forecast
 from persyn_ray.pipeline.steps import STEPS
 from persyn_ray.shards.part_files import parts_in
 from persyn_ray.storage.folder import Folder

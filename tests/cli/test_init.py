@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from persyn_ray.cli.main import app
 from persyn_ray.errors import ConfigError, DataError
+from persyn_ray.recipe.engines import OpenAIEngineConfig
 from persyn_ray.recipe.recipe import Recipe, load_recipe
-from persyn_ray.recipe.teachers import OpenAIEngineConfig
 
 TEACHERS = ("openai:gpt-4o-mini", "vllm:Qwen/Qwen2.5-7B-Instruct")
 STUDENT = "Qwen/Qwen2.5-1.5B"

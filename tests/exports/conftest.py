@@ -4,7 +4,8 @@ import pytest
 
 from persyn_ray.exports.form import Facts
 from persyn_ray.recipe.base import StudentConfig
-from persyn_ray.recipe.teachers import ScriptedEngineConfig, TeacherConfig
+from persyn_ray.recipe.engines import ScriptedEngineConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.recipe.training import FinetuneConfig
 from persyn_ray.storage.folder import Folder
 

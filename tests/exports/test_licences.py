@@ -8,7 +8,8 @@ from persyn_ray.exports.export import export
 from persyn_ray.exports.form import Facts
 from persyn_ray.exports.forms import form_named
 from persyn_ray.exports.licences import licence_remarks
-from persyn_ray.recipe.teachers import ScriptedEngineConfig, TeacherConfig
+from persyn_ray.recipe.engines import ScriptedEngineConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.storage.folder import Folder
 
 from .rows import TableRows

@@ -17,7 +17,7 @@ from persyn_ray.exports.forms import form_named
 from persyn_ray.pipeline.results.explain import explain
 from persyn_ray.pipeline.results.explain_display import show_prompt
 from persyn_ray.pipeline.results.run import gather
-from persyn_ray.pipeline.step_remarks import remarks
+from persyn_ray.pipeline.results.step_remarks import remarks
 from persyn_ray.pipeline.steps import STEPS
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.report.content import complete

@@ -6,12 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from persyn_ray.errors import ConfigError
-from persyn_ray.recipe.teachers import (
-    OpenAIEngineConfig,
-    TeacherConfig,
-    VllmEngineConfig,
-    active_teachers,
-)
+from persyn_ray.recipe.engines import OpenAIEngineConfig, VllmEngineConfig
+from persyn_ray.recipe.teachers import TeacherConfig, active_teachers
 
 ENDPOINT = {"kind": "openai", "model": "m"}
 

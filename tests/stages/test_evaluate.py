@@ -13,9 +13,9 @@ from persyn_ray.errors import ConfigError, StepError
 from persyn_ray.pipeline.runner import planned_steps
 from persyn_ray.recipe.base import StudentConfig
 from persyn_ray.recipe.data import ResponsesConfig
+from persyn_ray.recipe.engines import TransformersEngineConfig, VllmEngineConfig
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.scoring import ExactMatchConfig
-from persyn_ray.recipe.teachers import TransformersEngineConfig, VllmEngineConfig
 from persyn_ray.recipe.training import EvaluateConfig
 from persyn_ray.shards.score import check_of
 from persyn_ray.stages.evaluate import Evaluate, student_as_teacher

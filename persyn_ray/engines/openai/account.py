@@ -20,7 +20,7 @@ from persyn_ray.engines.openai import wire
 from persyn_ray.engines.openai.error_kinds import Cause
 from persyn_ray.engines.openai.session import Raw
 from persyn_ray.errors import ConfigError
-from persyn_ray.recipe.teachers import OpenAIEngineConfig as Endpoint
+from persyn_ray.recipe.engines import OpenAIEngineConfig as Endpoint
 
 logger = logging.getLogger(__name__)
 

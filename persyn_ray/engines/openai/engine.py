@@ -39,8 +39,8 @@ from persyn_ray.engines.openai.request_limiter import RequestLimiter, Ticket, Un
 from persyn_ray.engines.openai.response_limit import Fit, Fitting
 from persyn_ray.engines.openai.session import Session
 from persyn_ray.errors import ConfigError
+from persyn_ray.recipe.engines import OpenAIEngineConfig as Endpoint
 from persyn_ray.recipe.teachers import BYTES_PER_TOKEN, SamplingConfig
-from persyn_ray.recipe.teachers import OpenAIEngineConfig as Endpoint
 from persyn_ray.storage.ledger import Account as Spending
 from persyn_ray.storage.usage import FREE
 

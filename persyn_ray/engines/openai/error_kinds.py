@@ -2,7 +2,7 @@
 
 Servers say so in codes and in words, under many statuses: a wrong key is 401 at one and 400 at
 another. Codes decide before words. What none of this fits is unclear, and whether it is the
-prompt's own is found out from other prompts (see `openai_verdicts`). Pure.
+prompt's own is found out from other prompts (see shared_refusals.py). Pure.
 """
 
 import json

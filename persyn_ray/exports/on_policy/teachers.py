@@ -13,12 +13,8 @@ from typing import Any
 from persyn_ray.errors import ConfigError
 from persyn_ray.models.load import load_config, load_tokenizer, resolve
 from persyn_ray.recipe.base import ModelConfig, StudentConfig
-from persyn_ray.recipe.teachers import (
-    OpenAIEngineConfig,
-    TeacherConfig,
-    TransformersEngineConfig,
-    VllmEngineConfig,
-)
+from persyn_ray.recipe.engines import OpenAIEngineConfig, TransformersEngineConfig, VllmEngineConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from persyn_ray.errors import StepError
 from persyn_ray.models.collate import IGNORED
 from persyn_ray.models.finetune.order import GlobalBatches
+from persyn_ray.models.finetune.speed import SpeedMeter
 from persyn_ray.models.finetune.token_table import TokenTable
 from persyn_ray.storage.results import TrainingSpeed
 
@@ -33,10 +41,15 @@ class StudentTrainer(Trainer):
     """Of the steps that it has trained."""
 
     def __init__(self, order: GlobalBatches, examples: TokenTable, **settings: Any) -> None:
-        settings["callbacks"] = [_SetEpoch(order), *settings["callbacks"]]
+        self._meter = SpeedMeter()
+        settings["callbacks"] = [_SetEpoch(order), self._meter, *settings["callbacks"]]
         super().__init__(**settings)
         self._order, self._examples = order, examples
         self._losses: list[Tensor] = []
+
+    def measure_speed(self, model: PreTrainedModel) -> None:
+        """Set `speed` by the steps so far and the arithmetic of this model."""
+        self.speed = self._meter.speed(self._order, self._examples, model)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> GlobalBatches:
         return self._order

@@ -4,8 +4,8 @@ The same alone or on every worker of a distributed group, which must be there be
 reads no tables and knows nothing of what started it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from persyn_ray.models.finetune.chunked_loss import (
 from persyn_ray.models.finetune.order import GlobalBatches
 from persyn_ray.models.finetune.packed import packed_collator, packed_loss, packing_of
 from persyn_ray.models.finetune.partitioning import DeepspeedConfig, deepspeed_config
-from persyn_ray.models.finetune.speed import SpeedMeter, whole_size
+from persyn_ray.models.finetune.speed import whole_size
 from persyn_ray.models.finetune.student_trainer import StudentTrainer
 from persyn_ray.models.finetune.token_table import TokenTable
 from persyn_ray.models.finetune.validation import FollowLoss
@@ -83,15 +83,34 @@ def finetune(
     set_seed(settings.seed)
     model = load_model()
     _require_known_tokens(model, examples)
+    is_chunked = settings.logits_at_once > 0 and can_be_chunked(model)
+    trainer = _trainer(model, tokenizer, examples, arguments, settings, is_chunked, callbacks)
+    if trainer.eval_dataset is not None:
+        keep = partial(keep_best, trainer) if settings.keep == "best" and keep_best else None
+        trainer.add_callback(FollowLoss(settings.patience, keep))
+    with _forward_of(model, settings, is_chunked):
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    trainer.measure_speed(model)
+    return trainer, loss_curve(trainer.state.log_history)
+
+
+def _trainer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: TokenTable,
+    arguments: TrainingArguments,
+    settings: FinetuneConfig,
+    is_chunked: bool,
+    callbacks: Sequence[TrainerCallback],
+) -> StudentTrainer:
+    """The Trainer of all weights or of adapters, on the examples without those kept from it."""
     heldout: TokenTable | None = None
     if settings.heldout_fraction:
         examples, heldout = examples.parted(settings.heldout_fraction, settings.seed)
-    is_chunked = settings.logits_at_once > 0 and can_be_chunked(model)
     collate, loss = _reading(settings.packing, is_chunked, pad_of(tokenizer))
     lora = settings.adapters(num_parameters(model))
-    order, meter = GlobalBatches(examples.lengths, settings.batch_size, settings.seed), SpeedMeter()
-    trainer = StudentTrainer(
-        order,
+    return StudentTrainer(
+        GlobalBatches(examples.lengths, settings.batch_size, settings.seed),
         examples,
         model=with_adapters(model, lora, task_type="CAUSAL_LM") if lora else model,
         args=arguments,
@@ -99,19 +118,21 @@ def finetune(
         train_dataset=examples,
         eval_dataset=heldout,
         compute_loss_func=loss,
-        callbacks=[meter, *callbacks],
+        callbacks=callbacks,
     )
-    if heldout is not None:
-        keep = partial(keep_best, trainer) if settings.keep == "best" and keep_best else None
-        trainer.add_callback(FollowLoss(settings.patience, keep))
+
+
+@contextmanager
+def _forward_of(
+    model: PreTrainedModel, settings: FinetuneConfig, is_chunked: bool
+) -> Iterator[None]:
+    """Within it the model reads packs and computes logits in chunks, where it is to."""
     with ExitStack() as within:
         if settings.packing:
             within.enter_context(packing_of(model))
         if is_chunked:
             within.enter_context(chunked_head(model, settings.logits_at_once))
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    trainer.speed = meter.speed(order, examples, model)
-    return trainer, loss_curve(trainer.state.log_history)
+        yield
 
 
 def num_parameters(model: "PreTrainedModel") -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persyn_ray.errors import ConfigError
-from persyn_ray.pipeline.plan.expected_tokens import (
+from persyn_ray.pipeline.plan.forecasts.expected_tokens import (
     Length,
     expected_length,
     mean_student_tokens,

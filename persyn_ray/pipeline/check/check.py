@@ -1,6 +1,6 @@
 """`persyn check`: a recipe in; all that can be known before money is spent as findings out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from persyn_ray.pipeline.check.findings import Finding, judged, milder, problems
@@ -21,6 +21,9 @@ from persyn_ray.pipeline.check.teacher_checks import (
 )
 from persyn_ray.pipeline.plan.placement import gpu_teachers
 from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.resources import ResourcesConfig
+from persyn_ray.recipe.scoring import ScoringConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 
 
 def check_recipe(
@@ -36,7 +39,8 @@ def check_recipe(
     of_prompts = list(judged("prompts", partial(check_prompts, recipe, offline, prompts)))
     yield from of_prompts
     yield from judged("models", partial(check_models, recipe, offline, prompts))
-    for finding in judged("machine", partial(_machine, recipe)):
+    of_machine = partial(_machine, recipe.teachers, recipe.scoring, recipe.run, recipe.resources)
+    for finding in judged("machine", of_machine):
         yield milder(finding) if offline or is_on_cluster() else finding
     yield from judged("teachers", partial(check_teachers, pool, offline, prompts))
     yield from judged("judges", partial(check_judges, pool, recipe.scoring, offline))
@@ -45,8 +49,10 @@ def check_recipe(
     yield from judged("samples", partial(samples_of, recipe.teachers, offline, prompts))
 
 
-def _machine(recipe: Recipe) -> Iterator[Finding]:
-    yield from check_packages(recipe.teachers, recipe.scoring)
-    yield from check_keys(recipe.teachers, recipe.scoring)
-    on_gpus = [t for t in gpu_teachers(recipe.teachers) if not t.retired]
-    yield from check_resources(recipe.run, recipe.resources, on_gpus)
+def _machine(
+    teachers: Sequence[TeacherConfig], scoring: ScoringConfig, run: str, resources: ResourcesConfig
+) -> Iterator[Finding]:
+    yield from check_packages(teachers, scoring)
+    yield from check_keys(teachers, scoring)
+    on_gpus = [teacher for teacher in gpu_teachers(teachers) if not teacher.retired]
+    yield from check_resources(run, resources, on_gpus)

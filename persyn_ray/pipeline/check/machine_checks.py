@@ -12,9 +12,10 @@ from pathlib import Path
 from persyn_ray.errors import ConfigError
 from persyn_ray.pipeline.check.findings import Finding, refused
 from persyn_ray.pipeline.check.stack import GIB, gpus, installed
+from persyn_ray.recipe.engines import OpenAIEngineConfig, VllmEngineConfig
 from persyn_ray.recipe.resources import ResourcesConfig
 from persyn_ray.recipe.scoring import JudgeConfig, ScoringConfig
-from persyn_ray.recipe.teachers import OpenAIEngineConfig, TeacherConfig, VllmEngineConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import parts_of
 

@@ -15,7 +15,7 @@ from persyn_ray.pipeline.plan.prompt_counts import without_network
 from persyn_ray.pipeline.template_readers import Reader, makers_of
 from persyn_ray.recipe.base import ModelConfig
 from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.recipe.scoring import RewardModelConfig
+from persyn_ray.recipe.scoring import RewardModelConfig, ScoringConfig
 from persyn_ray.report.numbers import count
 from persyn_ray.storage.layout import parts_of
 
@@ -25,7 +25,7 @@ NOT_HERE = "{} is not on this machine: not looked at (--offline)."
 def check_models(recipe: Recipe, offline: bool, prompts: Prompts) -> Iterator[Finding]:
     """Student, router and reward models: there, with a template that takes these prompts."""
     makers = makers_of(recipe.student, recipe.router, recipe.compare, recipe.scoring)
-    models = _models(recipe)
+    models = _models(recipe.student.model, recipe.router.backbone, recipe.scoring)
     for setting, make in makers.items():
         model = models.get(setting)
         if offline and model is not None and not is_here(model):
@@ -40,10 +40,12 @@ def is_here(model: ModelConfig) -> bool:
     return model.name.startswith("random:") or local_folder(model) is not None
 
 
-def _models(recipe: Recipe) -> dict[str, ModelConfig]:
+def _models(
+    student: ModelConfig, backbone: ModelConfig, scoring: ScoringConfig
+) -> dict[str, ModelConfig]:
     """The models that may have to be fetched, by the settings that name them."""
-    found = {"student": recipe.student.model, "router.backbone": recipe.router.backbone}
-    parts = [part.quality for part in parts_of(recipe.scoring)]
+    found = {"student": student, "router.backbone": backbone}
+    parts = [part.quality for part in parts_of(scoring)]
     for number, quality in enumerate(parts):
         if isinstance(quality, RewardModelConfig):
             place = f".parts.{number}.quality" if len(parts) > 1 else ""

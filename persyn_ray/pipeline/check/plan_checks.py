@@ -8,8 +8,10 @@ from persyn_ray.pipeline.choices import assigned_methods
 from persyn_ray.pipeline.plan.model_sizes import known_parameters
 from persyn_ray.pipeline.plan.placement import cluster_text
 from persyn_ray.pipeline.plan.plan import Plan, plan_run
+from persyn_ray.recipe.base import ModelConfig
+from persyn_ray.recipe.engines import OpenAIEngineConfig
 from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.recipe.teachers import OpenAIEngineConfig, TeacherConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.report.numbers import compact, count, seconds
 from persyn_ray.storage.layout import run_of
 
@@ -35,7 +37,11 @@ def check_plan(recipe: Recipe, overrides: tuple[str, ...]) -> Iterator[Finding]:
     yield _work(plan)
     yield from _money(plan, recipe.teachers)
     yield from (Finding("plan", "remark", warning) for warning in plan.warnings)
-    yield from check_disk(run_of(recipe).root, _needed_bytes(recipe, plan))
+    students = (len(assigned_methods(recipe.compare)), recipe.resources.finetune.side_by_side)
+    yield from check_disk(
+        run_of(recipe).root,
+        _needed_bytes(recipe.student.model, recipe.router.backbone, students, plan),
+    )
 
 
 def _work(plan: Plan) -> Finding:
@@ -73,13 +79,19 @@ def _money(plan: Plan, teachers: Sequence[TeacherConfig]) -> Iterator[Finding]:
         yield Finding("budget", "ok", "Every endpoint has one; what goes over it is not asked.")
 
 
-def _needed_bytes(recipe: Recipe, plan: Plan) -> float | None:
-    """Bytes that the run folder will take at most; None where a model's size is not known."""
-    student, backbone = map(known_parameters, (recipe.student.model, recipe.router.backbone))
-    if student is None or backbone is None:
+def _needed_bytes(
+    student: ModelConfig, backbone: ModelConfig, students: tuple[int, int], plan: Plan
+) -> float | None:
+    """Bytes that the run folder will take at most; None where a model's size is not known.
+
+    Args:
+        students: how many there are, and how many of them are trained side by side.
+    """
+    of_student, of_backbone = map(known_parameters, (student, backbone))
+    if of_student is None or of_backbone is None:
         return None
-    saved = (len(assigned_methods(recipe.compare)) * student + backbone) * BYTES_OF_WEIGHT
-    side_by_side = recipe.resources.finetune.side_by_side
-    training = max(side_by_side * student, backbone) * BYTES_OF_TRAINING
+    num, side_by_side = students
+    saved = (num * of_student + of_backbone) * BYTES_OF_WEIGHT
+    training = max(side_by_side * of_student, of_backbone) * BYTES_OF_TRAINING
     tokens = sum(step.tokens for step in plan.steps.values())
     return saved + training + tokens * BYTES_OF_TOKEN

@@ -20,15 +20,15 @@ from persyn_ray.pipeline.check.model_checks import NOT_HERE, is_here
 from persyn_ray.pipeline.check.prompt_checks import Prompts, as_sent
 from persyn_ray.pipeline.plan.prompt_counts import without_network
 from persyn_ray.recipe.data import ResponsesConfig
-from persyn_ray.recipe.pool import TeacherPool
-from persyn_ray.recipe.scoring import JudgeConfig, ScoringConfig
-from persyn_ray.recipe.teachers import (
+from persyn_ray.recipe.engines import (
     OpenAIEngineConfig,
     RecordedEngineConfig,
-    TeacherConfig,
     TransformersEngineConfig,
     VllmEngineConfig,
 )
+from persyn_ray.recipe.pool import TeacherPool
+from persyn_ray.recipe.scoring import JudgeConfig, ScoringConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.report.numbers import count
 from persyn_ray.storage.layout import parts_of
 from persyn_ray.storage.usage import Usage

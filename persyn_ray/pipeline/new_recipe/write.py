@@ -10,8 +10,8 @@ import yaml
 
 from persyn_ray.errors import ConfigError
 from persyn_ray.pipeline.new_recipe.look import Looked
+from persyn_ray.recipe.reading.short_forms import long_teacher
 from persyn_ray.recipe.recipe import parse_recipe
-from persyn_ray.recipe.short_forms import long_teacher
 
 MAX_TOKENS = 1024
 REWARD_MODEL = "Skywork/Skywork-Reward-Llama-3.1-8B"  # the paper's

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from persyn_ray.pipeline.plan.estimate import Forecast, TeacherForecast
+from persyn_ray.pipeline.plan.forecasts.estimate import Forecast, TeacherForecast
 from persyn_ray.pipeline.plan.placement import Placed
 from persyn_ray.pipeline.plan.plan import Plan
 from persyn_ray.storage.records import Settings

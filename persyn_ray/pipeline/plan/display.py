@@ -7,10 +7,10 @@ from rich.table import Table
 
 from persyn_ray.escaping import plain
 from persyn_ray.pipeline.plan.engine_display import engine_caption, engine_table, engines_by_step
-from persyn_ray.pipeline.plan.estimate import Forecast, TeacherForecast
+from persyn_ray.pipeline.plan.forecasts.estimate import Forecast, TeacherForecast
+from persyn_ray.pipeline.plan.forecasts.training import TrainingForecast
 from persyn_ray.pipeline.plan.placement import cluster_text, gib
 from persyn_ray.pipeline.plan.plan import Plan
-from persyn_ray.pipeline.plan.training_forecast import TrainingForecast
 from persyn_ray.recipe.teachers import GPU_USE
 from persyn_ray.report.numbers import NOTHING, compact, count, percent, seconds
 from persyn_ray.scheduling.gpu_memory import GIB, OVERHEAD_BYTES, Layout

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from rich.table import Table
 
-from persyn_ray.pipeline.plan.engine_forecast import (
+from persyn_ray.pipeline.plan.forecasts.engines import (
     BATCHED,
     CACHE,
     RATE,
@@ -12,7 +12,7 @@ from persyn_ray.pipeline.plan.engine_forecast import (
     SEQUENCES,
     EngineForecast,
 )
-from persyn_ray.pipeline.plan.estimate import Forecast
+from persyn_ray.pipeline.plan.forecasts.estimate import Forecast
 from persyn_ray.report.numbers import count, percent
 
 Engines = dict[str, EngineForecast]

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping
 from itertools import starmap
 
-from persyn_ray.pipeline.plan.engine_forecast import (
+from persyn_ray.pipeline.plan.forecasts.engines import (
     CACHE,
     RATE,
     REQUESTS,
     SEQUENCES,
     EngineForecast,
 )
-from persyn_ray.pipeline.plan.estimate import Forecast, TeacherForecast
+from persyn_ray.pipeline.plan.forecasts.estimate import Forecast, TeacherForecast
 from persyn_ray.pipeline.plan.placement import Placed, layout_text
 from persyn_ray.report.numbers import count, percent
 

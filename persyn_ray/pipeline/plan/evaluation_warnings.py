@@ -2,12 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+from persyn_ray.recipe.engines import RecordedEngineConfig, ScriptedEngineConfig
 from persyn_ray.recipe.scoring import ScoringConfig
-from persyn_ray.recipe.teachers import (
-    RecordedEngineConfig,
-    ScriptedEngineConfig,
-    TeacherConfig,
-)
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.recipe.training import EvaluateConfig, FinetuneConfig
 from persyn_ray.shards.score import check_of
 

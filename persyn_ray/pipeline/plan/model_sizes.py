@@ -12,12 +12,8 @@ from typing import Any
 from persyn_ray.errors import ConfigError
 from persyn_ray.models.names import in_package
 from persyn_ray.recipe.base import ModelConfig
-from persyn_ray.recipe.teachers import (
-    ModelSizeConfig,
-    TeacherConfig,
-    TransformersEngineConfig,
-    VllmEngineConfig,
-)
+from persyn_ray.recipe.engines import TransformersEngineConfig, VllmEngineConfig
+from persyn_ray.recipe.teachers import ModelSizeConfig, TeacherConfig
 from persyn_ray.recipe.training import FinetuneConfig
 from persyn_ray.scheduling.gpu_memory import ModelSize
 

@@ -11,15 +11,10 @@ from dataclasses import dataclass
 from persyn_ray.errors import ConfigError
 from persyn_ray.pipeline.choices import VLLM_SEQUENCES, has_own_pool, resources_of
 from persyn_ray.pipeline.plan.model_sizes import arguments_of, model_size
+from persyn_ray.recipe.engines import TransformersEngineConfig, VllmEngineConfig
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.resources import HardwareConfig
-from persyn_ray.recipe.teachers import (
-    GPU_USE,
-    TeacherConfig,
-    TeacherResourcesConfig,
-    TransformersEngineConfig,
-    VllmEngineConfig,
-)
+from persyn_ray.recipe.teachers import GPU_USE, TeacherConfig, TeacherResourcesConfig
 from persyn_ray.scheduling import gpu_memory
 from persyn_ray.scheduling.gpu_memory import GIB, Gpu, Layout, ModelSize, Need
 

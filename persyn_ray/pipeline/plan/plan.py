@@ -14,22 +14,24 @@ from persyn_ray.errors import ConfigError
 from persyn_ray.pipeline.choices import assigned_methods, collected_splits, has_own_pool
 from persyn_ray.pipeline.integrity.ownership import inputs_of, require_own
 from persyn_ray.pipeline.plan.engine_warnings import empty_engines
-from persyn_ray.pipeline.plan.estimate import Forecast
 from persyn_ray.pipeline.plan.evaluation_warnings import cut_answers
-from persyn_ray.pipeline.plan.expected_tokens import Length
-from persyn_ray.pipeline.plan.forecast import (
+from persyn_ray.pipeline.plan.forecasts.estimate import Forecast
+from persyn_ray.pipeline.plan.forecasts.expected_tokens import Length
+from persyn_ray.pipeline.plan.forecasts.known import Known, forecast_settings, gather_known
+from persyn_ray.pipeline.plan.forecasts.score import Reader, ScorePass, forecast_score
+from persyn_ray.pipeline.plan.forecasts.steps import (
     FORECAST_STEPS,
     forecast_anew,
     forecast_everything,
     forecast_step,
 )
-from persyn_ray.pipeline.plan.known import Known, forecast_settings, gather_known
+from persyn_ray.pipeline.plan.forecasts.training import TrainingForecast, forecast_training
 from persyn_ray.pipeline.plan.placement import Placed, gpu_teachers, place_teachers, stands_on_gpus
-from persyn_ray.pipeline.plan.prompt_counts import count_prompts
-from persyn_ray.pipeline.plan.score_forecast import Reader, ScorePass, forecast_score
-from persyn_ray.pipeline.plan.training_forecast import TrainingForecast, forecast_training
-from persyn_ray.pipeline.runner import planned_steps, require_no_drift
+from persyn_ray.pipeline.plan.prompt_counts import Counted, count_prompts
+from persyn_ray.pipeline.runner import Planned, planned_steps, require_no_drift
+from persyn_ray.recipe.base import ModelConfig, StudentConfig
 from persyn_ray.recipe.comparison import CompareConfig
+from persyn_ray.recipe.engines import OpenAIEngineConfig
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.resources import (
     HardwareConfig,
@@ -37,8 +39,8 @@ from persyn_ray.recipe.resources import (
     StepResourcesConfig,
     TrainResourcesConfig,
 )
-from persyn_ray.recipe.scoring import RewardModelConfig
-from persyn_ray.recipe.teachers import OpenAIEngineConfig, TeacherConfig
+from persyn_ray.recipe.scoring import RewardModelConfig, ScoringConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.report.numbers import compact
 from persyn_ray.storage.layout import parts_of, run_of
 from persyn_ray.storage.ledger import Spent, accounts
@@ -123,65 +125,75 @@ def plan_run(recipe: Recipe, overrides: tuple[str, ...] = ()) -> Plan:
     done = [planned.step.name for planned in steps if planned.is_done]
     counted = count_prompts(recipe, run, steps[0].record if "prompts" in done else None)
     settings = forecast_settings(recipe)
-    placed = place_teachers(settings.deployment)
-    known = gather_known(settings, run, counted, placed, done)
+    known = gather_known(settings, run, counted, place_teachers(settings.deployment), done)
     anew = forecast_anew(known)
-    steps_ahead = {step: forecast_step(known, step) for step in FORECAST_STEPS}
-    needs = partial(_needs, recipe.teachers, recipe.resources, recipe.measures_learnability)
-    num_teachers = len(recipe.pool)
+    ahead = {step: forecast_step(known, step) for step in FORECAST_STEPS}
+    scorer = recipe.student.model if recipe.measures_learnability else None
+    readers = tuple(_readers(scorer, recipe.scoring, recipe.resources))
     is_tuned = "finetune" in done
     training = None if is_tuned else forecast_training(recipe, counted.splits, known.lengths)
-    notes = (
-        counted.note,
-        _for_comparison(recipe.compare, num_teachers, counted.splits),
-        _without_hardware(recipe.teachers, recipe.hardware),
-        None if training or is_tuned else _without_size(recipe),
-        *(
-            f"Code of your own: {part.said}"
-            for part in own_parts(recipe.teachers, recipe.scoring, recipe.evaluate.check)
-        ),
-    )
     return Plan(
         recipe=recipe,
-        rows=tuple(
-            PlanRow(p.step.name, "done" if p.is_done else "to do", needs(p.step.name))
-            for p in steps
-        ),
+        rows=_rows(steps, recipe.teachers, recipe.resources, recipe.measures_learnability),
         num_prompts=counted.splits,
-        **_responses(recipe.compare, num_teachers, counted.splits),
+        **_responses(recipe.compare, len(recipe.pool), counted.splits),
         cpus=os.cpu_count() or 1,
-        placed=placed,
+        placed=known.placed,
         lengths=known.lengths,
-        steps=steps_ahead,
+        steps=ahead,
         anew=anew,
         everything=forecast_everything(known),
-        score=_scoring(recipe, anew[0], done),
+        score=() if "score" in done else forecast_score(anew[0], readers, recipe.hardware),
         training=training,
         share_source=known.share.source,
-        notes=tuple(filter(None, notes)),
+        notes=_notes(recipe, counted, training is not None or is_tuned),
         warnings=(
-            *_over_budget(known, steps_ahead, accounts(run.ledger)),
+            *_over_budget(known, ahead, accounts(run.ledger)),
             *_narrow(known),
-            *empty_engines(steps_ahead, placed),
+            *empty_engines(ahead, known.placed),
             *cut_answers(recipe.teachers, recipe.finetune, recipe.evaluate, recipe.scoring),
         ),
     )
 
 
-def _scoring(recipe: Recipe, collect: Forecast, done: Sequence[str]) -> tuple[ScorePass, ...]:
-    """What step score is going to take, unless it is done."""
-    if "score" in done:
-        return ()
-    return forecast_score(collect, tuple(_readers(recipe)), recipe.hardware)
+def _rows(
+    steps: Sequence[Planned],
+    teachers: Sequence[TeacherConfig],
+    resources: ResourcesConfig,
+    measures_learnability: bool,
+) -> tuple[PlanRow, ...]:
+    """Each step, whether it is done, and what it takes."""
+    needs = partial(_needs, teachers, resources, measures_learnability)
+    return tuple(
+        PlanRow(p.step.name, "done" if p.is_done else "to do", needs(p.step.name)) for p in steps
+    )
 
 
-def _readers(recipe: Recipe) -> Iterator[Reader]:
-    """The student and the reward models, as far as they score."""
-    if recipe.measures_learnability:
-        yield Reader(recipe.student.model, recipe.resources.score, shares_prompts=True)
-    for part in parts_of(recipe.scoring):
+def _notes(recipe: Recipe, counted: Counted, training_is_known: bool) -> tuple[str, ...]:
+    """What one should know beside the figures."""
+    without_size = _without_size(recipe.student, recipe.hardware, recipe.resources.finetune)
+    notes = (
+        counted.note,
+        _for_comparison(recipe.compare, len(recipe.pool), counted.splits),
+        _without_hardware(recipe.teachers, recipe.hardware),
+        None if training_is_known else without_size,
+        *(
+            f"Code of your own: {part.said}"
+            for part in own_parts(recipe.teachers, recipe.scoring, recipe.evaluate.check)
+        ),
+    )
+    return tuple(filter(None, notes))
+
+
+def _readers(
+    student: ModelConfig | None, scoring: ScoringConfig, resources: ResourcesConfig
+) -> Iterator[Reader]:
+    """What scores: the student, if learnability is measured, and the reward models."""
+    if student is not None:
+        yield Reader(student, resources.score, shares_prompts=True)
+    for part in parts_of(scoring):
         if isinstance(part.quality, RewardModelConfig):
-            yield Reader(part.quality.model, recipe.resources.quality, shares_prompts=False)
+            yield Reader(part.quality.model, resources.quality, shares_prompts=False)
 
 
 def _responses(compare: CompareConfig, num_teachers: int, splits: dict[str, int]) -> dict[str, int]:
@@ -219,12 +231,14 @@ def _without_hardware(teachers: Sequence[TeacherConfig], hardware: HardwareConfi
     )
 
 
-def _without_size(recipe: Recipe) -> str | None:
+def _without_size(
+    student: StudentConfig, hardware: HardwareConfig, resources: TrainResourcesConfig
+) -> str | None:
     """What is missing for a forecast of fine-tuning on GPUs."""
-    if not recipe.hardware.nodes or not recipe.resources.finetune.gpus:
+    if not hardware.nodes or not resources.gpus:
         return None
     return (
-        f"What {recipe.student.name} weighs is not known on this machine: give "
+        f"What {student.name} weighs is not known on this machine: give "
         "resources.finetune.size for memory, steps and hours of its fine-tuning, and for whether "
         "adapters are trained (finetune.lora)."
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from persyn_ray.data.prompts import HUB
 from persyn_ray.errors import ConfigError
 from persyn_ray.pipeline.load_prompts import count_splits, read_prompts
-from persyn_ray.pipeline.plan import expected_tokens
+from persyn_ray.pipeline.plan.forecasts import expected_tokens
 from persyn_ray.recipe.data import PromptsConfig
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.training import EvaluateConfig

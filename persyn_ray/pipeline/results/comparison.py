@@ -22,7 +22,9 @@ from persyn_ray.pipeline.results.estimates import estimate
 from persyn_ray.recipe.comparison import CompareConfig
 from persyn_ray.report.comparison.content import ACCURACY, REWARD
 from persyn_ray.report.content import Report, complete
+from persyn_ray.report.estimate import Estimate
 from persyn_ray.report.problems import Problems
+from persyn_ray.report.sections.router.ranking import RouterSummary
 from persyn_ray.statistics.significance import Difference, holm, mean_over_seeds, paired_difference
 from persyn_ray.storage.layout import BEFORE, PERSYN, RunLayout
 
@@ -176,13 +178,13 @@ def _routed(reports: Sequence[Report], methods: Sequence[str], seed: int) -> dic
     return {method: _compared(method, means, seed) for method in methods}
 
 
-def _routed_by_one(router: Mapping[str, Any], methods: Sequence[str]) -> dict[str, Content]:
+def _routed_by_one(router: RouterSummary, methods: Sequence[str]) -> dict[str, Content]:
     """The same of a single seed: intervals are over its prompts, and there are no p-values."""
     facts: dict[str, Content] = {}
     for method in methods:
         difference = router["differences"].get(method)
         facts[method] = {
-            "mean": router["references"].get(method, {}).get("reward"),
+            "mean": _routed_reward(router, method),
             "by_seed": [_reward(router, method)],
             "difference": difference
             and {name: difference[name] for name in ("value", "low", "high")}
@@ -191,7 +193,7 @@ def _routed_by_one(router: Mapping[str, Any], methods: Sequence[str]) -> dict[st
     return facts
 
 
-def _routers(reports: Sequence[Report]) -> list[Mapping[str, Any]]:
+def _routers(reports: Sequence[Report]) -> list[RouterSummary]:
     return [report["router"] for report in reports if report["router"] is not None]
 
 
@@ -226,9 +228,14 @@ def _tested(difference: Difference) -> Content:
     return facts | {"p_value": None if np.isnan(facts["p_value"]) else facts["p_value"]}
 
 
-def _reward(router: Mapping[str, Any], method: str) -> float:
+def _routed_reward(router: RouterSummary, method: str) -> Estimate | None:
+    reference = router["references"].get(method)
+    return None if reference is None else reference["reward"]
+
+
+def _reward(router: RouterSummary, method: str) -> float:
     """Mean routed reward of a method in one seed; NaN where it is unknown."""
-    found = router["references"].get(method, {}).get("reward")
+    found = _routed_reward(router, method)
     return nan if found is None or found["value"] is None else found["value"]
 
 

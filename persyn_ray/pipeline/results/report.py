@@ -1,6 +1,6 @@
 """Step report: report.json, report.html and the data set card, from whatever the run holds now."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from persyn_ray.pipeline.choices import assigned_methods
 from persyn_ray.pipeline.results.run import Content, gather
 from persyn_ray.pipeline.runner import versions
 from persyn_ray.pipeline.steps import STEP_NAMES
+from persyn_ray.recipe.data import DatasetConfig
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.report import card, content, html, text
 from persyn_ray.report.cards.models import ModelFacts, student_card
@@ -35,7 +36,8 @@ def write_report(recipe: Recipe, run: RunLayout, console: Console) -> str:
     run.root.write_text("report.json", content.to_json(gathered))
     run.root.write_text("report.html", html.render(gathered))
     problems = Problems()
-    problems.attempt("card", partial(_write_card, gathered, recipe, run), None)
+    rows = partial(RoutedRows, run, recipe.teachers, recipe.scoring, recipe.responses)
+    problems.attempt("card", partial(_write_card, gathered, rows, recipe.dataset, run), None)
     problems.attempt("student card", partial(_write_student_cards, gathered, recipe, run), None)
     console.print()
     console.print(text.console(gathered))
@@ -77,14 +79,14 @@ def standing(run: RunLayout) -> str:
     )
 
 
-def _write_card(gathered: Content, recipe: Recipe, run: RunLayout) -> None:
+def _write_card(
+    gathered: Content, rows: Callable[[], RoutedRows], section: DatasetConfig, run: RunLayout
+) -> None:
     if not (run.dataset / "data").exists():
         return
-    section = recipe.dataset
     is_made = read_record(run.records, SynthesizeResult.step) is not None
     if is_made and dataset.is_outdated(run, section):
-        rows = RoutedRows(run, recipe.teachers, recipe.scoring, recipe.responses)
-        dataset.write_dataset(run, rows, section)
+        dataset.write_dataset(run, rows(), section)
     files, num_examples = dataset.data_files(run, section), dataset.num_examples(run)
     run.dataset.write_text("README.md", card.card(gathered, files, num_examples, section.columns))
 

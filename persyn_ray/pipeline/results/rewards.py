@@ -18,7 +18,7 @@ from persyn_ray.method.allocation import tie_breaks
 from persyn_ray.method.arrays import mean_or_none
 from persyn_ray.method.predictors.effects import oracle_gain, variance_shares
 from persyn_ray.method.preferences import count_preferences
-from persyn_ray.pipeline.plan.expected_tokens import WRITTEN, mean_student_tokens
+from persyn_ray.pipeline.plan.forecasts.expected_tokens import WRITTEN, mean_student_tokens
 from persyn_ray.pipeline.results.estimates import estimate
 from persyn_ray.recipe.data import ResponsesConfig
 from persyn_ray.recipe.scoring import ScoringConfig

@@ -24,12 +24,16 @@ from persyn_ray.pipeline.results.router_basis import Basis, basis_of, chance, ra
 from persyn_ray.recipe.router import RouterConfig
 from persyn_ray.report.estimate import Estimate
 from persyn_ray.report.problems import Problems
-from persyn_ray.report.sections.router import LearningPoint, LossPoint, Reference, RouterSummary
-from persyn_ray.report.sections.router_kind import KindGain, RouterKind
+from persyn_ray.report.sections.loss_curves import loss_points
+from persyn_ray.report.sections.router.kind import KindGain, RouterKind
+from persyn_ray.report.sections.router.ranking import (
+    LearningPoint,
+    Reference,
+    RouterSummary,
+)
 from persyn_ray.statistics.intervals import bootstrap_difference, bootstrap_mean
 from persyn_ray.storage.fits import KindEstimate, RouterFit
 from persyn_ray.storage.layout import PERSYN, RunLayout
-from persyn_ray.storage.results import TrainingLoss
 
 
 def gather_router(
@@ -135,14 +139,6 @@ def _gain(one: KindEstimate, num_prompts: int) -> Estimate | None:
     if one.gain is None:
         return None
     return {"value": one.gain, "low": one.low, "high": one.high, "num": num_prompts}
-
-
-def loss_points(curve: Sequence[TrainingLoss]) -> list[LossPoint]:
-    """A loss curve as the report holds it."""
-    return [
-        {"step": at.step, "train_loss": at.train_loss, "heldout_loss": at.heldout_loss}
-        for at in curve
-    ]
 
 
 def _learning_curve(basis: Basis) -> list[LearningPoint]:

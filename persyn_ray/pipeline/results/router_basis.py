@@ -20,7 +20,7 @@ from persyn_ray.method.arrays import mean_known
 from persyn_ray.pipeline.assign.methods import Parallel, tasks_of
 from persyn_ray.pipeline.results.estimates import estimate
 from persyn_ray.recipe.router import RouterConfig
-from persyn_ray.report.sections.router_transfer import Ranking
+from persyn_ray.report.sections.router.transfer import Ranking
 from persyn_ray.shards.tables import (
     Rewards,
     column_PM,
@@ -92,33 +92,45 @@ def basis_of(
             f"No prompt of the parallel set ({len(out_P)} prompts) is left to judge the router on: "
             "raise prompts.num_parallel."
         )
-    heldout = subset(parallel, out_P)
     able_PM = np.isfinite(_routed_logits(run, "parallel"))[out_P]
-    fitted = {
-        size: np.where(able_PM, np.reshape(logits, able_PM.shape), np.nan)
-        for size, logits in fit.heldout_logits.items()
-    }
-    measured, logits_PM, where = heldout, fitted[fit.num_fit], "router hold-out"
-    tasks = tasks_of(run, shards_of(run, "parallel"), measured.prompt_ids)
-    if uses_heldout:
-        measured, logits_PM = _heldout(run, len(names))
-        tasks = tasks_of(run, shards_of(run, "heldout"), measured.prompt_ids)
-        embeddings_PD, where = load_embeddings(run, shards_of(run, "heldout")), "held-out prompts"
-    else:
-        known, embeddings_PD = _apart(known, out_P)
-    return Basis(
+    heldout, fitted = subset(parallel, out_P), _fitted(fit, able_PM)
+    learned, embeddings_PD = (known, None) if uses_heldout else _apart(known, out_P)
+    basis = Basis(
         fit=fit,
-        known=known,
+        known=learned,
         fitted=fitted,
         heldout=heldout,
         able_PM=able_PM,
-        measured=measured,
-        logits_PM=logits_PM,
+        measured=heldout,
+        logits_PM=fitted[fit.num_fit],
         embeddings_PD=embeddings_PD,
-        tasks=tasks,
-        where=where,
+        tasks=tasks_of(run, shards_of(run, "parallel"), heldout.prompt_ids),
+        where="router hold-out",
         names=tuple(names),
         seed=seed,
+    )
+    return _on_heldout_prompts(basis, run) if uses_heldout else basis
+
+
+def _fitted(fit: RouterFit, able_PM: Booleans) -> dict[int, Floats]:
+    """Logits of every router that was fitted, NaN for teachers that are no candidate."""
+    return {
+        size: np.where(able_PM, np.reshape(logits, able_PM.shape), np.nan)
+        for size, logits in fit.heldout_logits.items()
+    }
+
+
+def _on_heldout_prompts(basis: Basis, run: RunLayout) -> Basis:
+    """The same with figures of the held-out prompts, which all teachers answered."""
+    shards = shards_of(run, "heldout")
+    measured = load_rewards(run, shards, len(basis.names))
+    return replace(
+        basis,
+        measured=measured,
+        logits_PM=_routed_logits(run, "heldout"),
+        embeddings_PD=load_embeddings(run, shards),
+        tasks=tasks_of(run, shards, measured.prompt_ids),
+        where="held-out prompts",
     )
 
 
@@ -148,11 +160,6 @@ def subset(rewards: Rewards, chosen_P: Booleans) -> Rewards:
         rewards.quality_PM[chosen_P],
         rewards.rewards_PM[chosen_P],
     )
-
-
-def _heldout(run: RunLayout, num_teachers: int) -> tuple[Rewards, Floats]:
-    rewards = load_rewards(run, shards_of(run, "heldout"), num_teachers)
-    return rewards, _routed_logits(run, "heldout")
 
 
 def _routed_logits(run: RunLayout, split: str) -> Floats:

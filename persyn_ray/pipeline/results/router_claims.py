@@ -13,12 +13,12 @@ from persyn_ray.method import metrics
 from persyn_ray.method.allocation import draws, tie_breaks
 from persyn_ray.pipeline.results.estimates import estimate
 from persyn_ray.pipeline.results.router_basis import Basis, ranking, subset
-from persyn_ray.report.sections.router_claims import (
+from persyn_ray.report.sections.router.claims import (
     CalibrationSummary,
     HedgingPoint,
     NoveltySummary,
 )
-from persyn_ray.report.sections.router_transfer import Ranking, Transfer
+from persyn_ray.report.sections.router.transfer import Ranking, Transfer
 from persyn_ray.shards.tables import shards_of
 from persyn_ray.statistics import calibration
 from persyn_ray.statistics.hedging import hedging_curve

@@ -19,7 +19,7 @@ from persyn_ray.pipeline.choices import students
 from persyn_ray.pipeline.dataset import contaminated_rows
 from persyn_ray.pipeline.integrity.missing_tables import missing_tables, table_settings
 from persyn_ray.pipeline.integrity.recovery import Damage, find_damage
-from persyn_ray.pipeline.plan.forecast import forecast_against_actual
+from persyn_ray.pipeline.plan.forecasts.steps import forecast_against_actual
 from persyn_ray.pipeline.results.costs import dead_letters, spending, tokens
 from persyn_ray.pipeline.results.rewards import (
     gather_alpha_sweep,

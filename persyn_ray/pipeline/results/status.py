@@ -1,11 +1,13 @@
 """The status of a run: its recipe and folder in; steps, spending and who is at work out."""
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 from persyn_ray.pipeline.results.costs import spending
 from persyn_ray.pipeline.results.explain import state
 from persyn_ray.pipeline.steps import STEPS
-from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.recipe.scoring import ScoringConfig
+from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.report.sections.tokens import AccountSpending
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import RunLayout, parts_of
@@ -34,7 +36,7 @@ class Status(TypedDict):
     """What ended the last attempt, where it was an error."""
 
 
-def status_of(recipe: Recipe, run: RunLayout) -> Status:
+def status_of(teachers: Sequence[TeacherConfig], scoring: ScoringConfig, run: RunLayout) -> Status:
     """Look at a run, which may be under way."""
     steps: dict[str, StepStatus] = {}
     kinds = {step.name: step.result for step in STEPS}
@@ -49,7 +51,7 @@ def status_of(recipe: Recipe, run: RunLayout) -> Status:
             "rows": result_of(record, kinds[name]).rows,
             "seconds": record.seconds,
         }
-    paid = spending(recipe.teachers, parts_of(recipe.scoring), run.ledger, None)
+    paid = spending(teachers, parts_of(scoring), run.ledger, None)
     last, holder = last_holder(run.attempts), holder_of(run.attempts)
     return {
         "steps": steps,

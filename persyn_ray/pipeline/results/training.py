@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from persyn_ray.pipeline.results.router import loss_points
+from persyn_ray.report.sections.loss_curves import loss_points
 from persyn_ray.report.sections.training import StudentTraining, Training
 from persyn_ray.storage.results import TunedStudent
 

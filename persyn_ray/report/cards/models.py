@@ -16,8 +16,8 @@ from persyn_ray.report.cards.licences import licence_fields
 from persyn_ray.report.content import Report, displayed
 from persyn_ray.report.markdown import fence, markdown_code, markdown_text
 from persyn_ray.report.problems import Problems
-from persyn_ray.report.sections.router import ranking_sentences
-from persyn_ray.report.sections.router_kind import kind_sentences
+from persyn_ray.report.sections.router.kind import kind_sentences
+from persyn_ray.report.sections.router.ranking import ranking_sentences
 from persyn_ray.report.sections.run import recipe_text
 from persyn_ray.report.sections.student import student_sentences
 from persyn_ray.report.templates import report_environment

@@ -23,7 +23,7 @@ from typing import Any, TypedDict, cast
 from persyn_ray.escaping import json_text, visible_values
 from persyn_ray.report.completing import completed
 from persyn_ray.report.content import LONGEST, LONGEST_KEY
-from persyn_ray.report.estimate import Estimate
+from persyn_ray.report.estimate import Bounded, Estimate
 
 ACCURACY, REWARD = "student accuracy", "routed reward"
 
@@ -33,10 +33,7 @@ class SeedRun(TypedDict):
     run: str | None
 
 
-class TestedDifference(TypedDict):
-    value: float | None
-    low: float | None
-    high: float | None
+class TestedDifference(Bounded):
     p_value: float | None
     p_holm: float | None
     num_seeds: int | None

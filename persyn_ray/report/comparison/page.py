@@ -20,7 +20,7 @@ from persyn_ray.report import drawing, numbers
 from persyn_ray.report.comparison.content import ACCURACY, Comparison, displayed, has_students
 from persyn_ray.report.comparison.sentences import adjusted_verdict, sentences
 from persyn_ray.report.drawing import INK, WIDTH
-from persyn_ray.report.estimate import Verdict
+from persyn_ray.report.estimate import Bounded, Verdict
 from persyn_ray.report.markdown import markdown_code, markdown_text
 from persyn_ray.report.methods import label, ordered
 from persyn_ray.report.problems import Problems
@@ -183,14 +183,14 @@ def _seeds(axes: Any, row: float, values: list[float | None], colour: str) -> No
         axes.plot(known, places, "o", color=colour, markersize=2.6, alpha=0.55, clip_on=False)
 
 
-def _estimate(value: Mapping[str, Any] | None) -> tuple[str, str]:
+def _estimate(value: Bounded | None) -> tuple[str, str]:
     return numbers.number(value["value"] if value else None), _bounds(value)
 
 
-def _difference(value: Mapping[str, Any] | None) -> tuple[str, str]:
+def _difference(value: Bounded | None) -> tuple[str, str]:
     return numbers.signed(value["value"] if value else None), _bounds(value)
 
 
-def _bounds(value: Mapping[str, Any] | None) -> str:
+def _bounds(value: Bounded | None) -> str:
     bounds = numbers.interval(value)
     return "" if bounds == numbers.NOTHING else bounds

@@ -1,9 +1,11 @@
 """Sentences on a comparison's results and on what its intervals cover."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from persyn_ray.report.comparison.content import ACCURACY, Comparison, has_students
+from persyn_ray.report.comparison.content import (
+    ACCURACY,
+    Comparison,
+    TestedDifference,
+    has_students,
+)
 from persyn_ray.report.estimate import Verdict, verdict
 from persyn_ray.report.methods import label, ordered, selects
 from persyn_ray.report.numbers import count
@@ -17,7 +19,7 @@ PHRASES: tuple[tuple[Verdict, str], ...] = (
 )
 
 
-def adjusted_verdict(difference: Mapping[str, Any] | None) -> Verdict:
+def adjusted_verdict(difference: TestedDifference | None) -> Verdict:
     """What a difference allows one to claim: by its adjusted p-value, else by its interval."""
     if difference is None or difference["value"] is None or difference["p_holm"] is None:
         return verdict(difference)

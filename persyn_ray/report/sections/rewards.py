@@ -13,14 +13,13 @@ In report.json:
                   variance (variance.py)
 """
 
-from collections.abc import Mapping
 from typing import TypedDict
 
 from matplotlib.figure import Figure
 
 from persyn_ray.report import drawing
 from persyn_ray.report.drawing import ACCENT, ORACLE, WARM, WIDTH
-from persyn_ray.report.estimate import Estimate
+from persyn_ray.report.estimate import Bounded, Estimate
 from persyn_ray.report.sections.variance import Variance
 
 NOT_MEASURED = {
@@ -85,8 +84,9 @@ def draw_reward(reward: Reward | None) -> Figure | None:
     for axes, (column, colour) in zip(panels, columns, strict=True):
         for row, values in enumerate(teachers.values()):
             mean = values[f"mean_{column}"]
-            estimate = mean if isinstance(mean, Mapping) or mean is None else {"value": mean}
-            drawing.dot(axes, row, estimate, colour)
+            if isinstance(mean, float | int):
+                mean = Bounded(value=mean, low=None, high=None)
+            drawing.dot(axes, row, mean, colour)
         drawing.value_grid(axes, bins=3)
         axes.margins(x=0.12)
         axes.set_title(column)

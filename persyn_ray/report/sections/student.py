@@ -13,14 +13,13 @@ In report.json:
                   harness names them
 """
 
-from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from matplotlib.figure import Figure
 
 from persyn_ray.report import drawing
 from persyn_ray.report.drawing import INK, WIDTH
-from persyn_ray.report.estimate import Estimate, verdict
+from persyn_ray.report.estimate import Bounded, Estimate, verdict
 from persyn_ray.report.methods import SIMPLER, comparison_sentences, label, ordered
 from persyn_ray.report.numbers import count, estimate, number
 
@@ -31,11 +30,7 @@ NOT_MEASURED = {
 """Why a part may be missing, in HTML."""
 
 
-class StudentMethod(TypedDict):
-    value: float | None
-    low: float | None
-    high: float | None
-    num: int | None
+class StudentMethod(Estimate):
     num_examples: int | None
     correct_share: float | None
 
@@ -95,7 +90,7 @@ def draw_student(student: Student | None) -> Figure | None:
     return figure
 
 
-def student_difference(student: Student | None, method: str) -> Mapping[str, Any] | None:
+def student_difference(student: Student | None, method: str) -> Bounded | None:
     """Student accuracy of PerSyn minus a method: paired, or bounded by separate intervals."""
     if student is None or method == "persyn" or "persyn" not in student["methods"]:
         return None
@@ -105,16 +100,14 @@ def student_difference(student: Student | None, method: str) -> Mapping[str, Any
     return _bounded_difference(student["methods"]["persyn"], other)
 
 
-def _bounded_difference(first: Any, second: Any) -> Mapping[str, Any] | None:
+def _bounded_difference(first: Bounded, second: Bounded | None) -> Bounded | None:
     if second is None or first["value"] is None or second["value"] is None:
         return None
-    bounds = (first["low"], first["high"], second["low"], second["high"])
-    known = None not in bounds
-    return {
-        "value": first["value"] - second["value"],
-        "low": bounds[0] - bounds[3] if known else None,
-        "high": bounds[1] - bounds[2] if known else None,
-    }
+    lows, highs = (first["low"], second["low"]), (first["high"], second["high"])
+    value = first["value"] - second["value"]
+    if lows[0] is None or lows[1] is None or highs[0] is None or highs[1] is None:
+        return {"value": value, "low": None, "high": None}
+    return {"value": value, "low": lows[0] - highs[1], "high": highs[0] - lows[1]}
 
 
 def student_sentences(student: Student | None) -> list[str]:

@@ -4,18 +4,17 @@ In report.json:
 
     training      methods {method: {num_examples, num_heldout, num_steps, kept_step (whose student
                   was exported), is_stopped_early, best_heldout_loss,
-                  loss_curve [{step, train_loss, heldout_loss}]}}
+                  loss_curve (loss_curves.py)}}
 """
 
+from collections.abc import Iterator
 from typing import TypedDict
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from persyn_ray.report import drawing
-from persyn_ray.report.drawing import DASHED, WIDTH
 from persyn_ray.report.methods import label, ordered
-from persyn_ray.report.sections.router import LossPoint
+from persyn_ray.report.sections.loss_curves import LossLine, LossPoint, draw_losses
 
 NOT_MEASURED = {
     "training": "no student was fine-tuned (step <code>finetune</code>).",
@@ -41,27 +40,16 @@ class Training(TypedDict):
 def draw_training(training: Training | None) -> Figure | None:
     """Loss of every student by optimiser step, in training and on the examples kept from it."""
     methods = training["methods"] if training else {}
-    found = {name: one["loss_curve"] for name, one in methods.items()}
-    names = [name for name in ordered(found) if found[name]]
-    if not names:
-        return None
-    figure = Figure(figsize=(WIDTH, 2.8))
-    axes = figure.subplots()
-    for name in names:
-        colour, points = drawing.method_colour(name), found[name]
-        learned = [(at["step"], at["train_loss"]) for at in points if at["train_loss"] is not None]
-        kept = [(at["step"], at["heldout_loss"]) for at in points if at["heldout_loss"] is not None]
-        if learned:
-            style = DASHED if kept else "-"
-            axes.plot(*zip(*learned, strict=True), color=colour, linewidth=1.2, linestyle=style)
-        if kept:
-            axes.plot(
-                *zip(*kept, strict=True), color=colour, linewidth=1.8, marker="o", markersize=3
-            )
-        axes.plot([], [], color=colour, linewidth=1.8, label=label(name))
-    drawing.value_grid(axes, "y")
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.set_xlabel("optimiser step")
-    axes.set_title("loss, nats per response token")
-    axes.legend(loc="upper right", ncols=2)
-    return figure
+    lines = [line for name in ordered(methods) for line in _lines(name, methods[name])]
+    return draw_losses(lines, "loss, nats per response token")
+
+
+def _lines(method: str, student: StudentTraining) -> Iterator[LossLine]:
+    """The loss on kept examples with that in training beside it, or the latter alone."""
+    colour, curve = drawing.method_colour(method), student["loss_curve"]
+    kept = LossLine(curve, "heldout_loss", colour, label(method))
+    if not kept.known():
+        yield LossLine(curve, "train_loss", colour, label(method))
+        return
+    yield LossLine(curve, "train_loss", colour, is_minor=True)
+    yield kept

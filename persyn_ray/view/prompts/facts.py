@@ -101,19 +101,9 @@ def prompt_facts(
         for m, teacher in enumerate(seen.recipe.teachers)
     ]
     _mark_best(responses)
-    within = row_of(run.within_limits, shard, prompt_id)
-    choice = Choice(
-        names=seen.recipe.pool.names,
-        split=prompt["split"],
-        teacher=assigned.get("teacher"),
-        margin=assigned.get("margin"),
-        logits_M=_array(logits.get("logits")),
-        candidates_M=None if not logits else np.array(logits["candidates"], np.bool_),
-        within=within.get("teacher"),
-        limits=limit_names(seen.recipe.assignment),
-        endings=_endings(responses),
-        is_novel=novelty.get("is_novel"),
-    )
+    within = row_of(run.within_limits, shard, prompt_id).get("teacher")
+    is_novel = novelty.get("is_novel")
+    choice = _choice(seen, prompt["split"], assigned, logits, within, responses, is_novel)
     return PromptFacts(
         prompt_id=prompt_id,
         messages=prompt["messages"],
@@ -123,12 +113,36 @@ def prompt_facts(
         split=prompt["split"],
         margin=number(assigned.get("margin")),
         novelty=number(novelty.get("distance")),
-        is_novel=novelty.get("is_novel"),
+        is_novel=is_novel,
         why=why(choice),
         methods=methods_of(seen, shard, prompt_id, logits, rewards, parallel),
         responses=responses,
         previous_id=around[0],
         next_id=around[1],
+    )
+
+
+def _choice(
+    seen: Snapshot,
+    split: str,
+    assigned: Row,
+    logits: Row,
+    within: str | None,
+    responses: list[ResponseFacts],
+    is_novel: bool | None,
+) -> Choice:
+    """What decided where a prompt went, for the sentence that says so."""
+    return Choice(
+        names=seen.recipe.pool.names,
+        split=split,
+        teacher=assigned.get("teacher"),
+        margin=assigned.get("margin"),
+        logits_M=_array(logits.get("logits")),
+        candidates_M=None if not logits else np.array(logits["candidates"], np.bool_),
+        within=within,
+        limits=limit_names(seen.recipe.assignment),
+        endings=_endings(responses),
+        is_novel=is_novel,
     )
 
 
@@ -151,9 +165,7 @@ def _response(
     said = part_rows_of(run.responses(teacher), shard, prompt_id, RESPONSES)
     row: Row = next(iter(said.to_pylist()), {})
     text = row.get("response")
-    shown = None
-    if text is not None:
-        shown = shown_text(text, section.think_tags, section.loop_repeats)
+    shown = None if text is None else shown_text(text, section.think_tags, section.loop_repeats)
     measures = _score(run.learnability(teacher), shard, prompt_id, said, LEARNABILITY)
     qualities = [
         (part.name, _score(run.quality(teacher, part), shard, prompt_id, said, QUALITY))

@@ -4,7 +4,7 @@ from typing import Any
 
 from persyn_ray.engines.base import Completion, Message, Request
 from persyn_ray.engines.openai.engine import OpenAIEngine
-from persyn_ray.recipe.teachers import OpenAIEngineConfig as Endpoint
+from persyn_ray.recipe.engines import OpenAIEngineConfig as Endpoint
 from persyn_ray.recipe.teachers import SamplingConfig
 
 from .fault_server import FaultServer

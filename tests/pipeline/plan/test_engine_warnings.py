@@ -13,8 +13,8 @@ from persyn_ray.pipeline.plan.engine_display import (
     engines_by_step,
 )
 from persyn_ray.pipeline.plan.engine_warnings import empty_engines
-from persyn_ray.pipeline.plan.estimate import reckon
-from persyn_ray.pipeline.plan.known import Known, forecast_settings, gather_known
+from persyn_ray.pipeline.plan.forecasts.estimate import reckon
+from persyn_ray.pipeline.plan.forecasts.known import Known, forecast_settings, gather_known
 from persyn_ray.pipeline.plan.placement import deployment_of, place_teachers
 from persyn_ray.pipeline.plan.plan import plan_run
 from persyn_ray.pipeline.plan.prompt_counts import Counted

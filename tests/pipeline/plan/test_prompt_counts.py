@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from persyn_ray.errors import ConfigError
-from persyn_ray.pipeline.plan.expected_tokens import PROMPT_TOKENS
+from persyn_ray.pipeline.plan.forecasts.expected_tokens import PROMPT_TOKENS
 from persyn_ray.pipeline.plan.prompt_counts import Counted, count_prompts, without_network
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.storage.layout import RunLayout, run_of
