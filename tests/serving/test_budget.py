@@ -49,7 +49,7 @@ def make_chats(make_service: Any, teacher: Any, tmp_path: Path) -> Any:
 def settled(service: LocalService) -> Spent:
     """The ledger, once nothing is reserved ahead any more."""
     folder = account_folder(service.settings, "bert")
-    end = time.monotonic() + 2
+    end = time.monotonic() + 60
     while True:
         found = spent(folder)
         if found.open_tokens == 0 or time.monotonic() > end:
