@@ -106,7 +106,7 @@ def trained(model: str, out: Path, num_workers: int) -> Path:
     ]
     try:
         for worker, log in zip(workers, logs, strict=True):
-            assert worker.wait(timeout=500) == 0, Path(log.name).read_text()[-3000:]
+            assert worker.wait(timeout=1700) == 0, Path(log.name).read_text()[-3000:]
     finally:
         for worker, log in zip(workers, logs, strict=True):
             worker.kill()
