@@ -300,6 +300,6 @@ def test_the_quickstart_runs_from_the_package_wherever_one_stands(
     text = persyn("quickstart", "prompts.limit=60", "prompts.num_parallel=9", "--until", "prompts")
     recipe = Path(text.partition("The recipe: ")[2].partition("\n")[0])
     in_checkout = Path(__file__).parents[2] / "jobs" / "quickstart.yaml"
-    assert recipe.samefile(in_checkout)
+    assert recipe.read_bytes() == in_checkout.read_bytes()  # a copy: not every checkout has links
     assert load_recipe(recipe).pool.names[-1] == "weak"
     assert (tmp_path / "runs" / "quickstart" / "recipe.json").is_file()
