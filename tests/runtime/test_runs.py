@@ -1,4 +1,4 @@
-"""Both shipped recipes from end to end on a real Ray, made small."""
+"""The shipped lab from end to end on a real Ray, made small."""
 
 import io
 import json
@@ -128,37 +128,3 @@ def test_a_finished_run_does_nothing_and_a_new_alpha_scores_nothing(
     assert any(after[name] != before[name] for name in before if "/tables/rewards/" in name)
     # leave the run as it was for whoever comes next
     run_recipe(small_quickstart, quiet(), start="rewards", until="rewards")
-
-
-@pytest.mark.assets
-def test_real_recorded_answers_and_a_real_student_go_the_whole_way(
-    tmp_path: Path, cluster: Cluster
-) -> None:
-    if not (ROOT / "../shared/data/gsm8k_parallel.parquet").exists():
-        pytest.skip("../shared/data/gsm8k_parallel.parquet is not here")
-    recipe = load_recipe(
-        ROOT / "jobs" / "gsm8k_recorded.yaml",
-        (
-            f"run={tmp_path}/run",
-            "prompts.limit=16",
-            "prompts.num_parallel=8",
-            "prompts.num_heldout=4",
-            "prompts.shard_rows=4",
-            "router.epochs=1",
-            "router.learning_curve=[]",
-            "finetune.max_steps=1",
-            "finetune.batch_size=2",
-            "finetune.micro_batch_size=2",
-            "finetune.max_length=256",
-            "evaluate.limit=2",
-            "evaluate.max_tokens=8",
-        ),
-    )
-    run = run_recipe(recipe, quiet())
-    write_report(recipe, run, quiet())
-    report = json.loads((run.root.local_path / "report.json").read_text())
-    assert report["router"]["heldout_set"] == "held-out prompts"
-    assert report["router"]["references"]["persyn"]["reward"]["num"] == 4
-    assert set(report["router"]["differences"]) == METHODS - {"persyn"} | {"oracle"}
-    assert report["reward"]["teachers"]["gpt-4"]["mean_learnability"] < 0
-    assert report["prompts"]["num_duplicates"] == 5 * 1319
