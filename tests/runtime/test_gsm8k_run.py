@@ -1,4 +1,4 @@
-"""Six real systems' recorded answers and a real student from end to end on a real Ray, made small."""
+"""Real systems' recorded answers and a real student from end to end on a real Ray, made small."""
 
 import io
 import json
