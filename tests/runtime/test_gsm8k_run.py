@@ -26,10 +26,10 @@ def test_real_recorded_answers_and_a_real_student_go_the_whole_way(
         ROOT / "jobs" / "gsm8k_recorded.yaml",
         (
             f"run={tmp_path}/run",
-            "prompts.limit=12",
-            "prompts.num_parallel=6",
-            "prompts.num_heldout=2",
-            "prompts.shard_rows=3",
+            "prompts.limit=16",
+            "prompts.num_parallel=8",
+            "prompts.num_heldout=4",
+            "prompts.shard_rows=4",
             "router.epochs=1",
             "router.learning_curve=[]",
             "finetune.max_steps=1",
@@ -45,7 +45,7 @@ def test_real_recorded_answers_and_a_real_student_go_the_whole_way(
     write_report(recipe, run, quiet)
     report = json.loads((run.root.local_path / "report.json").read_text())
     assert report["router"]["heldout_set"] == "held-out prompts"
-    assert report["router"]["references"]["persyn"]["reward"]["num"] == 2
+    assert report["router"]["references"]["persyn"]["reward"]["num"] == 4
     assert set(report["router"]["differences"]) == METHODS - {"persyn"} | {"oracle"}
     assert report["reward"]["teachers"]["gpt-4"]["mean_learnability"] < 0
     assert report["prompts"]["num_duplicates"] == 5 * 1319
