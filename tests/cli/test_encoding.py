@@ -63,7 +63,7 @@ def run_command(*arguments: str) -> subprocess.CompletedProcess[bytes]:
         [sys.executable, "-m", "persyn_ray.cli.main", *arguments],
         env=os.environ | PLAIN | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
-        timeout=200,
+        timeout=600,
     )
 
 

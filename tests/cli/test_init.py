@@ -165,7 +165,7 @@ def test_on_a_terminal_what_is_missing_is_asked_for() -> None:
     command = [sys.executable, "-m", "persyn_ray.cli", "init", "my.yaml", "--prompts", prompts]
     asked = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs)
     os.write(ours, f"{TEACHERS[0]}\n{TEACHERS[1]}\n\n{STUDENT}\n".encode())
-    told, _ = asked.communicate(timeout=120)
+    told, _ = asked.communicate(timeout=600)
     os.close(ours)
     os.close(theirs)
     assert asked.returncode == 0, told

@@ -91,9 +91,9 @@ def test_a_loop_must_be_long_frequent_and_at_the_end() -> None:
     ],
 )
 def test_a_hundred_thousand_characters_take_no_time(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert not is_loop(text, 8)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 2.5
 
 
 def test_only_what_follows_the_last_thinking_is_the_answer() -> None:

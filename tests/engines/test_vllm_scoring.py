@@ -27,7 +27,7 @@ def test_a_missing_vllm_is_refused_with_the_setting(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.vllm
 @pytest.mark.assets
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.filterwarnings("default")  # vLLM's and torch's own, as they are imported
 def test_a_real_engine_gives_the_same_scores() -> None:
     tokenizer = load_tokenizer(MODEL)

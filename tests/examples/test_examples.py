@@ -157,7 +157,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
     nbformat.validate(notebook)
     assert not any(cell.get("outputs") for cell in notebook.cells)
     place = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=120, resources=place).execute()
+    nbclient.NotebookClient(notebook, timeout=600, resources=place).execute()
     said = "".join(
         output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", [])
     )

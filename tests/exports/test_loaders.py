@@ -43,7 +43,7 @@ def without_empty_system(messages: list[dict[str, str]]) -> list[dict[str, str]]
 
 
 @pytest.mark.exports
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("tool", "forms"), FORMS_OF)
 def test_the_tools_own_loader_takes_every_row_and_text(
     tool: str,
@@ -93,7 +93,7 @@ def require_prepared(form: str, found: dict[str, Any], wanted: list[Any]) -> Non
 
 
 @pytest.mark.exports
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("form", ["llamafactory"])
 def test_llamafactorys_command_trains_by_the_yaml(
     form: str,

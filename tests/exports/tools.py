@@ -56,7 +56,7 @@ def _build(tool: str, home: Path, locked: Path, shared: str) -> None:
         (packages / f"{name}.py").write_text('"""Not here."""\n')
 
 
-def run(tool: str, *command: str | Path, cwd: Path, seconds: float = 240) -> str:
+def run(tool: str, *command: str | Path, cwd: Path, seconds: float = 1200) -> str:
     """Run Python in a tool's environment, without network and accelerators; returns its output.
 
     Raises:

@@ -264,7 +264,7 @@ def test_after_a_kill_the_same_command_sends_what_is_missing(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     try:
-        assert hub.held.wait(120), process.communicate(timeout=5)
+        assert hub.held.wait(600), process.communicate(timeout=5)
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()

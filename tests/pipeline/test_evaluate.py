@@ -23,7 +23,7 @@ from persyn_ray.storage.schemas import EVALUATIONS
 Make = Callable[..., Recipe]
 CarryOut = Callable[..., RunLayout]
 NUM_HELDOUT = 30
-PATIENCE = 20.0
+PATIENCE = 120.0
 
 
 class Meeting:

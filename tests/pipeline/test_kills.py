@@ -140,7 +140,7 @@ def test_two_runs_on_one_store_with_kills_in_between(
 ) -> None:
     store = {"responses.store": str(tmp_path / "store")}
     paths = [written(name, **store) for name in ("one", "two")]
-    for is_last in (False, False, True):
+    for is_last in (False, True):
         started = [
             start(path, tmp_path / f"asked-{path.stem}", tmp_path / f"filed-{path.stem}")
             for path in paths

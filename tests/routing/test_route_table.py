@@ -48,9 +48,11 @@ prepared = prepare(sys.argv[1], [sys.argv[2]], sys.argv[3], Asked())
 job = TableJob(**{**vars(prepared.job), "rows": 2})
 claim(job, content_of(job.router))
 score = ScoreParts(job)
-for unit in SplitTable(job)({"shard": "0"}):
+for number, unit in enumerate(SplitTable(job)({"shard": "0"})):
     score(unit)
     print(unit["shard"], flush=True)
+    if number == 50:
+        sys.stdin.read()  # however late it is killed, half is left
 """
 
 
@@ -237,13 +239,14 @@ def test_after_a_kill_the_rest_is_done_and_the_table_is_the_same(
     whole, broken = str(tmp_path / "whole.parquet"), str(tmp_path / "broken.parquet")
     carry_out(prepare(router, [str(path)], whole, Asked()), rows=2)
     command = [sys.executable, "-c", WORKING, router, str(path), broken]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
     assert process.stdout is not None
     for _ in range(7):
         process.stdout.readline()
     time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()
     scores = tmp_path / "broken.parquet.parts" / "scores"
     done = {one.name: one.stat().st_mtime_ns for one in scores.glob("0*.parquet")}
     assert 7 <= len(done) < 100

@@ -33,7 +33,7 @@ def workers(
     rank, together = threading.local(), threading.Barrier(WORLD)
     context = SimpleNamespace(get_world_rank=lambda: rank.value, get_world_size=lambda: WORLD)
     monkeypatch.setattr(encoding.ray.train, "get_context", lambda: context)
-    monkeypatch.setattr(encoding, "barrier", lambda: together.wait(timeout=60))
+    monkeypatch.setattr(encoding, "barrier", lambda: together.wait(timeout=600))
 
     def carry_out(responses: list[str], **changes: Any) -> list[Encoded]:
         of_finetune = {f"finetune.{name}": value for name, value in changes.items()}

@@ -15,7 +15,7 @@ from persyn_ray.storage.layout import RunLayout
 
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1800),
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated"),  # by PEFT
 ]
 FINETUNE = {

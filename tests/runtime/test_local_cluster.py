@@ -56,7 +56,7 @@ def local(command: str, variables: Variables, check: bool = True) -> Told:
     """Run a command of local.sh; pipes for its output would be held open by what it starts."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
         arguments = ["bash", str(SCRIPTS[0]), *command.split()]
-        done = subprocess.run(arguments, env=variables, stdout=out, stderr=errors, timeout=600)
+        done = subprocess.run(arguments, env=variables, stdout=out, stderr=errors, timeout=900)
         for file in (out, errors):
             file.seek(0)
         told = Told(done.returncode, out.read(), errors.read())
@@ -111,15 +111,21 @@ def recipe_file(make_recipe: Callable[..., Recipe], tmp_path: Path) -> Path:
         {"name": name, "engine": {"kind": "scripted"}, "resources": resources}
         for name in ("a", "b", "c")
     ]
-    sizes = {"prompts.num_parallel": 240, "prompts.num_heldout": 0, "prompts.shard_rows": 3}
-    recipe = make_recipe(sizes | {"teachers": teachers}, num_prompts=250)
+    changes = {
+        "teachers": teachers,
+        "prompts.num_parallel": 240,
+        "prompts.num_heldout": 0,
+        "prompts.shard_rows": 3,
+        "resources.score_with_collect": False,  # or torch would be loaded beside it
+    }
+    recipe = make_recipe(changes, num_prompts=250)
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     return path
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_a_job_is_stopped_and_goes_on_and_strangers_are_refused(
     cluster_variables: Variables, recipe_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,13 +146,13 @@ def test_a_job_is_stopped_and_goes_on_and_strangers_are_refused(
     first = client.submit_job(entrypoint=command, runtime_env={"working_dir": str(ROOT / "jobs")})
     until(
         lambda: list((run / "tables" / "responses").rglob("*.parquet")),
-        180,
+        600,
         lambda: client.get_job_logs(first),
     )
     record = (run / "records" / "prompts.json").read_bytes()
     assert "prompts" in client.get_job_logs(first)
     assert client.stop_job(first)
-    until(lambda: client.get_job_status(first) in ENDED, 60, lambda: "the job was not stopped")
+    until(lambda: client.get_job_status(first) in ENDED, 300, lambda: "the job was not stopped")
     assert client.get_job_status(first) == JobStatus.STOPPED
     assert not (run / "records" / "collect.json").exists()
     responses = run / "tables" / "responses"
@@ -169,7 +175,7 @@ def refuse_strangers(api: str) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}):
         request = urllib.request.Request(f"{api}/api/jobs/", headers=headers)
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(request, timeout=30)
+            urllib.request.urlopen(request, timeout=150)
         assert refused.value.code in (401, 403)
 
 
@@ -181,7 +187,7 @@ def submitted_by_script(recipe: Path, variables: Variables) -> str:
         cwd=ROOT / "jobs",
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

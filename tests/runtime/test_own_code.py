@@ -14,7 +14,7 @@ from persyn_ray.storage.layout import parts_of, run_of
 
 from ..conftest import changed, planted_rows, recipe_data, write_jsonl
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 CODE = """
 from persyn_ray.engines.base import Completion
 

@@ -16,7 +16,7 @@ from persyn_ray.storage.layout import run_of
 
 from ..engines.openai.llama_server import llama_server
 
-pytestmark = [pytest.mark.ray, pytest.mark.assets, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.ray, pytest.mark.assets, pytest.mark.timeout(1200)]
 NUM_PROMPTS = 62
 
 
@@ -53,7 +53,8 @@ def test_a_run_whose_answers_are_mostly_cut_ends_with_a_report_that_says_so(
                 "num_heldout": 4,
             },
             "scoring": {"quality": {"kind": "exact_answer"}},
-            "router": {"backbone": {"name": random_llama}, "epochs": 1},
+            # Without training: this is about answers.
+            "router": {"backbone": {"name": random_llama}, "kind": "knn"},
         },
         "test",
     )

@@ -1,4 +1,4 @@
-"""Both shipped recipes from end to end on a real Ray, made small."""
+"""The shipped lab from end to end on a real Ray, made small."""
 
 import io
 import json
@@ -15,8 +15,10 @@ from persyn_ray.runtime.session import Cluster
 from persyn_ray.storage.layout import run_of
 from persyn_ray.storage.results import CollectResult, SynthesizeResult, read_result
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(2400)]
 ROOT = Path(__file__).parents[2]
+EVALUATION_SET = ROOT / "persyn_ray" / "lab" / "assets" / "heldout.jsonl"
+NUM_HELDOUT = 80
 METHODS = {"persyn", "random", "best_constant", "strong"}
 
 
@@ -31,7 +33,10 @@ def times(folder: Path) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def small_quickstart(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Recipe:
+    """All of its steps and methods; of the evaluation set the first prompts."""
     folder = tmp_path_factory.mktemp("quickstart")
+    lines = EVALUATION_SET.read_text().splitlines(keepends=True)
+    (folder / "heldout.jsonl").write_text("".join(lines[:NUM_HELDOUT]))
     overrides = (
         f"run={folder}/run",
         "prompts.limit=200",
@@ -41,6 +46,7 @@ def small_quickstart(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster)
         "router.learning_curve=[40]",
         "finetune.max_steps=4",
         "finetune.save_steps=2",
+        f"evaluate.path={folder}/heldout.jsonl",
         "evaluate.limit=40",
     )
     recipe = load_recipe(ROOT / "jobs" / "quickstart.yaml", overrides)
@@ -79,7 +85,7 @@ def test_teachers_answer_only_what_they_were_chosen_for_and_all_of_it_is_checked
     assert 80 <= asked.rows < 80 * len(small_quickstart.pool)  # 4 methods, 80 routed prompts
     collected = read_result(run.records, CollectResult)
     assert collected is not None
-    assert collected.rows == (120 + 600) * len(small_quickstart.pool)
+    assert collected.rows == (120 + NUM_HELDOUT) * len(small_quickstart.pool)
     report = json.loads(Path(run.root.local_path, "report.json").read_text())
     for facts in report["student"]["methods"].values():
         assert 0 <= facts["correct_share"] <= 1
@@ -122,35 +128,3 @@ def test_a_finished_run_does_nothing_and_a_new_alpha_scores_nothing(
     assert any(after[name] != before[name] for name in before if "/tables/rewards/" in name)
     # leave the run as it was for whoever comes next
     run_recipe(small_quickstart, quiet(), start="rewards", until="rewards")
-
-
-@pytest.mark.assets
-def test_real_recorded_answers_and_a_real_student_go_the_whole_way(
-    tmp_path: Path, cluster: Cluster
-) -> None:
-    if not (ROOT / "../shared/data/gsm8k_parallel.parquet").exists():
-        pytest.skip("../shared/data/gsm8k_parallel.parquet is not here")
-    recipe = load_recipe(
-        ROOT / "jobs" / "gsm8k_recorded.yaml",
-        (
-            f"run={tmp_path}/run",
-            "prompts.limit=30",
-            "prompts.num_parallel=16",
-            "prompts.num_heldout=8",
-            "prompts.shard_rows=8",
-            "router.epochs=1",
-            "router.learning_curve=[]",
-            "finetune.max_steps=2",
-            "finetune.max_length=256",
-            "evaluate.limit=2",
-            "evaluate.max_tokens=8",
-        ),
-    )
-    run = run_recipe(recipe, quiet())
-    write_report(recipe, run, quiet())
-    report = json.loads((run.root.local_path / "report.json").read_text())
-    assert report["router"]["heldout_set"] == "held-out prompts"
-    assert report["router"]["references"]["persyn"]["reward"]["num"] == 8
-    assert set(report["router"]["differences"]) == METHODS - {"persyn"} | {"oracle"}
-    assert report["reward"]["teachers"]["gpt-4"]["mean_learnability"] < 0
-    assert report["prompts"]["num_duplicates"] == 5 * 1319

@@ -25,6 +25,7 @@ from persyn_ray.serving.middleware.api_keys import new_key
 from persyn_ray.serving.router_source import settings_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
+PATIENCE = 60  # seconds in which a busy machine answers
 TEACHERS = ("ada", "bert", "cleo")
 PROMPTS = [f"What is {n} plus {n * n % 17}?" for n in range(40)]
 
@@ -71,17 +72,17 @@ def command(
             yield f"http://127.0.0.1:{port}", _key_of(log, process)
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(300)
 
 
 def _key_of(log: Path, process: subprocess.Popen[bytes]) -> str:
-    for _ in range(1800):
+    for _ in range(6000):
         found = re.search(r"pk-[\w-]{43}", log.read_text())
         if found:
             return found[0]
         assert process.poll() is None, log.read_text()
         time.sleep(0.1)
-    raise AssertionError(f"no key after three minutes: {log.read_text()}")
+    raise AssertionError(f"no key after ten minutes: {log.read_text()}")
 
 
 def test_the_command_serves_with_a_key_of_its_own(command):
@@ -100,10 +101,12 @@ def test_chats_over_their_budget_are_refused_through_haproxy(command):
     address, key = command
     chat = {"model": "persyn", "messages": [{"role": "user", "content": "hi"}]}
     headers = {"X-API-Key": key}
-    refused = httpx.post(f"{address}/v1/chat/completions", headers=headers, json=chat)
+    refused = httpx.post(
+        f"{address}/v1/chat/completions", headers=headers, json=chat, timeout=PATIENCE
+    )
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
     assert "retry-after" not in refused.headers
-    chats = httpx.get(f"{address}/v1/status", headers=headers).json()["chats"]
+    chats = httpx.get(f"{address}/v1/status", headers=headers, timeout=PATIENCE).json()["chats"]
     assert (chats["bert"]["tokens"], chats["bert"]["budget_tokens"]) == (0, 10)
 
 
@@ -111,9 +114,9 @@ def test_haproxy_stands_before_the_replicas(command):
     address, key = command
     names = subprocess.run(["ps", "-eo", "comm"], capture_output=True, text=True, check=True).stdout
     assert "haproxy" in names
-    text = httpx.get(f"{address}/metrics", headers={"X-API-Key": key}).text
+    text = httpx.get(f"{address}/metrics", headers={"X-API-Key": key}, timeout=PATIENCE).text
     assert "persyn_replicas 1.0" in text
-    assert httpx.get(f"{address}/").text.startswith("<!doctype html>")
+    assert httpx.get(f"{address}/", timeout=PATIENCE).text.startswith("<!doctype html>")
 
 
 def test_a_large_body_and_a_wrong_one_are_refused_through_haproxy(command):
@@ -126,8 +129,9 @@ def test_a_large_body_and_a_wrong_one_are_refused_through_haproxy(command):
             yield b"a" * 2**16
         yield b'"}'
 
-    assert httpx.post(f"{address}/v1/route", headers=headers, content=endless()).status_code == 413
-    assert httpx.post(f"{address}/v1/route", headers=headers, content=b"{").status_code == 400
+    with httpx.Client(headers=headers, timeout=PATIENCE) as client:
+        assert client.post(f"{address}/v1/route", content=endless()).status_code == 413
+        assert client.post(f"{address}/v1/route", content=b"{").status_code == 400
 
 
 def test_a_router_is_swapped_and_a_teacher_masked_without_losing_a_request(
@@ -154,9 +158,9 @@ def test_a_router_is_swapped_and_a_teacher_masked_without_losing_a_request(
                 answers.append(client.route(PROMPTS[len(answers) % len(PROMPTS)])[0])
 
     def until(teacher: str) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not answers or answers[-1].teacher != teacher:
-            assert time.monotonic() < deadline, f"no answer of {teacher}'s router in 60 s"
+            assert time.monotonic() < deadline, f"no answer of {teacher}'s router in 300 s"
             assert thread.is_alive(), "a request was lost"
             time.sleep(0.05)
 
@@ -171,7 +175,7 @@ def test_a_router_is_swapped_and_a_teacher_masked_without_losing_a_request(
         deploy(routers[1], masked=["cleo"])
         until("ada") if answers[-1].runner_up == "ada" else until("bert")
         stop.set()
-        thread.join(30)
+        thread.join(300)
         assert replica_pids() == before, "replicas were replaced"
         right = {"bert", "cleo"}
         by_router = {route.router: set() for route in answers}

@@ -110,7 +110,7 @@ def test_a_shared_pool_is_an_actor_group_too(cluster: Cluster, tmp_path: Path) -
     assert {"a", "b", "c"} <= {path.name for path in tmp_path.iterdir()}
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_nineteen_teachers_share_sixteen_fake_gpus(tmp_path: Path) -> None:
     script = Path(__file__).with_name("simulated_cluster.py")
     # What the Ray of other tests has left in the environment is not meant for this one.
@@ -119,7 +119,7 @@ def test_nineteen_teachers_share_sixteen_fake_gpus(tmp_path: Path) -> None:
         [sys.executable, str(script), str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=880,
+        timeout=2300,
         env=environment | {"RAY_AUTH_MODE": "disabled"},
     )
     assert ended.returncode == 0, ended.stderr[-3000:]

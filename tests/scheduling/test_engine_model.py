@@ -157,9 +157,9 @@ def test_long_queues_go_on_at_full_slots() -> None:
 
 def test_a_million_rows_take_seconds() -> None:
     lengths = lognormal_lengths(1_000_000, 400, 2048)
-    began = time.perf_counter()
+    began = time.process_time()
     found = simulate_rows(EngineModel(256, STEP), lengths)
-    assert time.perf_counter() - began < 20
+    assert time.process_time() - began < 20
     assert found.filled > 0.99
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import threading
 from typing import Any
 
 import httpx
@@ -18,6 +19,8 @@ from persyn_ray.serving.router_source import parse_serving
 
 KEY = "pk-of-the-tests"
 TEACHERS = ("ada", "bert", "cleo")
+# FastAPI hides warnings of its own meanwhile, which `warnings` cannot do in two threads at once.
+BUILDING = threading.Lock()
 
 
 class LocalService:
@@ -46,7 +49,9 @@ class LocalService:
 
     def transport(self) -> httpx.ASGITransport:
         keys, rates = Keys.of(self.settings, {}), Rates(1e9, 10**9)
-        guard = Guard(build_app(self), self.settings, keys, rates, self.counts)
+        with BUILDING:
+            app = build_app(self)
+        guard = Guard(app, self.settings, keys, rates, self.counts)
         return httpx.ASGITransport(guard, raise_app_exceptions=True)
 
 

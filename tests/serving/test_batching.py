@@ -12,16 +12,16 @@ from persyn_ray.serving.batching import Batcher
 class Doubling:
     """A worker that remembers its batches, and may be slow or fail."""
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    def __init__(self, may_end: asyncio.Event | None = None) -> None:
         self.batches: list[list[int]] = []
-        self.seconds = seconds
+        self.may_end = may_end
         self.ongoing = 0
 
     async def __call__(self, items: list[int]) -> list[int]:
         assert self.ongoing == 0, "one batch at a time"
         self.ongoing += 1
         self.batches.append(items)
-        await asyncio.sleep(self.seconds)
+        await (self.may_end.wait() if self.may_end else asyncio.sleep(0))
         self.ongoing -= 1
         if -1 in items:
             raise ValueError("minus one")
@@ -43,7 +43,8 @@ def test_everybody_gets_its_own_result_in_batches_that_fit(items, max_size):
 
 
 def test_what_comes_during_a_pass_is_the_next_one():
-    work = Doubling(seconds=0.05)
+    may_end = asyncio.Event()
+    work = Doubling(may_end)
 
     async def ask() -> None:
         batcher = Batcher(work, size=lambda _: 1, max_size=100, wait_s=0.0)
@@ -53,6 +54,7 @@ def test_what_comes_during_a_pass_is_the_next_one():
         for item in range(1, 9):
             later.append(asyncio.create_task(batcher(item)))
             await asyncio.sleep(0.003)
+        may_end.set()
         await asyncio.gather(first, *later)
 
     asyncio.run(ask())
@@ -60,7 +62,8 @@ def test_what_comes_during_a_pass_is_the_next_one():
 
 
 def test_the_cancelled_take_no_place():
-    work = Doubling(seconds=0.02)
+    may_end = asyncio.Event()
+    work = Doubling(may_end)
 
     async def ask() -> None:
         batcher = Batcher(work, size=lambda _: 1, max_size=2, wait_s=0.0)
@@ -68,6 +71,7 @@ def test_the_cancelled_take_no_place():
         await asyncio.sleep(0.005)
         for place in (0, 2, 3):
             tasks[place].cancel()
+        may_end.set()
         done = await asyncio.gather(*tasks, return_exceptions=True)
         assert (done[1], done[4]) == (2, 8)
 

@@ -20,7 +20,7 @@ from persyn_ray.storage.layout import RunLayout
 
 Make = Callable[..., Recipe]
 CarryOut = Callable[..., RunLayout]
-PATIENCE = 20.0
+PATIENCE = 120.0
 
 
 class Streaming:

@@ -48,21 +48,23 @@ def test_rows_of_all_who_wait_are_written_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, add = Folder(str(tmp_path)), part_writer.add_part
-    writer, first = PartWriter(folder, DEAD_LETTERS, seconds=60), threading.Event()
+    writer = PartWriter(folder, DEAD_LETTERS, seconds=60)
+    first, all_wait = threading.Event(), threading.Event()
 
     def slowly(*args: Any) -> None:
         first.set()
-        time.sleep(0.3)
+        assert all_wait.wait(120)
         add(*args)
 
     monkeypatch.setattr(part_writer, "add_part", slowly)
     writer.put(SHARD, row("0"))
     with ThreadPoolExecutor(6) as pool:
         waiting = [pool.submit(writer.flush)]
-        first.wait(10)
+        assert first.wait(120)
         for number in range(1, 6):
             writer.put(SHARD, row(str(number)))
         waiting += [pool.submit(writer.flush) for _ in range(5)]
+        all_wait.set()
         for one in waiting:
             one.result()
     assert sorted(ids(folder)) == list("012345")
@@ -73,7 +75,7 @@ def test_what_nobody_waits_for_is_written_after_a_while(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     writer = PartWriter(folder, DEAD_LETTERS, seconds=0.05)
     writer.put(SHARD, row("a"))
-    limit = time.monotonic() + 20
+    limit = time.monotonic() + 120
     while not ids(folder) and time.monotonic() < limit:
         time.sleep(0.02)
     assert ids(folder) == ["a"]
@@ -92,7 +94,7 @@ def test_a_write_that_failed_in_time_is_told_to_the_next_who_waits(
 
     monkeypatch.setattr(part_writer, "add_part", full)
     writer.put(SHARD, row("a"))
-    assert tried.wait(20)
+    assert tried.wait(120)
     time.sleep(0.2)
     with pytest.raises(OSError, match="No space left"):
         writer.flush()

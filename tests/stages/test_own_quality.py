@@ -118,8 +118,8 @@ def test_a_wrong_number_of_values_is_never_taken_for_other_rows(scored, processe
 def test_rows_that_hang_or_kill_their_process_are_ended_and_the_others_scored(scored) -> None:
     started = time.monotonic()
     texts = ["a", "hang", "b", "die", "pid"]
-    rows = scored("by_text", texts, processes=1, timeout_seconds=1.5, rows_per_call=3)
-    assert time.monotonic() - started < 45
+    rows = scored("by_text", texts, processes=1, timeout_seconds=4.5, rows_per_call=3)
+    assert time.monotonic() - started < 300
     assert [row["outcome"] for row in rows] == [
         "scored",
         "timed_out",
@@ -127,7 +127,7 @@ def test_rows_that_hang_or_kill_their_process_are_ended_and_the_others_scored(sc
         "crashed",
         "scored",
     ]
-    assert "took more than 1.5 s" in rows[1]["detail"]
+    assert "took more than 4.5 s" in rows[1]["detail"]
     assert rows[4]["quality"] != os.getpid()
 
 

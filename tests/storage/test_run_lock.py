@@ -151,7 +151,7 @@ def test_whoever_is_overtaken_is_told_by_whom(folder: Folder, quiet: Console) ->
 def test_the_work_of_whoever_is_overtaken_is_interrupted(folder: Folder) -> None:
     with another(folder) as process:
         elsewhere(folder, 2)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "AttemptError: Attempt 2" in said
     assert "another-machine" in said
@@ -160,7 +160,7 @@ def test_the_work_of_whoever_is_overtaken_is_interrupted(folder: Folder) -> None
 def test_work_that_does_not_heed_the_interruption_is_cut_off(folder: Folder) -> None:
     with another(folder, IS_DEAF) as process:
         elsewhere(folder, 2)
-        assert process.wait(timeout=20) == 1
+        assert process.wait(timeout=120) == 1
 
 
 def test_of_many_at_once_one_gets_the_number(folder: Folder) -> None:
@@ -195,8 +195,9 @@ def test_a_number_whose_writer_died_at_once_is_fenced_and_passed_over(
 
 
 def test_a_file_that_is_filled_late_names_a_holder_that_is_respected(
-    folder: Folder, quiet: Console, hasty: None
+    folder: Folder, quiet: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(run_lock, "FILL_SECONDS", 20.0)
     assert folder.create_bytes("000001.json", b"")
     content = json.dumps(asdict(Holder.here())).encode()
     late = threading.Timer(0.1, folder.write_bytes, ("000001.json", content))
@@ -217,8 +218,9 @@ def in_another_container(number: int, folder: Folder, **changes: Any) -> Holder:
 
 
 def test_a_holder_in_another_container_that_leaves_signs_is_not_overtaken(
-    folder: Folder, quiet: Console, hasty: None
+    folder: Folder, quiet: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(run_lock, "WATCH_SECONDS", 10.0)
     holder = in_another_container(1, folder)
     assert holder.is_alive is None
     sign = asdict(replace(holder, seen="2026-01-01T00:00:10+00:00"))
@@ -254,13 +256,13 @@ def test_one_after_a_restart_of_the_machine_is_only_waited_for(
 def test_a_holder_leaves_signs_and_its_end_stands_last(folder: Folder, hasty: None) -> None:
     with another(folder) as process:
         seen: set[str | None] = set()
-        end = time.monotonic() + 20
+        end = time.monotonic() + 120
         while len(seen) < 2 and time.monotonic() < end:
             seen.add(folder.read_json("000001.json")["seen"])
             time.sleep(0.05)
         assert len(seen) >= 2
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=20)
+        process.wait(timeout=120)
     assert folder.read_json("000001.json")["ended"] is not None
 
 
@@ -279,7 +281,7 @@ def can_separate() -> bool:
 def test_two_containers_with_one_host_name_do_not_take_each_others_run(
     folder: Folder, quiet: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_lock, "WATCH_SECONDS", 1.0)
+    monkeypatch.setattr(run_lock, "WATCH_SECONDS", 10.0)
     command = [sys.executable, "-c", HOLDING.format(work=SLEEPS), folder.address]
     process = subprocess.Popen(separated(command), stdout=subprocess.PIPE, text=True)
     try:

@@ -202,7 +202,7 @@ def test_runs_that_answer_the_same_prompts_at_once_on_s3_see_the_same(
         assert views[0].equals(views[2])
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_run_on_s3_comes_to_the_same_as_a_local_one(
     s3: Any,
     finished: tuple[Recipe, RunLayout],

@@ -28,10 +28,10 @@ def test_the_command_shows_a_run_until_it_is_interrupted(tmp_path: Path) -> None
                 line = process.stdout.readline()
                 assert line, told
                 told += line
-            with urllib.request.urlopen(f"{found[0]}api/prompts", timeout=60) as reply:
+            with urllib.request.urlopen(f"{found[0]}api/prompts", timeout=300) as reply:
                 assert json.load(reply)["rows"][0]["text"] == "y"
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=60) == 0
+            assert process.wait(timeout=300) == 0
         finally:
             process.kill()
 

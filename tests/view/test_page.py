@@ -12,6 +12,7 @@ import pytest
 import persyn_ray
 from persyn_ray.report import drawing
 
+from ..browsing import PATIENCE_MS, becomes
 from . import scripted_view
 from .scripted_view import ENDLESS, HOSTILE, TEACHERS, ScriptedRun, prompt_id, random_text, serving
 
@@ -39,7 +40,7 @@ def page(browser: Any, run: ScriptedRun, served: tuple[ScriptedRun, str]) -> Ite
     """A page of a fresh context that ends without complaints and asked nobody else."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, base_url=served[1])
     opened = context.new_page()
-    opened.set_default_timeout(10_000)
+    opened.set_default_timeout(PATIENCE_MS)
     complaints: list[str] = []
     urls: list[str] = []
     opened.on("console", lambda message: complaints.append(message.text))
@@ -77,8 +78,8 @@ def test_now_shows_steps_speed_cost_and_teachers_and_follows_the_run(
     page.clock.install()
     page.goto("/")
     page.wait_for_selector("tr.step.running")
-    tiles = page.locator(".tile .value").all_inner_texts()
-    assert tiles == ["1 of 7", "5 min 22 s", "18.2 k tokens/s", "$0.42"]
+    tiles = ["1 of 7", "5 min 22 s", "18.2 k tokens/s", "$0.42"]
+    becomes(page, page.locator(".tile .value").all_inner_texts, tiles)
     assert "plan $2.40 · budget $5.00" in text_of(page, ".tiles")
     collect = text_of(page, "tr.step.running")
     assert collect.startswith("Collect running 240 of 500 5 min 12 s 5 min 38 s 18.2 k $0.42")
@@ -99,9 +100,10 @@ def test_now_shows_steps_speed_cost_and_teachers_and_follows_the_run(
     page.clock.run_for(2100)
     page.locator(".title-line .badge.down").wait_for()
     assert text_of(page, ".trouble p") == "Step collect failed. No key."
-    assert page.locator(".trouble").get_by_text(advice).is_visible()
-    assert page.locator("tr.step.failed").get_by_text("failed").count() == 1
+    page.locator(".trouble").get_by_text(advice).wait_for()
+    becomes(page, page.locator("tr.step.failed").get_by_text("failed").count, 1)
     page.locator(".trouble summary").click()
+    page.locator(".trouble pre").wait_for()
     assert HOSTILE in page.locator(".trouble pre").inner_text()
     num_asked = len(run.asked)
     page.clock.run_for(30_000)
@@ -134,8 +136,8 @@ def test_prompts_are_searched_filtered_sorted_and_paged_in_the_address(
         (row for row in run.rows[:100] if {"cut", "unsure"} <= set(row["flags"])),
         key=lambda row: -row["margin"],
     )
-    shown = page.locator("td[data-name=Margin]").all_inner_texts()
-    assert shown == [f"{row['margin']:.2f}" for row in expected]
+    margins = [f"{row['margin']:.2f}" for row in expected]
+    becomes(page, page.locator("td[data-name=Margin]").all_inner_texts, margins)
     page.reload()
     first_row(page, expected[0]["text"])
     assert page.get_by_role("button", name="cut").get_attribute("aria-pressed") == "true"
@@ -155,10 +157,10 @@ def test_a_stopped_search_a_slow_one_and_a_failed_one_are_said(page: Any, run: S
     page.get_by_text(note).wait_for()
     assert text_of(page, ".range") == "1–50 of at least 116"
     asked = len(run.asked)
-    page.get_by_role("button", name="Search on").click()
-    page.wait_for_load_state("networkidle")
+    with page.expect_response("**/api/prompts**"):
+        page.get_by_role("button", name="Search on").click()
     assert len(run.asked) == asked + 1
-    run.delay = 0.8
+    run.delay = 2.5
     page.keyboard.press("n")
     page.get_by_label("Loading").wait_for()
     range_is(page, "51–100 of at least 116")
@@ -226,8 +228,9 @@ def test_responses_stand_side_by_side_with_their_figures_and_marks(page: Any) ->
     assert best.locator("td").nth(1).inner_text() == "4"
     assert "$5 and $6 are just money" in best.inner_text()
     assert "For 2*3*4 = 24 and 2**3**2 = 512 no sign is lost." in best.inner_text()
-    assert best.locator("math mfrac").count() == 1
+    becomes(page, best.locator("math mfrac").count, 1)
     page.locator(".response").nth(3).get_by_text("Parts of quality").click()
+    page.locator(".response").nth(3).get_by_text("length penalty").first.wait_for()
     assert re.search(r"length penalty\s+−0.250", page.locator(".response").nth(3).inner_text())
     looping.get_by_role("button", name="Show all").click()
     assert looping.locator(".body").bounding_box()["height"] > 600
@@ -282,7 +285,7 @@ def test_formatting_loses_no_word_and_takes_no_long_time(page: Any) -> None:
         assert re.findall(r"word\d+q", shown) == re.findall(r"word\d+q", text), text
     slow = ["`" * 60_000, "$a" * 40_000, "**a " * 30_000, "|" * 60_000, "- " * 40_000]
     for text, (shown, milliseconds) in zip(slow, page.evaluate(script, slow), strict=True):
-        assert milliseconds < 8000, text[:4]  # unbounded patterns take minutes
+        assert milliseconds < 30_000, text[:4]  # unbounded patterns take minutes
         assert len(shown) > len(text) / 2, text[:4]
 
 
@@ -291,7 +294,7 @@ def test_a_point_of_the_plot_opens_its_prompt_by_mouse_and_keyboard(page: Any) -
     page.goto("/teachers")
     plot = page.get_by_role("application")
     plot.wait_for()
-    assert page.locator("circle").count() == 400
+    becomes(page, page.locator("circle").count, 400)
     persyn = page.get_by_role("img", name=re.compile("^persyn: Qwen2.5-7B-Instruct 41.0 %"))
     widths = [part.bounding_box()["width"] for part in persyn.locator("span").all()]
     assert widths[0] / sum(widths) == pytest.approx(0.41, abs=0.01)
@@ -303,7 +306,7 @@ def test_a_point_of_the_plot_opens_its_prompt_by_mouse_and_keyboard(page: Any) -
         "0.60",
     ]
     page.get_by_role("button", name="weak").click()
-    assert page.locator("circle:visible").count() == 300
+    becomes(page, page.locator("circle:visible").count, 300)
     plot.focus()
     page.keyboard.press("ArrowRight")
     lowest = min(

@@ -10,6 +10,7 @@ from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.storage.layout import RunLayout
 from persyn_ray.view.app import create_app
 
+from ..browsing import PATIENCE_MS, becomes
 from .scripted_view import serving
 
 pytestmark = pytest.mark.browser
@@ -31,14 +32,14 @@ def test_every_view_shows_a_finished_run(
 ) -> None:
     context = browser.new_context(viewport={"width": 1440, "height": 900}, base_url=url)
     page = context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(PATIENCE_MS)
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
 
     page.goto("/")
     page.locator("tr.step.done").nth(8).wait_for()
-    assert page.locator(".title-line .badge").inner_text() == "finished"
+    becomes(page, page.locator(".title-line .badge").inner_text, "finished")
 
     page.keyboard.press("2")
     page.locator(".range").get_by_text("1–24 of 24").wait_for()

@@ -17,7 +17,7 @@ from ..rows import TableRows
 from .conftest import ALIKE
 from .test_forms import is_long
 
-pytestmark = [pytest.mark.exports, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.exports, pytest.mark.timeout(1800)]
 Row = dict[str, Any]
 Record = Callable[[str, str], None]
 
@@ -30,7 +30,7 @@ def read(routed_rows: TableRows, routed_facts: Facts, student: str, tmp_path: Pa
         for form in forms:
             export(form_named(form), routed_rows, routed_facts, Folder(str(tmp_path / form)))
         script = tools.LOADERS / f"{loader}.py"
-        out = tools.run(tool, script, student, tmp_path, *forms, cwd=tmp_path, seconds=600)
+        out = tools.run(tool, script, student, tmp_path, *forms, cwd=tmp_path, seconds=1700)
         return json.loads(out.strip().splitlines()[-1])
 
     return of

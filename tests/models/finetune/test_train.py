@@ -21,7 +21,7 @@ from persyn_ray.models.finetune.train import checkpoint_bytes
 from persyn_ray.models.load import load_causal_lm, load_tokenizer, save_random
 from persyn_ray.models.templates.end_of_turn import end_of_turn
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 WORKER = Path(__file__).with_name("training_worker.py")
 STAGES = (0, 1, 2, 3)
 KINDS = ("full", "lora")
@@ -106,7 +106,7 @@ def trained(model: str, out: Path, num_workers: int) -> Path:
     ]
     try:
         for worker, log in zip(workers, logs, strict=True):
-            assert worker.wait(timeout=500) == 0, Path(log.name).read_text()[-3000:]
+            assert worker.wait(timeout=1700) == 0, Path(log.name).read_text()[-3000:]
     finally:
         for worker, log in zip(workers, logs, strict=True):
             worker.kill()

@@ -72,7 +72,7 @@ def asking(make_recipe: Make, folder: Path, student: str = "x", **section: Any) 
 
 
 @pytest.mark.exports
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_students_are_evaluated_on_local_tasks_and_their_samples_kept(
     make_recipe: Make, random_llama: str, tmp_path: Path
 ) -> None:
