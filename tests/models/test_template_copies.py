@@ -21,7 +21,7 @@ BAD = "forbidden"
 LOOKING = [
     "{% if 'forbidden' in messages[0].content %}REFUSE{% endif %}",
     "{% if messages[0]['content'].startswith('forb') %}REFUSE{% endif %}",
-    "{% if messages[-1].content | length == 9 %}REFUSE{% endif %}",
+    "{% if (messages[-1].content | length) == 9 and 'forb' in messages[0].content %}REFUSE{% endif %}",
     "{% if messages[0].content == 'forbidden' %}REFUSE{% endif %}",
     "{% if messages[0].content in 'all forbidden words' %}REFUSE{% endif %}",
     "{% if messages[0].content is in ['forbidden'] %}REFUSE{% endif %}",
@@ -78,12 +78,14 @@ LOOKING = [
     "{% if messages[0].content | default('x') == 'forbidden' %}REFUSE{% endif %}",
     "{% if (messages[0].content or '') == 'forbidden' %}REFUSE{% endif %}",
 ]
-VISIBLE = st.text(max_size=30).map(str.strip).filter(bool)
+NOT_BLANK = st.text(max_size=30).filter(str.strip)
 
 
 @pytest.mark.parametrize("name", COPYING)
 def test_templates_of_families_that_copy_are_told(name: str) -> None:
-    assert copies_texts((FOLDER / f"{name}.jinja").read_text())
+    template = (FOLDER / f"{name}.jinja").read_text()
+    assert copies_texts(template)
+    assert copies_texts(template, are_stripped=False) == ("trim" not in template)
 
 
 @pytest.mark.parametrize("name", ["qwen3", "qwq", "deepseek_r1_distill", "broken_spaces"])
@@ -124,12 +126,14 @@ def test_settings_that_name_another_template_leave_nothing_proved() -> None:
 @pytest.mark.parametrize("name", COPYING)
 @given(
     roles=st.lists(st.sampled_from(["system", "user", "assistant"]), min_size=1, max_size=4),
-    texts=st.lists(VISIBLE, min_size=4, max_size=4),
+    texts=st.lists(NOT_BLANK, min_size=4, max_size=4),
 )
 @settings(max_examples=60, deadline=None)
 def test_what_is_proved_holds(name: str, roles: list[str], texts: list[str]) -> None:
     tokenizer = tokenizer_of(FAMILIES["chatml"])
-    tokenizer.chat_template = (FOLDER / f"{name}.jinja").read_text()
+    tokenizer.chat_template = template = (FOLDER / f"{name}.jinja").read_text()
+    if not copies_texts(template, are_stripped=False):
+        texts = [text.strip() for text in texts]
     marks = [f"\ue000{number}\ue001" for number in range(len(roles))]
 
     def rendered(contents: list[str]) -> str | None:

@@ -6,8 +6,9 @@ a namespace or a loop. Whatever looks into a text (searches, cuts, compares or c
 here, and then nothing is proved; nor has syntax that chat templates seldom use. A name has one type
 wherever it stands.
 
-What is proved: for contents that begin and end with a visible character, the rendering of a
-conversation is a fixed frame of its roles around the contents as they are.
+What is proved: the rendering of a conversation is a frame that its roles fix, around the contents as
+they are. Blank contents are never meant, and a template that strips white space copies only those
+that have none at their ends.
 """
 
 from enum import Enum
@@ -32,16 +33,19 @@ class _LooksInside(Exception):
     """Nothing is proved of this template."""
 
 
-def copies_texts(template: str) -> bool:
+def copies_texts(template: str, are_stripped: bool = True) -> bool:
     """Whether a template is proved to copy messages' contents; False says nothing.
 
-    Contents are meant that are not empty and have no white space at their ends.
+    Args:
+        template: Jinja text.
+        are_stripped: contents are meant that have no white space at their ends, else all that are
+            not blank.
     """
     try:
         tree = _ENVIRONMENT.parse(template)
     except jinja2.TemplateError:  # also syntax that only the real renderer knows
         return False
-    proof = _Proof()
+    proof = _Proof(are_stripped)
     try:
         while proof.is_new:
             proof.is_new = False
@@ -54,7 +58,8 @@ def copies_texts(template: str) -> bool:
 class _Proof:
     """Types of names, which grow until they hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, may_strip: bool) -> None:
+        self.may_strip = may_strip
         self.names: dict[str, Kind] = {"messages": MESSAGES, "loop": LOOP}
         self.is_new = True
 
@@ -190,7 +195,7 @@ class _Proof:
             case nodes.Call(node=nodes.Getattr(attr=attr, node=of)) if attr in _STRIPS:
                 kind = self.some(of, PLAIN, TEXT)
                 self.plain(*_arguments(node))
-                if kind is TEXT and _arguments(node):
+                if kind is TEXT and (_arguments(node) or not self.may_strip):
                     raise _LooksInside
                 return kind
             case _:
@@ -198,7 +203,7 @@ class _Proof:
 
     def filtered(self, name: str, kind: Kind) -> Kind:
         """The type of `value | name`, without arguments."""
-        if kind is PLAIN or (kind is TEXT and name in ("trim", "string")):
+        if kind is PLAIN or (kind is TEXT and name == "trim" and self.may_strip):
             return kind
         if kind is MESSAGES and name in _OF_MESSAGES:
             return _OF_MESSAGES[name]

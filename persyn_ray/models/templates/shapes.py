@@ -38,7 +38,11 @@ def check_by_roles(
         template_kwargs: what the template is given beside the conversation.
     """
     known: dict[tuple[str, ...], list[Pieces] | None] = {}
-    is_copying = _is_copying(tokenizer, template_kwargs or {})
+    template = _template_of(tokenizer, template_kwargs or {})
+    copies_all, copies_stripped = (
+        template is not None and copies_texts(template, are_stripped)
+        for are_stripped in (False, True)
+    )
 
     def quick(messages: Sequence[Message]) -> str | None:
         roles = tuple(message["role"] for message in messages)
@@ -46,7 +50,7 @@ def check_by_roles(
             known[roles] = _pieces_of(tokenizer, roles, check, renders)
         pieces, texts = known[roles], [message["content"] for message in messages]
         if pieces is not None and all(_is_plain(tokenizer, text) for text in texts):
-            if is_copying and all(text == text.strip() for text in texts):
+            if copies_all or (copies_stripped and all(text == text.strip() for text in texts)):
                 return None
             expected = [_joined(of, texts) for of in pieces]
             if _rendered(messages, renders) == expected:
@@ -56,16 +60,17 @@ def check_by_roles(
     return quick
 
 
-def _is_copying(tokenizer: PreTrainedTokenizerBase, template_kwargs: Mapping[str, Any]) -> bool:
-    """Whether the template, by its source alone, copies texts without white space at their ends."""
+def _template_of(
+    tokenizer: PreTrainedTokenizerBase, template_kwargs: Mapping[str, Any]
+) -> str | None:
+    """The source of the template, where it alone makes a text of a conversation."""
     render = PreTrainedTokenizerBase.apply_chat_template
-    if type(tokenizer).apply_chat_template is not render:
-        return False
     # Some settings are none of the template's: they name another one, or change texts before it.
-    if not inspect.signature(render).parameters.keys().isdisjoint(template_kwargs):
-        return False
+    is_alone = inspect.signature(render).parameters.keys().isdisjoint(template_kwargs)
+    if type(tokenizer).apply_chat_template is not render or not is_alone:
+        return None
     template = tokenizer.chat_template
-    return isinstance(template, str) and copies_texts(template)
+    return template if isinstance(template, str) else None
 
 
 def _pieces_of(
