@@ -1,4 +1,4 @@
-"""Data in: prompts from files, from the hub or from installed packages, and their split.
+"""Data in: prompts from files, from the hub or from installed packages.
 
 A prompt is known by the hash of its conversation, so the same prompt is the same row in every run
 and duplicates fall together, also those that only read the same (see `cells.text_key`); the
@@ -9,7 +9,6 @@ NUL and control characters included; what must not reach a model is dealt with w
 tokens.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,12 +19,15 @@ import pyarrow as pa
 from persyn_ray.data.conversations import NoConversation
 from persyn_ray.data.files.rows import PACKAGE, BadRow, Row, batch_rows, expand, require, rows_with
 from persyn_ray.data.prompt_rows import ALPACA, prompt_of
+from persyn_ray.data.selection import take_rows
+from persyn_ray.data.splits import drawn_order
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.recipe.data import PromptsConfig
-from persyn_ray.storage.schemas import DEAD_LETTERS, PROMPTS, conform
+from persyn_ray.storage.schemas import DEAD_LETTERS, PROMPTS
 
 HUB = "hub:"
-CHUNK_ROWS = 10_000
+CHUNK_ROWS = 2_000
+"""Python values of more rows at once make garbage collection as long as reading."""
 SETTING = "prompts.path"
 COLUMNS = "prompts.column, prompts.reference_column or prompts.task_column"
 _CHANGED_BY = {
@@ -78,7 +80,7 @@ def load_prompts(
         raise _no_prompt(section, path or section.path, dead)
     limit = section.limit if limit is None and path is None else limit
     if limit is not None and limit < table.num_rows:
-        table = table.take(_drawn_order(table, section.seed)[:limit])
+        table = take_rows(table, drawn_order(table["prompt_id"], section.seed)[:limit])
     return LoadedPrompts(table, dead, sum(chunk.num_duplicates for chunk in chunks))
 
 
@@ -108,41 +110,6 @@ def iter_prompts(
     rows = _rows(section, path or section.path)
     while chunk := list(islice(rows, CHUNK_ROWS)):
         yield _convert(section, chunk, require_reference, seen)
-
-
-def split_prompts(
-    table: pa.Table, num_parallel: int, num_heldout: int, seed: int, lost: str = ""
-) -> pa.Table:
-    """Give each prompt its split: parallel first, then heldout, the rest routed.
-
-    The order is drawn by a hash of seed and prompt, so a split depends neither on the order of the
-    rows nor on the machine, and every stretch of the table is a fair mix. `lost` says in an error
-    why there are no more prompts.
-
-    Raises:
-        ConfigError: there are fewer prompts than the parallel set and the held-out set need.
-    """
-    for name, wanted, available in (
-        ("num_parallel", num_parallel, table.num_rows),
-        ("num_heldout", num_heldout, table.num_rows - num_parallel),
-    ):
-        if wanted > available:
-            raise ConfigError(
-                f"prompts.{name} is {wanted}, but of {table.num_rows} prompts only "
-                f"{max(available, 0)} can be taken: lower prompts.{name} or add prompts.{lost}"
-            )
-    num_routed = table.num_rows - num_parallel - num_heldout
-    splits = ["parallel"] * num_parallel + ["heldout"] * num_heldout + ["routed"] * num_routed
-    ordered = table.take(_drawn_order(table, seed))
-    return conform(
-        ordered.append_column("split", pa.array(splits, pa.string())), PROMPTS, "prompts"
-    )
-
-
-def _drawn_order(table: pa.Table, seed: int) -> list[int]:
-    ids = table["prompt_id"].to_pylist()
-    keys = [hashlib.blake2b(f"{seed}:{one}".encode(), digest_size=16).digest() for one in ids]
-    return sorted(range(len(keys)), key=keys.__getitem__)
 
 
 def _rows(section: PromptsConfig, paths: str | Sequence[str]) -> Numbered:

@@ -7,17 +7,17 @@ the router or a reward model cannot read through its chat template.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as compute
 
 from persyn_ray.checks.code.programs import why_no_tests
 from persyn_ray.checks.verifier import Verifier
 from persyn_ray.data import selection
 from persyn_ray.data.extra_examples import require_readable
-from persyn_ray.data.prompts import LoadedPrompts, load_prompts, split_prompts
+from persyn_ray.data.prompts import LoadedPrompts, load_prompts
+from persyn_ray.data.splits import SPLITS, SplitPrompts, split_prompts
 from persyn_ray.errors import DataError
 from persyn_ray.pipeline.template_readers import Reader, readers_of, refusals
 from persyn_ray.recipe.data import PromptsConfig
@@ -39,13 +39,22 @@ from persyn_ray.stages.recorded_scores import RecordedScores
 from persyn_ray.storage.folder import shard_name
 from persyn_ray.storage.layout import RunLayout, parts_of
 from persyn_ray.storage.results import PromptsResult
-from persyn_ray.storage.schemas import DEAD_LETTERS, PROMPTS, conform
+from persyn_ray.storage.schemas import DEAD_LETTERS
 
-pc: Any = compute  # its functions are made at import, where a type checker does not see them
-SPLITS = ("parallel", "heldout", "routed")
+HASHED_ROWS = 50_000
+"""Ids that are Python values at once."""
 
 
-def read_prompts(recipe: Recipe, readers: Sequence[Reader] = ()) -> LoadedPrompts:
+@dataclass(frozen=True)
+class ReadPrompts:
+    """Prompts with their splits, and what became of the other rows."""
+
+    prompts: SplitPrompts
+    dead: pa.Table  # schema DEAD_LETTERS
+    num_duplicates: int
+
+
+def read_prompts(recipe: Recipe, readers: Sequence[Reader] = ()) -> ReadPrompts:
     """All prompts of a recipe with their splits; held-out ones may come from a file of their own.
 
     A prompt in both files is held out, so that nobody trains on it, and counts as a duplicate.
@@ -67,18 +76,19 @@ def read_prompts(recipe: Recipe, readers: Sequence[Reader] = ()) -> LoadedPrompt
     if path is None:
         qualities = scored + (checked if section.num_heldout else [])
         loaded = _readable(_load(section, None, qualities), readers, section.path)
-        table = split_prompts(
+        split = split_prompts(
             loaded.table, section.num_parallel, section.num_heldout, section.seed, loaded.lost
         )
-        return LoadedPrompts(table, loaded.dead, loaded.num_duplicates)
+        return ReadPrompts(split, loaded.dead, loaded.num_duplicates)
     loaded = _readable(_load(section, None, scored), readers, section.path)
     apart = _readable(_load(section, path, checked), readers, path)
     ours = selection.without(loaded.table, "prompt_id", apart.table["prompt_id"])
-    routed = split_prompts(ours, section.num_parallel, 0, section.seed, loaded.lost)
-    splits = pa.array(["heldout"] * apart.table.num_rows, pa.string())
-    heldout = conform(apart.table.append_column("split", splits), PROMPTS, "held-out prompts")
-    return LoadedPrompts(
-        pa.concat_tables([routed, heldout]),
+    split = split_prompts(ours, section.num_parallel, 0, section.seed, loaded.lost)
+    table = pa.concat_tables([ours, apart.table])
+    heldout = np.arange(ours.num_rows, table.num_rows)
+    places = {name: split.places[name] for name in ("parallel", "routed")} | {"heldout": heldout}
+    return ReadPrompts(
+        SplitPrompts(table, places),
         pa.concat_tables([loaded.dead, apart.dead]),
         loaded.num_duplicates + apart.num_duplicates + loaded.table.num_rows - ours.num_rows,
     )
@@ -190,43 +200,40 @@ def write_prompts(recipe: Recipe, run: RunLayout) -> PromptsResult:
     check = recipe.evaluate.check
     if isinstance(check, PythonQualityConfig):
         load_code(check.function, check.source, "evaluate.check.function")
-    loaded = read_prompts(
+    read = read_prompts(
         recipe, readers_of(recipe.student, recipe.router, recipe.compare, recipe.scoring)
     )
-    if loaded.dead.num_rows:
-        run.dead_letters("prompts").write_table("rows.parquet", loaded.dead)
+    if read.dead.num_rows:
+        run.dead_letters("prompts").write_table("rows.parquet", read.dead)
+    shard_rows = recipe.prompts.shard_rows
     return PromptsResult(
-        rows=loaded.table.num_rows,
-        errors=loaded.dead.num_rows,
-        duplicates=loaded.num_duplicates,
-        splits=count_splits(loaded.table),
-        sharding=_sharding(loaded.table, recipe.prompts.shard_rows),
-        shards=_write_shards(run, loaded.table, recipe.prompts.shard_rows),
+        rows=sum(read.prompts.counts.values()),
+        errors=read.dead.num_rows,
+        duplicates=read.num_duplicates,
+        splits=read.prompts.counts,
+        sharding=_sharding(read.prompts, shard_rows),
+        shards=_write_shards(run, read.prompts, shard_rows),
     )
 
 
-def _sharding(table: pa.Table, shard_rows: int) -> str:
-    columns = (table["prompt_id"].to_pylist(), table["split"].to_pylist())
+def _sharding(prompts: SplitPrompts, shard_rows: int) -> str:
     digest = hashlib.sha256(str(shard_rows).encode())
-    for prompt_id, split in zip(*columns, strict=True):
-        digest.update(f" {prompt_id}:{split}".encode())
+    ids = prompts.table["prompt_id"].combine_chunks()
+    for split, places in prompts.places.items():
+        for start in range(0, len(places), HASHED_ROWS):
+            some = ids.take(pa.array(places[start : start + HASHED_ROWS])).to_pylist()
+            digest.update("".join(f" {one}:{split}" for one in some).encode())
     return digest.hexdigest()[:16]
 
 
-def count_splits(table: pa.Table) -> dict[str, int]:
-    """Number of prompts in each split."""
-    return {split: selection.where(table, "split", split).num_rows for split in SPLITS}
-
-
-def _write_shards(run: RunLayout, table: pa.Table, shard_rows: int) -> dict[str, list[str]]:
+def _write_shards(run: RunLayout, prompts: SplitPrompts, shard_rows: int) -> dict[str, list[str]]:
     shards: dict[str, list[str]] = {split: [] for split in SPLITS}
     number = 0
-    for split in SPLITS:
-        places = np.flatnonzero(pc.equal(table["split"], split).to_numpy())
-        for start in range(0, len(places), shard_rows):
+    for split, num_rows in prompts.counts.items():
+        for start in range(0, num_rows, shard_rows):
             name = shard_name(number)
-            part = table.take(places[start : start + shard_rows])  # memory holds no split twice
-            run.prompts.write_table(name, conform(part, PROMPTS, name), ROWS_PER_GROUP)
+            rows = prompts.taken(split, start, start + shard_rows)
+            run.prompts.write_table(name, rows, ROWS_PER_GROUP)
             shards[split].append(name)
             number += 1
     return shards

@@ -1,14 +1,14 @@
 """Proves that a chat template copies what messages say: its source in, whether it does out.
 
-A proof by types of values, over the template's syntax tree. A value is PLAIN (it hangs on roles and
-settings alone), a TEXT (pieces that are plain, and whole contents of messages), a message, messages,
-a namespace or a loop. Whatever looks into a text (searches, cuts, compares or counts it) has no type
-here, and then nothing is proved; nor has syntax that chat templates seldom use. A name has one type
-wherever it stands.
+A proof by types of values, over the template's syntax tree. A value is PLAIN (it hangs on roles
+and settings alone), a TEXT (pieces that are plain, and whole contents of messages), a message,
+messages, a namespace or a loop. Whatever looks into a text (searches, cuts, compares or counts it)
+has no type here, and then nothing is proved; nor has syntax that chat templates seldom use. A name
+has one type wherever it stands.
 
-What is proved: the rendering of a conversation is a frame that its roles fix, around the contents as
-they are. Blank contents are never meant, and a template that strips white space copies only those
-that have none at their ends.
+What is proved: the rendering of a conversation is a frame that its roles fix, around the contents
+as they are. Blank contents are never meant, and a template that strips white space copies only
+those that have none at their ends.
 """
 
 from enum import Enum
@@ -19,7 +19,7 @@ from jinja2 import nodes
 Kind = Enum("Kind", ["PLAIN", "TEXT", "MESSAGE", "MESSAGES", "NAMESPACE", "LOOP"])
 PLAIN, TEXT, MESSAGE, MESSAGES, NAMESPACE, LOOP = Kind
 
-_ENVIRONMENT = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])  # noqa: S701, for syntax
+_ENVIRONMENT = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])
 _OF_LOOP = {"index", "index0", "revindex", "revindex0", "first", "last", "length"}
 _OF_TYPE = {"defined", "undefined", "none", "string", "mapping", "iterable", "sequence", "number"}
 """Tests that tell by a value's type."""
