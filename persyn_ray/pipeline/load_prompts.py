@@ -6,8 +6,10 @@ the router or a reward model cannot read through its chat template.
 """
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +45,8 @@ from persyn_ray.storage.schemas import DEAD_LETTERS
 
 HASHED_ROWS = 50_000
 """Ids that are Python values at once."""
+READS = (ExactAnswerConfig, UnitTestsConfig, InstructionsConfig)
+"""Qualities that may find nothing in a reference to compare with."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +103,12 @@ def _load(
 ) -> LoadedPrompts:
     """The prompts of a file whose references all the qualities can read."""
     loaded = load_prompts(section, path, any(map(needs_reference, qualities)))
-    references = loaded.table["reference"].drop_null().unique().to_pylist()
+    reading = [quality for quality in qualities if isinstance(quality, READS)]
     unreadable: dict[str, str] = {}
-    for quality in qualities:
-        unreadable |= _unreadable(quality, references)
+    if reading:
+        references = loaded.table["reference"].drop_null().unique().to_pylist()
+        for quality in reading:
+            unreadable |= _unreadable(quality, references)
     refused = selection.among(loaded.table, "reference", pa.array(list(unreadable), pa.string()))
     if not refused.num_rows:
         return loaded
@@ -137,24 +143,43 @@ def _readable(
     """The prompts that all readers can read; the others are dead letters."""
     if not readers:
         return loaded
+    stretches, schema = loaded.table.to_batches(), loaded.table.schema
+    dead, num_duplicates = loaded.dead, loaded.num_duplicates
+    del loaded  # so that a stretch goes when it is replaced
     # A stretch at a time: as Python values, conversations take several times their memory.
-    stretches = loaded.table["messages"].chunks
-    found = refusals((one for of in stretches for one in of.to_pylist()), readers, repr(path))
-    if not found:
-        return loaded
-    refused = loaded.table.take(list(found))
+    conversations = (one for of in stretches for one in of["messages"].to_pylist())
+    found = refusals(conversations, readers, repr(path))
+    refused = _taken_out(stretches, list(found))
     letters = [
         _letter(row, "unreadable_prompt", why)
-        for row, why in zip(refused.to_pylist(), found.values(), strict=True)
+        for row, why in zip(refused, found.values(), strict=True)
     ]
     return LoadedPrompts(
-        selection.without(loaded.table, "prompt_id", refused["prompt_id"]),
-        pa.concat_tables([loaded.dead, pa.Table.from_pylist(letters, schema=DEAD_LETTERS)]),
-        loaded.num_duplicates,
+        pa.Table.from_batches(stretches, schema),
+        pa.concat_tables([dead, pa.Table.from_pylist(letters, schema=DEAD_LETTERS)]),
+        num_duplicates,
     )
 
 
-def _unreadable(quality: Single, references: Sequence[str]) -> dict[str, str]:
+def _taken_out(stretches: list[pa.RecordBatch], places: Sequence[int]) -> list[dict[str, Any]]:
+    """The rows at some places in rising order, which their stretches lose."""
+    rows: list[dict[str, Any]] = []
+    start = 0
+    for number, stretch in enumerate(stretches):
+        stop = start + stretch.num_rows
+        first, last = bisect_left(places, start), bisect_left(places, stop)
+        if first < last:
+            is_kept = np.ones(stretch.num_rows, bool)
+            is_kept[np.subtract(places[first:last], start)] = False
+            rows += stretch.filter(pa.array(~is_kept)).to_pylist()
+            stretches[number] = stretch.filter(pa.array(is_kept))
+        start = stop
+    return rows
+
+
+def _unreadable(
+    quality: ExactAnswerConfig | UnitTestsConfig | InstructionsConfig, references: Sequence[str]
+) -> dict[str, str]:
     """References that a check finds nothing in to compare with, and why."""
     if isinstance(quality, ExactAnswerConfig):
         with Verifier(
@@ -165,12 +190,10 @@ def _unreadable(quality: Single, references: Sequence[str]) -> dict[str, str]:
     if isinstance(quality, UnitTestsConfig):
         tests = [(reference, why_no_tests(reference)) for reference in references]
         return {reference: why for reference, why in tests if why is not None}
-    if isinstance(quality, InstructionsConfig):
-        from persyn_ray.checks.ifeval import why_unreadable  # it loads packages, 2 s
+    from persyn_ray.checks.ifeval import why_unreadable  # it loads packages, 2 s
 
-        found = [(reference, why_unreadable(reference)) for reference in references]
-        return {reference: why for reference, why in found if why is not None}
-    return {}
+    found = [(reference, why_unreadable(reference)) for reference in references]
+    return {reference: why for reference, why in found if why is not None}
 
 
 def _letter(prompt: Mapping[str, object], reason: str, why: str) -> dict[str, str | None]:
