@@ -23,11 +23,11 @@ from persyn_ray.data.selection import take_rows
 from persyn_ray.data.splits import drawn_order
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.recipe.data import PromptsConfig
-from persyn_ray.storage.schemas import DEAD_LETTERS, PROMPTS
+from persyn_ray.storage.schemas import DEAD_LETTERS, MESSAGES, PROMPTS
 
 HUB = "hub:"
 CHUNK_ROWS = 2_000
-"""Python values of more rows at once make garbage collection as long as reading."""
+"""Rows that are lists of Python values at once: more of them make garbage collection slow."""
 SETTING = "prompts.path"
 COLUMNS = "prompts.column, prompts.reference_column or prompts.task_column"
 _CHANGED_BY = {
@@ -108,8 +108,10 @@ def iter_prompts(
         )
     seen: set[bytes] = set()
     rows = _rows(section, path or section.path)
-    while chunk := list(islice(rows, CHUNK_ROWS)):
-        yield _convert(section, chunk, require_reference, seen)
+    while (
+        chunk := _converted(section, islice(rows, CHUNK_ROWS), require_reference, seen)
+    ).num_rows:
+        yield chunk.loaded
 
 
 def _rows(section: PromptsConfig, paths: str | Sequence[str]) -> Numbered:
@@ -148,32 +150,64 @@ def _hub_rows(
     yield from ((path, number, row) for number, row in enumerate(rows, start=1))
 
 
-def _convert(
-    section: PromptsConfig,
-    chunk: list[tuple[str, int, Row | BadRow]],
-    require_reference: bool,
-    seen: set[bytes],
-) -> LoadedPrompts:
-    prompts: list[dict[str, Any]] = []
-    dead: list[dict[str, str | None]] = []
-    num_duplicates = 0
-    for source, number, row in chunk:
+class _Chunk:
+    """Prompts of consecutive rows, column by column: no row stays as a Python object."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, list[str | None]] = {name: [] for name in UNSPLIT.names}
+        del self.columns["messages"]
+        self.roles: list[str] = []
+        self.contents: list[str] = []
+        self.ends: list[int] = [0]
+        self.dead: list[dict[str, str | None]] = []
+        self.num_rows = self.num_duplicates = 0
+
+    def add(self, prompt: dict[str, Any], source: str) -> None:
+        """A prompt that is not there yet."""
+        for turn in prompt["messages"]:
+            self.roles.append(turn["role"])
+            self.contents.append(turn["content"])
+        self.ends.append(len(self.roles))
+        self.columns["source"].append(source)
+        for name in ("prompt_id", "reference", "task"):
+            self.columns[name].append(prompt[name])
+
+    @property
+    def loaded(self) -> LoadedPrompts:
+        """All of them as tables."""
+        turns = [pa.array(texts, pa.string()) for texts in (self.roles, self.contents)]
+        arrays: dict[str, pa.Array] = {
+            "messages": pa.ListArray.from_arrays(
+                pa.array(self.ends, pa.int32()),
+                pa.StructArray.from_arrays(turns, fields=list(MESSAGES.value_type)),
+            )
+        }
+        arrays |= {name: pa.array(of, pa.string()) for name, of in self.columns.items()}
+        return LoadedPrompts(
+            pa.Table.from_arrays([arrays[name] for name in UNSPLIT.names], schema=UNSPLIT),
+            pa.Table.from_pylist(self.dead, schema=DEAD_LETTERS),
+            self.num_duplicates,
+        )
+
+
+def _converted(
+    section: PromptsConfig, rows: Numbered, require_reference: bool, seen: set[bytes]
+) -> _Chunk:
+    chunk = _Chunk()
+    for source, number, row in rows:
+        chunk.num_rows += 1
         try:
-            prompt = prompt_of(section, row, require_reference) | {"source": source}
+            prompt = prompt_of(section, row, require_reference)
         except NoConversation as refusal:
             reason, detail = refusal.args
             where = f"{source}, row {number}: {detail}"
             blank = {"prompt_id": None, "teacher": None}
-            dead.append({"step": "prompts", "reason": reason, "detail": where, **blank})
+            chunk.dead.append({"step": "prompts", "reason": reason, "detail": where, **blank})
             continue
         key = bytes.fromhex(prompt["prompt_id"])
         if key in seen:
-            num_duplicates += 1
+            chunk.num_duplicates += 1
         else:
             seen.add(key)
-            prompts.append(prompt)
-    return LoadedPrompts(
-        pa.Table.from_pylist(prompts, schema=UNSPLIT),
-        pa.Table.from_pylist(dead, schema=DEAD_LETTERS),
-        num_duplicates,
-    )
+            chunk.add(prompt, source)
+    return chunk

@@ -1,4 +1,4 @@
-"""That a template copies texts is proved from its source, and of no template that looks into one."""
+"""That a template copies texts is proved from its source, and of none that looks into one."""
 
 import pytest
 from hypothesis import given, settings
@@ -11,17 +11,30 @@ from persyn_ray.models.templates.copies import copies_texts
 
 from .templates import FAMILIES, FOLDER, tokenizer_of
 
-COPYING = (
-    "chatml chatml_default_system gemma2 gemma3 harmony llama3 llama3.1 mistral_small mistral_v0.1 "
-    "mistral_v0.3 phi3.5 phi4 phi4_mini qwen2.5 smollm2"
-).split()
+COPYING = [
+    "chatml",
+    "chatml_default_system",
+    "gemma2",
+    "gemma3",
+    "harmony",
+    "llama3",
+    "llama3.1",
+    "mistral_small",
+    "mistral_v0.1",
+    "mistral_v0.3",
+    "phi3.5",
+    "phi4",
+    "phi4_mini",
+    "qwen2.5",
+    "smollm2",
+]
 TURN = "{% for m in messages %}{{ '<|im_start|>' + m.role + m.content + '<|im_end|>' }}{% endfor %}"
 REFUSE = "{{ raise_exception('No') }}"
 BAD = "forbidden"
 LOOKING = [
     "{% if 'forbidden' in messages[0].content %}REFUSE{% endif %}",
     "{% if messages[0]['content'].startswith('forb') %}REFUSE{% endif %}",
-    "{% if (messages[-1].content | length) == 9 and 'forb' in messages[0].content %}REFUSE{% endif %}",
+    "{% if (messages[-1].content | length) == 9 and messages[0].content < 'g' %}REFUSE{% endif %}",
     "{% if messages[0].content == 'forbidden' %}REFUSE{% endif %}",
     "{% if messages[0].content in 'all forbidden words' %}REFUSE{% endif %}",
     "{% if messages[0].content is in ['forbidden'] %}REFUSE{% endif %}",
@@ -33,7 +46,7 @@ LOOKING = [
     "{% if messages[0].get('content') == 'forbidden' %}REFUSE{% endif %}",
     "{% if messages[0]['get']('content') == 'forbidden' %}REFUSE{% endif %}",
     "{% if 'forbidden' in messages[0].values() %}REFUSE{% endif %}",
-    "{% for key, value in messages[0].items() %}{% if value == 'forbidden' %}REFUSE{% endif %}{% endfor %}",
+    "{% for k, v in messages[0].items() %}{% if v == 'forbidden' %}REFUSE{% endif %}{% endfor %}",
     "{% if 'forbidden' in messages | map(attribute='content') %}REFUSE{% endif %}",
     "{% if messages | selectattr('content', 'eq', 'forbidden') | list %}REFUSE{% endif %}",
     "{% if 'forbidden' in messages | tojson %}REFUSE{% endif %}",
@@ -53,8 +66,8 @@ LOOKING = [
     "{% set x = [messages] %}{% if x[0][0].content == 'forbidden' %}REFUSE{% endif %}",
     "{% set x = {'forbidden': 1} %}{% if x[messages[0].content] %}REFUSE{% endif %}",
     "{% set x = messages[0] %}{% if x.content == 'forbidden' %}REFUSE{% endif %}",
-    "{% set raise_exception = 'a forbidden word'.count %}{% if raise_exception(messages[0].content) %}"
-    "{{ 1 // 0 }}{% endif %}",
+    "{% set raise_exception = 'a forbidden word'.count %}"
+    "{% if raise_exception(messages[0].content) %}{{ 1 // 0 }}{% endif %}",
     "{% if 'a forbidden word'.count(messages[0].content) %}REFUSE{% endif %}",
     "{% for c in messages[0].content %}{% if c == 'b' %}REFUSE{% endif %}{% endfor %}",
     "{% for m in messages if 'forb' in m.content %}REFUSE{% endfor %}",
