@@ -76,6 +76,20 @@ def test_taken_rows_are_those_of_take(rows_of_a_chunk: int) -> None:
     assert take_rows(table.slice(0, 0), np.array([], np.int64)).num_rows == 0
 
 
+def test_a_table_is_neither_split_nor_taken_from_by_copying_it() -> None:
+    table = some_prompts(20_000, 500)
+    usual = pa.default_memory_pool()
+    watched = pa.proxy_memory_pool(usual)
+    pa.set_memory_pool(watched)
+    try:
+        prompts = split_prompts(table, 1000, 0, seed=0)
+        for start in range(0, 19_000, 1000):
+            assert prompts.taken("routed", start, start + 1000).num_rows == 1000
+    finally:
+        pa.set_memory_pool(usual)
+    assert 0 < watched.max_memory() < table.nbytes / 4
+
+
 @pytest.mark.parametrize(
     ("num_parallel", "num_heldout", "message"),
     [
