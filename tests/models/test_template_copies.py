@@ -82,6 +82,10 @@ LOOKING = [
     "{{ raise_exception('No') if 'forb' in messages[0].content else '' }}",
     "{{ '' if messages[0].content.strip('f')[0] != 'o' else raise_exception('No') }}",
     "{{ 1 // ((messages[0].content | wordcount) * (messages[0].content | length - 9)) }}",
+    "{% if messages[0].content is string %}{% if messages[0].content == 'forbidden' %}REFUSE"
+    "{% endif %}{% endif %}",
+    "{% set n = namespace(x=1) %}{% set n.x = messages[0].content %}{% if n.x is string %}"
+    "{% else %}{% endif %}{% if n.x == 'forbidden' %}REFUSE{% endif %}",
     "{% with x = messages[0].content %}{% if x == 'forbidden' %}REFUSE{% endif %}{% endwith %}",
     "{% if '%s' % messages[0].content == 'forbidden' %}REFUSE{% endif %}",
     "{% if '{}'.format(messages[0].content) == 'forbidden' %}REFUSE{% endif %}",
@@ -104,6 +108,22 @@ def test_templates_of_families_that_copy_are_told(name: str) -> None:
 @pytest.mark.parametrize("name", ["qwen3", "qwq", "deepseek_r1_distill", "broken_spaces"])
 def test_templates_of_families_that_look_for_thinking_are_not(name: str) -> None:
     assert not copies_texts((FOLDER / f"{name}.jinja").read_text())
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if m.content is string %}{{ m.content }}{% else %}PARTS{% endif %}",
+        "{% if m['content'] is string %}{{ m['content'] | trim }}"
+        "{% elif m['content'] is iterable %}PARTS{% endif %}",
+        "{% if m.content is not string %}PARTS{% else %}{{ m.content }}{% endif %}",
+    ],
+)
+def test_what_is_done_with_lists_of_parts_does_not_count(template: str) -> None:
+    parts = "{% for p in m.content %}{% if p.type == 'text' %}{{ p.text }}{% endif %}{% endfor %}"
+    template = "{% for m in messages %}" + template.replace("PARTS", parts) + "{% endfor %}"
+    assert copies_texts(template)
+    assert not copies_texts(template.replace("string", "defined"))
 
 
 @pytest.mark.parametrize("looks", LOOKING)

@@ -71,9 +71,7 @@ class _Proof:
                     for one in node.nodes:
                         self.some(one, PLAIN, TEXT)
                 case nodes.If():
-                    self.truth(node.test)
-                    for part in (node.body, node.elif_, node.else_):
-                        self.block(list(part))
+                    self.branches(node)
                 case nodes.For():
                     self.loop(node)
                 case nodes.Assign():
@@ -82,6 +80,27 @@ class _Proof:
                     pass
                 case _:
                     raise _LooksInside
+
+    def branches(self, node: nodes.If) -> None:
+        self.truth(node.test)
+        is_sure = self.is_sure(node.test)
+        if is_sure is not False:
+            self.block(node.body)
+        if is_sure is not True:
+            self.block(list(node.elif_))
+            self.block(node.else_)
+
+    def is_sure(self, test: nodes.Node) -> bool | None:
+        """Whether a test is sure to hold or to fail: contents are texts, never lists of parts."""
+        match test:
+            case nodes.Not():
+                of = self.is_sure(test.node)
+                return None if of is None else not of
+            case nodes.Test(name="string", node=nodes.Getattr() | nodes.Getitem() as value):
+                is_content = self.kind(value.node) is MESSAGE and self.kind(value) is TEXT
+                return True if is_content else None
+            case _:
+                return None
 
     def loop(self, node: nodes.For) -> None:
         over = self.some(node.iter, PLAIN, MESSAGES)
