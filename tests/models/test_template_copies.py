@@ -147,6 +147,15 @@ def test_the_text_that_breaks_such_a_template_is_found_among_others(looks: str) 
         assert quick(messages) == why_unreadable(tokenizer, messages)
 
 
+def test_what_may_be_a_setting_is_not_taken_for_a_message() -> None:
+    template = (
+        "{% if add_generation_prompt %}{% set m = messages[0] %}{% endif %}"
+        "{% if m.content is string %}x{% else %}{{ messages[0].content[0] }}{% endif %}"
+    )
+    assert copies_texts(template)
+    assert not copies_texts(template, settings=["m"])
+
+
 def test_settings_that_name_another_template_leave_nothing_proved() -> None:
     tokenizer = tokenizer_of(FAMILIES["chatml"])
     refuses = "{% if 'forbidden' in messages[0].content %}" + REFUSE + "{% endif %}"

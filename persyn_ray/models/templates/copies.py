@@ -11,6 +11,7 @@ as they are. Blank contents are never meant, and a template that strips white sp
 those that have none at their ends.
 """
 
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 import jinja2
@@ -33,19 +34,20 @@ class _LooksInside(Exception):
     """Nothing is proved of this template."""
 
 
-def copies_texts(template: str, are_stripped: bool = True) -> bool:
+def copies_texts(template: str, are_stripped: bool = True, settings: Iterable[str] = ()) -> bool:
     """Whether a template is proved to copy messages' contents; False says nothing.
 
     Args:
         template: Jinja text.
         are_stripped: contents are meant that have no white space at their ends, else all that are
             not blank.
+        settings: names of what the template is given beside the conversation.
     """
     try:
         tree = _ENVIRONMENT.parse(template)
     except jinja2.TemplateError:  # also syntax that only the real renderer knows
         return False
-    proof = _Proof(are_stripped)
+    proof = _Proof(are_stripped, settings)
     try:
         while proof.is_new:
             proof.is_new = False
@@ -58,12 +60,12 @@ def copies_texts(template: str, are_stripped: bool = True) -> bool:
 class _Proof:
     """Types of names, which grow until they hold."""
 
-    def __init__(self, may_strip: bool) -> None:
+    def __init__(self, may_strip: bool, settings: Iterable[str]) -> None:
         self.may_strip = may_strip
-        self.names: dict[str, Kind] = {"messages": MESSAGES, "loop": LOOP}
+        self.names = dict.fromkeys(settings, PLAIN) | {"messages": MESSAGES, "loop": LOOP}
         self.is_new = True
 
-    def block(self, statements: list[nodes.Node]) -> None:
+    def block(self, statements: Sequence[nodes.Node]) -> None:
         """Go through statements, one after the other."""
         for node in statements:
             match node:
@@ -87,7 +89,7 @@ class _Proof:
         if is_sure is not False:
             self.block(node.body)
         if is_sure is not True:
-            self.block(list(node.elif_))
+            self.block(node.elif_)
             self.block(node.else_)
 
     def is_sure(self, test: nodes.Node) -> bool | None:
@@ -210,7 +212,8 @@ class _Proof:
             case nodes.Call(node=nodes.Name(name="namespace"), args=[]):
                 for one in node.kwargs:
                     self.learn(f".{one.key}", _joined(self.kind(one.value), PLAIN))
-                return self.plain(*_arguments(node)[len(node.kwargs) :]) and NAMESPACE
+                self.plain(*_arguments(node)[len(node.kwargs) :])
+                return NAMESPACE
             case nodes.Call(node=nodes.Getattr(attr=attr, node=of)) if attr in _STRIPS:
                 kind = self.some(of, PLAIN, TEXT)
                 self.plain(*_arguments(node))

@@ -21,6 +21,8 @@ Check = Callable[[Sequence[Message]], str | None]
 Render = Callable[[Sequence[Message]], str]
 Pieces = tuple[str, ...]
 """What a template writes before, between and after the messages' texts."""
+RENDERED_WITH = ("tools", "documents", "add_generation_prompt")
+"""What every template is given."""
 
 
 def check_by_roles(
@@ -38,11 +40,7 @@ def check_by_roles(
         template_kwargs: what the template is given beside the conversation.
     """
     known: dict[tuple[str, ...], list[Pieces] | None] = {}
-    template = _template_of(tokenizer, template_kwargs or {})
-    copies_all, copies_stripped = (
-        template is not None and copies_texts(template, are_stripped)
-        for are_stripped in (False, True)
-    )
+    copies_all, copies_stripped = _copied(tokenizer, template_kwargs or {})
 
     def quick(messages: Sequence[Message]) -> str | None:
         roles = tuple(message["role"] for message in messages)
@@ -60,17 +58,18 @@ def check_by_roles(
     return quick
 
 
-def _template_of(
+def _copied(
     tokenizer: PreTrainedTokenizerBase, template_kwargs: Mapping[str, Any]
-) -> str | None:
-    """The source of the template, where it alone makes a text of a conversation."""
-    render = PreTrainedTokenizerBase.apply_chat_template
+) -> tuple[bool, bool]:
+    """Whether the template is proved to copy all texts, and those without white space around."""
+    render, template = PreTrainedTokenizerBase.apply_chat_template, tokenizer.chat_template
     # Some settings are none of the template's: they name another one, or change texts before it.
     is_alone = inspect.signature(render).parameters.keys().isdisjoint(template_kwargs)
-    if type(tokenizer).apply_chat_template is not render or not is_alone:
-        return None
-    template = tokenizer.chat_template
-    return template if isinstance(template, str) else None
+    is_alone = is_alone and type(tokenizer).apply_chat_template is render
+    if not is_alone or not isinstance(template, str):
+        return False, False
+    settings = (*RENDERED_WITH, *tokenizer.special_tokens_map, *template_kwargs)
+    return copies_texts(template, False, settings), copies_texts(template, True, settings)
 
 
 def _pieces_of(
