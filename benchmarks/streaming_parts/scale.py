@@ -305,6 +305,9 @@ def s3_server() -> Iterator[None]:
 def main() -> None:
     """What a process of its own measures, as the last line of its output."""
     folder, run, num_prompts, what = sys.argv[1:]
+    prompts = Path(folder) / "prompts.jsonl"
+    if not prompts.exists():
+        write_prompts_file(prompts, int(num_prompts))
     recipe = recipe_at(Path(folder), run, int(num_prompts))
     if what == "prompts":
         found = laid_down(recipe)

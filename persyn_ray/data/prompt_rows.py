@@ -12,18 +12,21 @@ from persyn_ray.recipe.data import PromptsConfig
 
 ALPACA = ("instruction", "input")
 """An instruction and what it is about, in columns of their own."""
-CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+QUOTED = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def prompt_id_of(messages: Sequence[dict[str, str]]) -> str:
     """The id of a conversation: the first 32 hex digits of the SHA-256 of its canonical JSON.
 
+    Canonical is `json.dumps` with sorted keys, no white space and letters as they are.
     Conversations that read the same have the same id.
     """
-    canonical = CANONICAL.encode(
-        [{"role": turn["role"], "content": text_key(turn["content"])} for turn in messages]
-    )
-    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+    turns = [
+        # Texts one by one: of whole conversations the encoder takes three times as long.
+        f'{{"content":{QUOTED(text_key(turn["content"]))},"role":{QUOTED(turn["role"])}}}'
+        for turn in messages
+    ]
+    return hashlib.sha256(f"[{','.join(turns)}]".encode()).hexdigest()[:32]
 
 
 def prompt_of(section: PromptsConfig, row: Row | BadRow, require_reference: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Data in: prompts from files, from the hub or from installed packages, and their split.
+"""Data in: prompts from files, from the hub or from installed packages.
 
 A prompt is known by the hash of its conversation, so the same prompt is the same row in every run
 and duplicates fall together, also those that only read the same (see `cells.text_key`); the
@@ -9,7 +9,6 @@ NUL and control characters included; what must not reach a model is dealt with w
 tokens.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,12 +19,15 @@ import pyarrow as pa
 from persyn_ray.data.conversations import NoConversation
 from persyn_ray.data.files.rows import PACKAGE, BadRow, Row, batch_rows, expand, require, rows_with
 from persyn_ray.data.prompt_rows import ALPACA, prompt_of
+from persyn_ray.data.selection import take_rows
+from persyn_ray.data.splits import drawn_order
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.recipe.data import PromptsConfig
-from persyn_ray.storage.schemas import DEAD_LETTERS, PROMPTS, conform
+from persyn_ray.storage.schemas import DEAD_LETTERS, MESSAGES, PROMPTS
 
 HUB = "hub:"
-CHUNK_ROWS = 10_000
+CHUNK_ROWS = 2_000
+"""Rows that are lists of Python values at once: more of them make garbage collection slow."""
 SETTING = "prompts.path"
 COLUMNS = "prompts.column, prompts.reference_column or prompts.task_column"
 _CHANGED_BY = {
@@ -78,7 +80,7 @@ def load_prompts(
         raise _no_prompt(section, path or section.path, dead)
     limit = section.limit if limit is None and path is None else limit
     if limit is not None and limit < table.num_rows:
-        table = table.take(_drawn_order(table, section.seed)[:limit])
+        table = take_rows(table, drawn_order(table["prompt_id"], section.seed)[:limit])
     return LoadedPrompts(table, dead, sum(chunk.num_duplicates for chunk in chunks))
 
 
@@ -106,43 +108,10 @@ def iter_prompts(
         )
     seen: set[bytes] = set()
     rows = _rows(section, path or section.path)
-    while chunk := list(islice(rows, CHUNK_ROWS)):
-        yield _convert(section, chunk, require_reference, seen)
-
-
-def split_prompts(
-    table: pa.Table, num_parallel: int, num_heldout: int, seed: int, lost: str = ""
-) -> pa.Table:
-    """Give each prompt its split: parallel first, then heldout, the rest routed.
-
-    The order is drawn by a hash of seed and prompt, so a split depends neither on the order of the
-    rows nor on the machine, and every stretch of the table is a fair mix. `lost` says in an error
-    why there are no more prompts.
-
-    Raises:
-        ConfigError: there are fewer prompts than the parallel set and the held-out set need.
-    """
-    for name, wanted, available in (
-        ("num_parallel", num_parallel, table.num_rows),
-        ("num_heldout", num_heldout, table.num_rows - num_parallel),
-    ):
-        if wanted > available:
-            raise ConfigError(
-                f"prompts.{name} is {wanted}, but of {table.num_rows} prompts only "
-                f"{max(available, 0)} can be taken: lower prompts.{name} or add prompts.{lost}"
-            )
-    num_routed = table.num_rows - num_parallel - num_heldout
-    splits = ["parallel"] * num_parallel + ["heldout"] * num_heldout + ["routed"] * num_routed
-    ordered = table.take(_drawn_order(table, seed))
-    return conform(
-        ordered.append_column("split", pa.array(splits, pa.string())), PROMPTS, "prompts"
-    )
-
-
-def _drawn_order(table: pa.Table, seed: int) -> list[int]:
-    ids = table["prompt_id"].to_pylist()
-    keys = [hashlib.blake2b(f"{seed}:{one}".encode(), digest_size=16).digest() for one in ids]
-    return sorted(range(len(keys)), key=keys.__getitem__)
+    while (
+        chunk := _converted(section, islice(rows, CHUNK_ROWS), require_reference, seen)
+    ).num_rows:
+        yield chunk.loaded
 
 
 def _rows(section: PromptsConfig, paths: str | Sequence[str]) -> Numbered:
@@ -181,32 +150,64 @@ def _hub_rows(
     yield from ((path, number, row) for number, row in enumerate(rows, start=1))
 
 
-def _convert(
-    section: PromptsConfig,
-    chunk: list[tuple[str, int, Row | BadRow]],
-    require_reference: bool,
-    seen: set[bytes],
-) -> LoadedPrompts:
-    prompts: list[dict[str, Any]] = []
-    dead: list[dict[str, str | None]] = []
-    num_duplicates = 0
-    for source, number, row in chunk:
+class _Chunk:
+    """Prompts of consecutive rows, column by column: no row stays as a Python object."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, list[str | None]] = {name: [] for name in UNSPLIT.names}
+        del self.columns["messages"]
+        self.roles: list[str] = []
+        self.contents: list[str] = []
+        self.ends: list[int] = [0]
+        self.dead: list[dict[str, str | None]] = []
+        self.num_rows = self.num_duplicates = 0
+
+    def add(self, prompt: dict[str, Any], source: str) -> None:
+        """A prompt that is not there yet."""
+        for turn in prompt["messages"]:
+            self.roles.append(turn["role"])
+            self.contents.append(turn["content"])
+        self.ends.append(len(self.roles))
+        self.columns["source"].append(source)
+        for name in ("prompt_id", "reference", "task"):
+            self.columns[name].append(prompt[name])
+
+    @property
+    def loaded(self) -> LoadedPrompts:
+        """All of them as tables."""
+        turns = [pa.array(texts, pa.string()) for texts in (self.roles, self.contents)]
+        arrays: dict[str, pa.Array] = {
+            "messages": pa.ListArray.from_arrays(
+                pa.array(self.ends, pa.int32()),
+                pa.StructArray.from_arrays(turns, fields=list(MESSAGES.value_type)),
+            )
+        }
+        arrays |= {name: pa.array(of, pa.string()) for name, of in self.columns.items()}
+        return LoadedPrompts(
+            pa.Table.from_arrays([arrays[name] for name in UNSPLIT.names], schema=UNSPLIT),
+            pa.Table.from_pylist(self.dead, schema=DEAD_LETTERS),
+            self.num_duplicates,
+        )
+
+
+def _converted(
+    section: PromptsConfig, rows: Numbered, require_reference: bool, seen: set[bytes]
+) -> _Chunk:
+    chunk = _Chunk()
+    for source, number, row in rows:
+        chunk.num_rows += 1
         try:
-            prompt = prompt_of(section, row, require_reference) | {"source": source}
+            prompt = prompt_of(section, row, require_reference)
         except NoConversation as refusal:
             reason, detail = refusal.args
             where = f"{source}, row {number}: {detail}"
             blank = {"prompt_id": None, "teacher": None}
-            dead.append({"step": "prompts", "reason": reason, "detail": where, **blank})
+            chunk.dead.append({"step": "prompts", "reason": reason, "detail": where, **blank})
             continue
         key = bytes.fromhex(prompt["prompt_id"])
         if key in seen:
-            num_duplicates += 1
+            chunk.num_duplicates += 1
         else:
             seen.add(key)
-            prompts.append(prompt)
-    return LoadedPrompts(
-        pa.Table.from_pylist(prompts, schema=UNSPLIT),
-        pa.Table.from_pylist(dead, schema=DEAD_LETTERS),
-        num_duplicates,
-    )
+            chunk.add(prompt, source)
+    return chunk

@@ -6,18 +6,20 @@ the router or a reward model cannot read through its chat template.
 """
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as compute
 
 from persyn_ray.checks.code.programs import why_no_tests
 from persyn_ray.checks.verifier import Verifier
 from persyn_ray.data import selection
 from persyn_ray.data.extra_examples import require_readable
-from persyn_ray.data.prompts import LoadedPrompts, load_prompts, split_prompts
+from persyn_ray.data.prompts import LoadedPrompts, load_prompts
+from persyn_ray.data.splits import SPLITS, SplitPrompts, split_prompts
 from persyn_ray.errors import DataError
 from persyn_ray.pipeline.template_readers import Reader, readers_of, refusals
 from persyn_ray.recipe.data import PromptsConfig
@@ -39,13 +41,24 @@ from persyn_ray.stages.recorded_scores import RecordedScores
 from persyn_ray.storage.folder import shard_name
 from persyn_ray.storage.layout import RunLayout, parts_of
 from persyn_ray.storage.results import PromptsResult
-from persyn_ray.storage.schemas import DEAD_LETTERS, PROMPTS, conform
+from persyn_ray.storage.schemas import DEAD_LETTERS
 
-pc: Any = compute  # its functions are made at import, where a type checker does not see them
-SPLITS = ("parallel", "heldout", "routed")
+HASHED_ROWS = 50_000
+"""Ids that are Python values at once."""
+READS = (ExactAnswerConfig, UnitTestsConfig, InstructionsConfig)
+"""Qualities that may find nothing in a reference to compare with."""
 
 
-def read_prompts(recipe: Recipe, readers: Sequence[Reader] = ()) -> LoadedPrompts:
+@dataclass(frozen=True)
+class ReadPrompts:
+    """Prompts with their splits, and what became of the other rows."""
+
+    prompts: SplitPrompts
+    dead: pa.Table  # schema DEAD_LETTERS
+    num_duplicates: int
+
+
+def read_prompts(recipe: Recipe, readers: Sequence[Reader] = ()) -> ReadPrompts:
     """All prompts of a recipe with their splits; held-out ones may come from a file of their own.
 
     A prompt in both files is held out, so that nobody trains on it, and counts as a duplicate.
@@ -67,18 +80,19 @@ def read_prompts(recipe: Recipe, readers: Sequence[Reader] = ()) -> LoadedPrompt
     if path is None:
         qualities = scored + (checked if section.num_heldout else [])
         loaded = _readable(_load(section, None, qualities), readers, section.path)
-        table = split_prompts(
+        split = split_prompts(
             loaded.table, section.num_parallel, section.num_heldout, section.seed, loaded.lost
         )
-        return LoadedPrompts(table, loaded.dead, loaded.num_duplicates)
+        return ReadPrompts(split, loaded.dead, loaded.num_duplicates)
     loaded = _readable(_load(section, None, scored), readers, section.path)
     apart = _readable(_load(section, path, checked), readers, path)
     ours = selection.without(loaded.table, "prompt_id", apart.table["prompt_id"])
-    routed = split_prompts(ours, section.num_parallel, 0, section.seed, loaded.lost)
-    splits = pa.array(["heldout"] * apart.table.num_rows, pa.string())
-    heldout = conform(apart.table.append_column("split", splits), PROMPTS, "held-out prompts")
-    return LoadedPrompts(
-        pa.concat_tables([routed, heldout]),
+    split = split_prompts(ours, section.num_parallel, 0, section.seed, loaded.lost)
+    table = pa.concat_tables([ours, apart.table])
+    heldout = np.arange(ours.num_rows, table.num_rows)
+    places = {name: split.places[name] for name in ("parallel", "routed")} | {"heldout": heldout}
+    return ReadPrompts(
+        SplitPrompts(table, places),
         pa.concat_tables([loaded.dead, apart.dead]),
         loaded.num_duplicates + apart.num_duplicates + loaded.table.num_rows - ours.num_rows,
     )
@@ -89,10 +103,12 @@ def _load(
 ) -> LoadedPrompts:
     """The prompts of a file whose references all the qualities can read."""
     loaded = load_prompts(section, path, any(map(needs_reference, qualities)))
-    references = loaded.table["reference"].drop_null().unique().to_pylist()
+    reading = [quality for quality in qualities if isinstance(quality, READS)]
     unreadable: dict[str, str] = {}
-    for quality in qualities:
-        unreadable |= _unreadable(quality, references)
+    if reading:
+        references = loaded.table["reference"].drop_null().unique().to_pylist()
+        for quality in reading:
+            unreadable |= _unreadable(quality, references)
     refused = selection.among(loaded.table, "reference", pa.array(list(unreadable), pa.string()))
     if not refused.num_rows:
         return loaded
@@ -127,24 +143,43 @@ def _readable(
     """The prompts that all readers can read; the others are dead letters."""
     if not readers:
         return loaded
+    stretches, schema = loaded.table.to_batches(), loaded.table.schema
+    dead, num_duplicates = loaded.dead, loaded.num_duplicates
+    del loaded  # so that a stretch goes when it is replaced
     # A stretch at a time: as Python values, conversations take several times their memory.
-    stretches = loaded.table["messages"].chunks
-    found = refusals((one for of in stretches for one in of.to_pylist()), readers, repr(path))
-    if not found:
-        return loaded
-    refused = loaded.table.take(list(found))
+    conversations = (one for of in stretches for one in of["messages"].to_pylist())
+    found = refusals(conversations, readers, repr(path))
+    refused = _taken_out(stretches, list(found))
     letters = [
         _letter(row, "unreadable_prompt", why)
-        for row, why in zip(refused.to_pylist(), found.values(), strict=True)
+        for row, why in zip(refused, found.values(), strict=True)
     ]
     return LoadedPrompts(
-        selection.without(loaded.table, "prompt_id", refused["prompt_id"]),
-        pa.concat_tables([loaded.dead, pa.Table.from_pylist(letters, schema=DEAD_LETTERS)]),
-        loaded.num_duplicates,
+        pa.Table.from_batches(stretches, schema),
+        pa.concat_tables([dead, pa.Table.from_pylist(letters, schema=DEAD_LETTERS)]),
+        num_duplicates,
     )
 
 
-def _unreadable(quality: Single, references: Sequence[str]) -> dict[str, str]:
+def _taken_out(stretches: list[pa.RecordBatch], places: Sequence[int]) -> list[dict[str, Any]]:
+    """The rows at some places in rising order, which their stretches lose."""
+    rows: list[dict[str, Any]] = []
+    start = 0
+    for number, stretch in enumerate(stretches):
+        stop = start + stretch.num_rows
+        first, last = bisect_left(places, start), bisect_left(places, stop)
+        if first < last:
+            is_kept = np.ones(stretch.num_rows, bool)
+            is_kept[np.subtract(places[first:last], start)] = False
+            rows += stretch.filter(pa.array(~is_kept)).to_pylist()
+            stretches[number] = stretch.filter(pa.array(is_kept))
+        start = stop
+    return rows
+
+
+def _unreadable(
+    quality: ExactAnswerConfig | UnitTestsConfig | InstructionsConfig, references: Sequence[str]
+) -> dict[str, str]:
     """References that a check finds nothing in to compare with, and why."""
     if isinstance(quality, ExactAnswerConfig):
         with Verifier(
@@ -155,12 +190,10 @@ def _unreadable(quality: Single, references: Sequence[str]) -> dict[str, str]:
     if isinstance(quality, UnitTestsConfig):
         tests = [(reference, why_no_tests(reference)) for reference in references]
         return {reference: why for reference, why in tests if why is not None}
-    if isinstance(quality, InstructionsConfig):
-        from persyn_ray.checks.ifeval import why_unreadable  # it loads packages, 2 s
+    from persyn_ray.checks.ifeval import why_unreadable  # it loads packages, 2 s
 
-        found = [(reference, why_unreadable(reference)) for reference in references]
-        return {reference: why for reference, why in found if why is not None}
-    return {}
+    found = [(reference, why_unreadable(reference)) for reference in references]
+    return {reference: why for reference, why in found if why is not None}
 
 
 def _letter(prompt: Mapping[str, object], reason: str, why: str) -> dict[str, str | None]:
@@ -190,43 +223,40 @@ def write_prompts(recipe: Recipe, run: RunLayout) -> PromptsResult:
     check = recipe.evaluate.check
     if isinstance(check, PythonQualityConfig):
         load_code(check.function, check.source, "evaluate.check.function")
-    loaded = read_prompts(
+    read = read_prompts(
         recipe, readers_of(recipe.student, recipe.router, recipe.compare, recipe.scoring)
     )
-    if loaded.dead.num_rows:
-        run.dead_letters("prompts").write_table("rows.parquet", loaded.dead)
+    if read.dead.num_rows:
+        run.dead_letters("prompts").write_table("rows.parquet", read.dead)
+    shard_rows = recipe.prompts.shard_rows
     return PromptsResult(
-        rows=loaded.table.num_rows,
-        errors=loaded.dead.num_rows,
-        duplicates=loaded.num_duplicates,
-        splits=count_splits(loaded.table),
-        sharding=_sharding(loaded.table, recipe.prompts.shard_rows),
-        shards=_write_shards(run, loaded.table, recipe.prompts.shard_rows),
+        rows=sum(read.prompts.counts.values()),
+        errors=read.dead.num_rows,
+        duplicates=read.num_duplicates,
+        splits=read.prompts.counts,
+        sharding=_sharding(read.prompts, shard_rows),
+        shards=_write_shards(run, read.prompts, shard_rows),
     )
 
 
-def _sharding(table: pa.Table, shard_rows: int) -> str:
-    columns = (table["prompt_id"].to_pylist(), table["split"].to_pylist())
+def _sharding(prompts: SplitPrompts, shard_rows: int) -> str:
     digest = hashlib.sha256(str(shard_rows).encode())
-    for prompt_id, split in zip(*columns, strict=True):
-        digest.update(f" {prompt_id}:{split}".encode())
+    ids = prompts.table["prompt_id"].combine_chunks()
+    for split, places in prompts.places.items():
+        for start in range(0, len(places), HASHED_ROWS):
+            some = ids.take(pa.array(places[start : start + HASHED_ROWS])).to_pylist()
+            digest.update("".join(f" {one}:{split}" for one in some).encode())
     return digest.hexdigest()[:16]
 
 
-def count_splits(table: pa.Table) -> dict[str, int]:
-    """Number of prompts in each split."""
-    return {split: selection.where(table, "split", split).num_rows for split in SPLITS}
-
-
-def _write_shards(run: RunLayout, table: pa.Table, shard_rows: int) -> dict[str, list[str]]:
+def _write_shards(run: RunLayout, prompts: SplitPrompts, shard_rows: int) -> dict[str, list[str]]:
     shards: dict[str, list[str]] = {split: [] for split in SPLITS}
     number = 0
-    for split in SPLITS:
-        places = np.flatnonzero(pc.equal(table["split"], split).to_numpy())
-        for start in range(0, len(places), shard_rows):
+    for split, num_rows in prompts.counts.items():
+        for start in range(0, num_rows, shard_rows):
             name = shard_name(number)
-            part = table.take(places[start : start + shard_rows])  # memory holds no split twice
-            run.prompts.write_table(name, conform(part, PROMPTS, name), ROWS_PER_GROUP)
+            rows = prompts.taken(split, start, start + shard_rows)
+            run.prompts.write_table(name, rows, ROWS_PER_GROUP)
             shards[split].append(name)
             number += 1
     return shards

@@ -1,5 +1,6 @@
 """Prompts: known by content, split by hash, and no bad row stops a run."""
 
+import hashlib
 import json
 import random
 from datetime import date, datetime
@@ -11,12 +12,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from persyn_ray.data.cells import text_key
 from persyn_ray.data.prompt_rows import prompt_id_of
-from persyn_ray.data.prompts import UNSPLIT, iter_prompts, load_prompts, split_prompts
+from persyn_ray.data.prompts import UNSPLIT, iter_prompts, load_prompts
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.recipe.data import PromptsConfig
-from persyn_ray.storage.schemas import DEAD_LETTERS, PROMPTS
+from persyn_ray.storage.schemas import DEAD_LETTERS
 
 USER = {"role": "user", "content": "Hi"}
 
@@ -33,13 +37,6 @@ def jsonl(folder: Path, rows: list[Any], name: str = "prompts.jsonl") -> Path:
 
 def texts(table: pa.Table) -> list[str]:
     return [messages[-1]["content"] for messages in table["messages"].to_pylist() if messages]
-
-
-def some_prompts(num: int) -> pa.Table:
-    rows = [
-        {"prompt_id": f"{index:032x}", "messages": [USER], "source": "s"} for index in range(num)
-    ]
-    return pa.Table.from_pylist(rows, schema=UNSPLIT)
 
 
 def test_plain_text_goes_through_template_and_system_prompt(tmp_path: Path) -> None:
@@ -84,6 +81,18 @@ def test_an_id_is_the_content_and_nothing_else() -> None:
     assert prompt_id_of([USER]) == prompt_id_of([{**USER, "content": " Hi\u200b\r\n"}])
     # From sha256sum of the canonical text: ids never change between versions.
     assert prompt_id_of([USER]) == "557f6d9586f57ae72d24a7d34f47ed21"
+
+
+@given(st.lists(st.tuples(st.sampled_from(["system", "user"]), st.text()), max_size=3))
+def test_an_id_is_made_of_canonical_json(turns: list[tuple[str, str]]) -> None:
+    messages = [{"role": role, "content": content} for role, content in turns]
+    known_by = [turn | {"content": text_key(turn["content"])} for turn in messages]
+    written = json.dumps(known_by, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    try:
+        digest = hashlib.sha256(written.encode()).hexdigest()
+    except UnicodeEncodeError:
+        return
+    assert prompt_id_of(messages) == digest[:32]
 
 
 def test_duplicates_are_kept_once_and_counted_across_files(tmp_path: Path) -> None:
@@ -339,42 +348,6 @@ def test_chunks_hold_together_what_the_whole_holds(
     assert [chunk.table.num_rows for chunk in chunks] == [6, 6, 3, 0]
     assert pa.concat_tables([chunk.table for chunk in chunks]).equals(whole.table)
     assert sum(chunk.num_duplicates for chunk in chunks) == whole.num_duplicates == 5
-
-
-def test_splits_have_their_sizes_come_one_after_another_and_lose_nobody() -> None:
-    table = some_prompts(100)
-    split = split_prompts(table, num_parallel=20, num_heldout=30, seed=0)
-    assert split.schema.equals(PROMPTS)
-    expected = ["parallel"] * 20 + ["heldout"] * 30 + ["routed"] * 50
-    assert split["split"].to_pylist() == expected
-    assert set(split["prompt_id"].to_pylist()) == set(table["prompt_id"].to_pylist())
-
-
-def test_a_split_depends_on_the_seed_and_not_on_the_order_of_rows() -> None:
-    table = some_prompts(100)
-    split = split_prompts(table, 20, 30, seed=0)
-    backwards = table.take(list(range(99, -1, -1)))
-    assert split_prompts(backwards, 20, 30, seed=0).equals(split)
-    assert not split_prompts(table, 20, 30, seed=1).equals(split)
-    # A larger parallel set contains the smaller one: learning curves stay comparable.
-    larger = split_prompts(table, 40, 0, seed=0)
-    assert larger["prompt_id"].to_pylist()[:20] == split["prompt_id"].to_pylist()[:20]
-
-
-@pytest.mark.parametrize(
-    ("num_parallel", "num_heldout", "message"),
-    [
-        (11, 0, r"prompts\.num_parallel is 11, but of 10 prompts only 10"),
-        (6, 5, r"prompts\.num_heldout is 5, but of 10 prompts only 4"),
-    ],
-)
-def test_too_few_prompts_are_said_in_numbers(
-    num_parallel: int, num_heldout: int, message: str
-) -> None:
-    with pytest.raises(ConfigError, match=f"{message}.* 3 rows were refused"):
-        split_prompts(some_prompts(10), num_parallel, num_heldout, 0, " 3 rows were refused.")
-    whole = split_prompts(some_prompts(10), 10, 0, seed=0)
-    assert set(whole["split"].to_pylist()) == {"parallel"}
 
 
 @pytest.mark.parametrize(

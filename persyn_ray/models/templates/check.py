@@ -65,7 +65,7 @@ def readability_check(
         return render_conversation(tokenizer, [*messages, turn], False, template_kwargs)
 
     check = partial(why_unreadable, tokenizer, template_kwargs=template_kwargs)
-    return check_by_roles(tokenizer, check, (prompt, answered))
+    return check_by_roles(tokenizer, check, (prompt, answered), template_kwargs)
 
 
 def require_sound_template(

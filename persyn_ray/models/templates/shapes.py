@@ -1,35 +1,46 @@
 """Tells whether a template reads a conversation from how it read one with the same roles.
 
 Most chat templates copy what a message says as it is. For those it depends on the roles alone
-whether a conversation is read, and a rendering shows whether one was copied; that is a tenth of the
-work of tokenising it. A million prompts are checked this way before a teacher is paid for them.
+whether a conversation is read. That a template copies is proved from its source (`copies`) where it
+can be; else a rendering shows it of one conversation, which is a tenth of the work of tokenising
+it. A million prompts are checked this way before a teacher is paid for them.
 """
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from persyn_ray.errors import DataError
 from persyn_ray.models.chat import END_OF_THINKING, THINK, Message
 from persyn_ray.models.sanitize import is_free_of_controls
+from persyn_ray.models.templates.copies import copies_texts
 
 Check = Callable[[Sequence[Message]], str | None]
 Render = Callable[[Sequence[Message]], str]
 Pieces = tuple[str, ...]
 """What a template writes before, between and after the messages' texts."""
+RENDERED_WITH = ("tools", "documents", "add_generation_prompt")
+"""What every template is given."""
 
 
 def check_by_roles(
-    tokenizer: PreTrainedTokenizerBase, check: Check, renders: Sequence[Render]
+    tokenizer: PreTrainedTokenizerBase,
+    check: Check,
+    renders: Sequence[Render],
+    template_kwargs: Mapping[str, Any] | None = None,
 ) -> Check:
     """The same answers as `check`, which is asked only where the roles and a copy do not tell.
 
     Args:
         tokenizer: whose chat template is meant.
         check: why a conversation cannot be read, or None.
-        renders: all that `check` makes of a conversation's text.
+        renders: all that `check` makes of a conversation by the template.
+        template_kwargs: what the template is given beside the conversation.
     """
     known: dict[tuple[str, ...], list[Pieces] | None] = {}
+    copies_all, copies_stripped = _copied(tokenizer, template_kwargs or {})
 
     def quick(messages: Sequence[Message]) -> str | None:
         roles = tuple(message["role"] for message in messages)
@@ -37,12 +48,28 @@ def check_by_roles(
             known[roles] = _pieces_of(tokenizer, roles, check, renders)
         pieces, texts = known[roles], [message["content"] for message in messages]
         if pieces is not None and all(_is_plain(tokenizer, text) for text in texts):
+            if copies_all or (copies_stripped and all(text == text.strip() for text in texts)):
+                return None
             expected = [_joined(of, texts) for of in pieces]
             if _rendered(messages, renders) == expected:
                 return None
         return check(messages)
 
     return quick
+
+
+def _copied(
+    tokenizer: PreTrainedTokenizerBase, template_kwargs: Mapping[str, Any]
+) -> tuple[bool, bool]:
+    """Whether the template is proved to copy all texts, and those without white space around."""
+    render, template = PreTrainedTokenizerBase.apply_chat_template, tokenizer.chat_template
+    # Some settings are none of the template's: they name another one, or change texts before it.
+    is_alone = inspect.signature(render).parameters.keys().isdisjoint(template_kwargs)
+    is_alone = is_alone and type(tokenizer).apply_chat_template is render
+    if not is_alone or not isinstance(template, str):
+        return False, False
+    settings = (*RENDERED_WITH, *tokenizer.special_tokens_map, *template_kwargs)
+    return copies_texts(template, False, settings), copies_texts(template, True, settings)
 
 
 def _pieces_of(

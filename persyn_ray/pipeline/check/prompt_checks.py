@@ -10,7 +10,7 @@ import pyarrow as pa
 from persyn_ray.engines.base import Message
 from persyn_ray.errors import ConfigError
 from persyn_ray.pipeline.check.findings import Finding
-from persyn_ray.pipeline.load_prompts import count_splits, read_prompts
+from persyn_ray.pipeline.load_prompts import read_prompts
 from persyn_ray.pipeline.plan.prompt_counts import is_on_hub, without_network
 from persyn_ray.recipe.data import PromptsConfig
 from persyn_ray.recipe.recipe import Recipe
@@ -54,15 +54,14 @@ def check_prompts(recipe: Recipe, offline: bool, found: Prompts) -> Iterator[Fin
         text = "They are on the hub and not on this machine: not looked at (--offline)."
         yield Finding("prompts", "remark", text)
         return
-    table = loaded.table
-    first = table.slice(0, MOST_READ)
+    first = loaded.prompts.first(MOST_READ)
     found.conversations.extend(first["messages"].to_pylist())
     rows = zip(first["source"].to_pylist(), first["prompt_id"].to_pylist(), strict=True)
     found.places.extend(f"{source}, prompt {name[:8]}" for source, name in rows)
-    splits = count_splits(table)
+    splits = loaded.prompts.counts
     yield _split(recipe.prompts, splits, loaded.num_duplicates)
     yield from _lost(loaded.dead)
-    yield _references(recipe.scoring, recipe.prompts, table)
+    yield _references(recipe.scoring, recipe.prompts, loaded.prompts.table)
     yield from _sizes(splits)
 
 

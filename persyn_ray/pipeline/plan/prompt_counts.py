@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from persyn_ray.data.prompts import HUB
+from persyn_ray.data.splits import SplitPrompts
 from persyn_ray.errors import ConfigError
-from persyn_ray.pipeline.load_prompts import count_splits, read_prompts
+from persyn_ray.pipeline.load_prompts import read_prompts
 from persyn_ray.pipeline.plan.forecasts import expected_tokens
 from persyn_ray.recipe.data import PromptsConfig
 from persyn_ray.recipe.recipe import Recipe
@@ -39,14 +40,17 @@ def count_prompts(recipe: Recipe, run: RunLayout, record: Record | None) -> Coun
         splits = result_of(record, PromptsResult).splits
         return Counted(splits, expected_tokens.stored_prompt_tokens(run))
     if not is_on_hub(recipe.prompts, recipe.evaluate):
-        table = read_prompts(recipe).table
-        return Counted(count_splits(table), expected_tokens.prompt_tokens(table))
+        return _counted(read_prompts(recipe).prompts)
     with without_network():
         try:
-            table = read_prompts(recipe).table
+            prompts = read_prompts(recipe).prompts
         except ConfigError:
             return _as_the_recipe_says(recipe.prompts, recipe.evaluate)
-    return Counted(count_splits(table), expected_tokens.prompt_tokens(table))
+    return _counted(prompts)
+
+
+def _counted(prompts: SplitPrompts) -> Counted:
+    return Counted(prompts.counts, expected_tokens.prompt_tokens(prompts.table))
 
 
 def is_on_hub(prompts: PromptsConfig, evaluate: EvaluateConfig) -> bool:
