@@ -172,6 +172,7 @@ class ScriptedRun:
         self.fault: tuple[int, str] | None = None
         self.trouble: dict[str, Any] | None = None
         self.delay = 0.0
+        self.why: str | None = "knn routes best by cross-validation, +0.120 over constant"
         self.asked: list[str] = []
         self.dead: list[dict[str, Any]] = [
             {
@@ -196,6 +197,7 @@ class ScriptedRun:
             "student": "Qwen2.5-1.5B",
             "alpha": 0.4,
             "methods": ["persyn", "quality_only", "random"],
+            "router": {"kind": "knn", "label": "k-NN on frozen embeddings", "why": self.why},
             "teachers": teachers,
             "tasks": ["add", "code", HOSTILE],
             "splits": ["parallel", "routed"],
@@ -209,6 +211,7 @@ class ScriptedRun:
         steps = [
             {"name": name, "state": "waiting", "rows": None, "total_rows": None, "seconds": None}
             | unknown
+            | {"note": "k-NN on frozen embeddings" if name == "router" else None}
             | {"planned_cost": 1.5 if name == "synthesize" else None}
             for name in names
         ]
