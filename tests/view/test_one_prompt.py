@@ -193,15 +193,18 @@ def test_a_table_by_task_chooses_by_the_prompts_own_task(
         prompts = {row["prompt_id"]: row for row in run.prompts.read_table(shard).to_pylist()}
         for row in run.rewards.read_table(shard).to_pylist():
             rewards.setdefault(prompts[row["prompt_id"]]["task"], []).append(row["rewards"])
-    best = {
-        task: recipe.pool.names[int(np.mean(of, axis=0).argmax())] for task, of in rewards.items()
+    means = {task: np.mean(of, axis=0) for task, of in rewards.items()}
+    clear = {  # no shrinking towards the means of all tasks changes these
+        task: recipe.pool.names[int(of.argmax())]
+        for task, of in means.items()
+        if np.ptp(np.sort(of)[-2:]) > 0.1
     }
-    assert len(set(best.values())) > 1
+    assert len(set(clear.values())) > 1
     get = getter(run.root.address)
     shown = [get(f"/api/prompts/{row['prompt_id']}") for row in rows_in(run, "heldout")]
     assert len(shown) == 16
-    for one in shown:
-        assert one["methods"]["task_constant"] == best[one["task"]]
+    asked = {one["task"]: one["methods"]["task_constant"] for one in shown if one["task"] in clear}
+    assert asked == clear
 
 
 def rows_in(run: RunLayout, split: str) -> list[dict[str, Any]]:
