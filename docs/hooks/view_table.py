@@ -9,8 +9,8 @@ MEASURED = {
     "all prompts in the index, s": "index_s",
     "a later page of the list, s": "second_page_s",
     "a filter with an order, s": "filter_s",
-    "one go of a search, s": "search_s",
-    "one prompt with all responses, s": "prompt_s",
+    "a search through all texts, s": "search_s",
+    "the first prompt that is opened, s": "prompt_s",
     "teachers side by side, s": "teachers_s",
 }
 

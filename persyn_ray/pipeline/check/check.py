@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
+from persyn_ray.pipeline.check.answer_checks import check_answers
 from persyn_ray.pipeline.check.findings import Finding, judged, milder, problems
 from persyn_ray.pipeline.check.machine_checks import (
     check_keys,
@@ -21,6 +22,7 @@ from persyn_ray.pipeline.check.teacher_checks import (
 )
 from persyn_ray.pipeline.plan.placement import gpu_teachers
 from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.score import check_of
 
 
 def check_recipe(
@@ -39,6 +41,8 @@ def check_recipe(
     for finding in judged("machine", partial(_machine, recipe)):
         yield milder(finding) if offline or is_on_cluster() else finding
     yield from judged("teachers", partial(check_teachers, pool, offline, prompts))
+    quality = check_of(recipe.evaluate, recipe.scoring)
+    yield from judged("answers", partial(check_answers, pool, quality, prompts))
     yield from judged("judges", partial(check_judges, pool, recipe.scoring, offline))
     if not problems(of_prompts):  # else the plan would say the same once more
         yield from judged("plan", partial(check_plan, recipe, overrides))
