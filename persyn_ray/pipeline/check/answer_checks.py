@@ -28,7 +28,9 @@ def check_answers(pool: Pool, quality: EvaluateCheck | None, prompts: Prompts) -
     """How a check that compares with references judges what the endpoints have answered."""
     reference = next(iter(prompts.references), None)
     texts = {
-        name: judged_text(text, pool.responses.think_tags) for name, text in pool.answers.items()
+        name: judged_text(pool.answers[name], pool.responses.think_tags)
+        for name in pool.names
+        if name in pool.answers
     }
     texts = {name: text for name, text in texts.items() if text}
     if not isinstance(quality, ExactAnswerConfig | ExactMatchConfig) or not reference or not texts:
