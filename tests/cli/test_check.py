@@ -1,6 +1,7 @@
 """`persyn check` and the early refusals of `persyn run`, as a beginner would err."""
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,17 @@ def test_an_answer_is_judged_by_the_recipes_own_check(
     assert told["detail"].startswith("By exact_answer, beside 'Athens': b ")
     assert verdict in told["detail"]
     assert ("####" in (told["fix"] or "")) == (state == "remark")
+
+
+def test_a_model_that_is_not_listed_is_asked_and_not_warned_of(
+    recipe: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FaultServer(lambda call: answer(call) if call.method == "POST" else None) as server:
+        code, found = findings(recipe, endpoint(server, engine={"model": "unlisted"}))
+    assert code == 0
+    assert found["teacher b"][0]["state"] == "ok"
+    assert [one for one in caplog.records if one.name.startswith("persyn_ray")] == []
+    assert logging.getLogger("persyn_ray").level == logging.NOTSET
 
 
 def test_offline_no_endpoint_is_asked(recipe: Path) -> None:
