@@ -173,6 +173,7 @@ class ScriptedRun:
         self.trouble: dict[str, Any] | None = None
         self.delay = 0.0
         self.why: str | None = "knn routes best by cross-validation, +0.120 over constant"
+        self.is_tied = False
         self.asked: list[str] = []
         self.dead: list[dict[str, Any]] = [
             {
@@ -283,6 +284,7 @@ class ScriptedRun:
         at = ids.index(name) if name in ids else None
         system = {"role": "system", "content": "Be brief."}
         user = {"role": "user", "content": row["text"]}
+        tied = {"reward": 0.5, "is_best": True} if self.is_tied else {}
         return {
             **{key: row[key] for key in ("prompt_id", "task", "source", "split", "margin")},
             **{key: row[key] for key in ("novelty", "is_novel")},
@@ -290,7 +292,7 @@ class ScriptedRun:
             "reference": "3 × 4 = 12\n#### 12" if number == 0 else None,
             "why": f"The router puts {TEACHERS[0]} ahead of {TEACHERS[1]} by a margin of 0.77.",
             "methods": {"persyn": TEACHERS[0], "quality_only": TEACHERS[2], "random": HOSTILE},
-            "responses": [] if number == 4 else [response(number, i) for i in range(5)],
+            "responses": [] if number == 4 else [response(number, i) | tied for i in range(5)],
             "previous_id": ids[at - 1] if at else None,
             "next_id": ids[at + 1] if at is not None and at + 1 < len(ids) else None,
         }

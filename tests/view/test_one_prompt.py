@@ -180,6 +180,13 @@ def test_the_router_that_decides_is_named_and_why_auto_has_taken_it(run: RunLayo
     assert getter(run.root.address)("/api/run")["router"] == fitted
 
 
+def test_a_held_out_prompt_that_nobody_is_asked_is_not_said_to_wait(tmp_path: Path) -> None:
+    prompts = [{"id": "h", "text": "No. 1", "split": "heldout"}, {"id": "r", "text": "No. 2"}]
+    get = getter(planting.planted(str(tmp_path / "run"), prompts).root.address)
+    assert get("/api/prompts/h")["why"].startswith("Held out for evaluation")
+    assert get("/api/prompts/r")["why"].startswith("Not routed yet")
+
+
 def test_a_table_by_task_chooses_by_the_prompts_own_task(
     make_recipe: Callable[..., Recipe], carry_out: Callable[..., RunLayout], random_llama: str
 ) -> None:

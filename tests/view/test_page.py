@@ -242,6 +242,17 @@ def test_responses_stand_side_by_side_with_their_figures_and_marks(page: Any) ->
 
 
 @browsing
+def test_among_equal_rewards_none_is_called_the_best(page: Any, run: ScriptedRun) -> None:
+    page.goto("/prompt?id=gsm-0000")
+    page.locator(".response .badge").get_by_text("best reward").wait_for()
+    run.is_tied = True
+    page.reload()
+    page.locator(".response").nth(4).wait_for()
+    assert page.locator(".response .badge").get_by_text("assigned").count() == 1
+    assert page.locator(".response .badge").get_by_text("best reward").count() == 0
+
+
+@browsing
 def test_hostile_text_is_only_text(page: Any) -> None:
     page.goto(f"/prompt?id=gsm-0000&search={HOSTILE}&task={HOSTILE}".replace("#", "%23"))
     page.wait_for_selector(".response")

@@ -52,8 +52,9 @@ function facts(prompt) {
 }
 
 /** Which router the probabilities come from, and why it is that one. */
-function decidedBy(router) {
-  if (!router) return null;
+function decidedBy(prompt, router) {
+  const isAsked = (prompt.responses ?? []).some((one) => one.logit !== null);
+  if (!router || !isAsked) return null;
   return h("p", { class: "muted decided-by" }, "Router: ", h("b", {}, router.label),
     router.why ? `. router.kind: auto has chosen it: ${router.why}.` : ".");
 }
@@ -63,7 +64,7 @@ function reasons(prompt, router) {
   return h("section", { class: "card why", "aria-labelledby": "why-title" },
     h("h2", { id: "why-title" }, "Why this teacher"),
     h("p", {}, prompt.why || "No router has chosen for this prompt yet."),
-    decidedBy(router),
+    decidedBy(prompt, router),
     methods.length > 0 && h("dl", { class: "methods" }, methods.map(([method, name]) => [
       h("dt", {}, method.replaceAll("_", " ")), h("dd", {}, teacher(name, 26))])));
 }
@@ -100,7 +101,7 @@ function draw(body, prompt, params, router) {
     facts(prompt),
     h("div", { class: "asked-and-why" }, conversation(prompt, asSource), reasons(prompt, router)),
     choiceTable(prompt, responses),
-    responseCards(responses, asSource, toggleText),
+    responseCards(responses, prompt.split, asSource, toggleText),
   );
 }
 
