@@ -91,8 +91,10 @@ def router_of(seen: Snapshot) -> RouterOverview | None:
     record = seen.records.get("router")
     if record is None:
         return None
-    kind = str(record.result.get("kind") or "fitted")
-    return RouterOverview(kind=kind, label=kind_label(kind), why=record.result.get("why"))
+    kind, why = str(record.result.get("kind") or "fitted"), record.result.get("why")
+    return RouterOverview(
+        kind=kind, label=kind_label(kind), why=why if isinstance(why, str) else None
+    )
 
 
 def _teacher(teacher: TeacherConfig, m: int, index: Index | None) -> TeacherOverview:
