@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from view_table import view_table
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 MARKED = re.compile(r"(<!-- table (\w+) -->\n)(.*?)(<!-- end of table -->)", re.S)
@@ -379,6 +381,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "prefill": prefill,
     "screening": screening,
     "systems": systems,
+    "view": lambda: table(*view_table(result("view"))),
 }
 
 

@@ -1,7 +1,9 @@
 """`persyn check`: whether a recipe can run, before money is spent."""
 
 import dataclasses
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Annotated
 
 import typer
@@ -43,10 +45,24 @@ def check(
         yield Finding("recipe", "ok", f"{recipe} fits the schema.")
         yield from check_recipe(loaded, given, offline)
 
-    findings = list(look() if as_json else show_findings(look(), console))
+    waiting = nullcontext() if as_json else console.status("Checking …")
+    with _findings_alone(), waiting:
+        findings = list(look() if as_json else show_findings(look(), console))
     if as_json:
         print_json([dataclasses.asdict(finding) for finding in findings])
     else:
         show_end(findings, str(recipe), console)
     if problems(findings):
         raise typer.Exit(1)
+
+
+@contextmanager
+def _findings_alone() -> Iterator[None]:
+    """Without our warnings: an endpoint that does not list a model is asked for it here."""
+    ours = logging.getLogger("persyn_ray")
+    before = ours.level
+    ours.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ours.setLevel(before)

@@ -41,4 +41,4 @@ def export(
     for remark in done.remarks:
         console.print(plain(remark, "yellow"))
     rows = f"{done.written.num_rows:,} rows" if done.written.num_rows else "the files"
-    console.print(linked(f"Wrote {rows} to ", done.folder.address))
+    console.print(linked(f"Wrote {rows} to ", done.folder.address), soft_wrap=True)

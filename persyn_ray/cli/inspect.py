@@ -49,7 +49,7 @@ def report(run_folder: RunFolder) -> None:
     from persyn_ray.pipeline.results.report import write_report
 
     recipe, opened = open_run(run_folder)
-    console.print(linked("\nReport: ", write_report(recipe, opened, console)))
+    console.print(linked("\nReport: ", write_report(recipe, opened, console)), soft_wrap=True)
 
 
 def explain(

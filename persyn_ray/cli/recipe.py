@@ -35,6 +35,9 @@ def init(
     api_key_env: Annotated[
         str | None, typer.Option(help="Environment variable with the endpoints' key.")
     ] = None,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, help="Longest response of teachers and student, in tokens.")
+    ] = 1024,
 ) -> None:
     """Write a commented recipe: for your prompts and models, or a template without flags."""
     if prompts is None and not teacher and student is None:
@@ -50,7 +53,8 @@ def init(
     looked = look_at(source, column)
     has_gpus = bool(gpus())
     urls = tuple(base_url or ())
-    text = recipe_text(looked, Choices(tuple(teachers), tuned, urls, api_key_env, has_gpus))
+    choices = Choices(tuple(teachers), tuned, urls, api_key_env, has_gpus, max_tokens)
+    text = recipe_text(looked, choices)
     _write(path, text.encode())
     reference = looked.reference_column or "none found"
     console.print(

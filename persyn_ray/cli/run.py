@@ -57,7 +57,7 @@ def run(
             when_failed=partial(report_what_stands, console),
         )
         if until in (None, "report"):
-            console.print(linked("\nReport: ", write_report(loaded, done, console)))
+            console.print(linked("\nReport: ", write_report(loaded, done, console)), soft_wrap=True)
             has_data, has_router = (done.dataset / "data").exists(), done.router.exists()
             console.print(next_steps(loaded.run, has_data, has_router), soft_wrap=True)
 
@@ -96,7 +96,7 @@ def compare(
     loaded = load_recipe(recipe, given)
     with telling_what_stands(console, *seed_runs(run_of(loaded), seeds)):
         done = compare_methods(loaded, console, names, seeds, overrides=given, verbose=verbose)
-    console.print(linked("\nComparison: ", f"{done.root.address}/comparison.html"))
+    console.print(linked("\nComparison: ", f"{done.root.address}/comparison.html"), soft_wrap=True)
 
 
 def plan(

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from persyn_ray.credentials import cut_secrets
-from persyn_ray.escaping import json_text, plain, visible_logs
+from persyn_ray.escaping import VisibleFormatter, json_text, plain, visible_logs
 
 console = Console()
 
@@ -59,6 +59,8 @@ def log_to_terminal(verbose: bool) -> None:
     visible_logs(logging.INFO if verbose else logging.WARNING)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_cut_record)
+        if not verbose:  # who reads it knows no modules
+            handler.setFormatter(VisibleFormatter("%(levelname)s: %(message)s"))
 
 
 def _cut_record(record: logging.LogRecord) -> bool:

@@ -7,8 +7,8 @@
     random:reward                       the same with a single output, as a reward model has
 
 A package is found without importing it. A .gguf file is converted once, to a folder of bf16
-safetensors with its tokenizer and chat template, and kept in the cache. This module does not
-tokenise and does not train.
+safetensors with its tokenizer and chat template, and kept in the cache; whoever needs the tokenizer
+alone does not wait for the weights. This module does not tokenise and does not train.
 """
 
 import hashlib
@@ -63,13 +63,21 @@ def resolve(name: str, cache: Path | None = None) -> str:
         ConfigError: the package, the path or the kind of random model does not exist.
     """
     cache = cache or cache_dir()
+    place = _placed(name, cache)
+    if isinstance(place, Path) and place.suffix == ".gguf":
+        return str(_converted(place, cache))
+    return str(place)
+
+
+def _placed(name: str, cache: Path) -> Path | str:
+    """A folder that transformers reads, a .gguf file, or a name on the hub."""
     if name.startswith("random:"):
-        return str(_random(name.removeprefix("random:"), cache))
+        return _random(name.removeprefix("random:"), cache)
     if name.startswith("package:"):
-        return str(_usable(in_package(name.removeprefix("package:")), name, cache))
+        return _usable(in_package(name.removeprefix("package:")), name)
     path = Path(name).expanduser()
     if name and path.exists():
-        return str(_usable(path, name, cache))
+        return _usable(path, name)
     if not HUB_NAME.fullmatch(name) or name.endswith(".gguf"):
         raise ConfigError(f"No model at {name!r}: there is no such path (`name` of the model).")
     return name
@@ -93,7 +101,11 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """The tokenizer of a model; the end-of-text token pads where there is no padding token."""
     tokenizer = _load(
-        AutoTokenizer.from_pretrained, name, revision=revision, trust_remote_code=trust_remote_code
+        AutoTokenizer.from_pretrained,
+        name,
+        revision=revision,
+        place=_tokenizer_place(name),
+        trust_remote_code=trust_remote_code,
     )
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
@@ -186,10 +198,29 @@ def _load_with_head(
     return model.eval()
 
 
-def _load(loader: Callable[..., Any], name: str, revision: str | None, **settings: Any) -> Any:
-    folder = resolve(name)
+def _tokenizer_place(name: str) -> str:
+    """As `resolve`; of a .gguf file that is not converted yet the tokenizer alone is."""
+    cache = cache_dir()
+    place = _placed(name, cache)
+    if not isinstance(place, Path) or place.suffix != ".gguf":
+        return str(place)
+    converted = cache / _key(place)
+    if converted.is_dir():
+        return str(converted)
+    alone = cache / f"{converted.name}-tokenizer"
+    return str(_made_once(alone, lambda folder: _convert_tokenizer(place, folder)))
+
+
+def _load(
+    loader: Callable[..., Any],
+    name: str,
+    revision: str | None,
+    place: str | None = None,
+    **settings: Any,
+) -> Any:
+    place = place or resolve(name)
     try:
-        return loader(folder, revision=revision or "main", **settings)
+        return loader(place, revision=revision or "main", **settings)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
             f"Cannot load {name!r} (revision {revision}): {error} Check `name` and `revision` of "
@@ -204,15 +235,15 @@ def _dtype(name: str) -> torch.dtype:
     return dtypes[name]
 
 
-def _usable(path: Path, name: str, cache: Path) -> Path:
-    """A folder transformers can read, converted from a .gguf file where there is need."""
+def _usable(path: Path, name: str) -> Path:
+    """A folder that transformers can read, or the .gguf file that is meant."""
     if path.is_file() and path.suffix == ".gguf":
-        return _converted(path, cache)
+        return path
     if (path / "config.json").is_file():
         return path
     files = sorted(path.glob("*.gguf")) if path.is_dir() else []
     if len(files) == 1:
-        return _converted(files[0], cache)
+        return files[0]
     inside = [file.name for file in files]
     inside += [file.parent.name for file in sorted(path.glob("*/*.safetensors"))]
     raise ConfigError(
@@ -230,9 +261,14 @@ def _random(kind: str, cache: Path) -> Path:
 
 
 def _converted(file: Path, cache: Path) -> Path:
+    return _made_once(cache / _key(file), lambda folder: _convert_gguf(file, folder))
+
+
+def _key(file: Path) -> str:
+    """The name of a converted file's folder in the cache."""
     stat = file.stat()
     key = hashlib.sha256(f"{file.name} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:12]
-    return _made_once(cache / f"{file.stem}-{key}", lambda folder: _convert_gguf(file, folder))
+    return f"{file.stem}-{key}"
 
 
 def _made_once(folder: Path, make: Callable[[Path], object]) -> Path:
@@ -262,4 +298,8 @@ def _convert_gguf(file: Path, folder: Path) -> None:
         quantization_config=GgufConfig(dequantize=True),
     )
     model.save_pretrained(folder)
+    _convert_tokenizer(file, folder)
+
+
+def _convert_tokenizer(file: Path, folder: Path) -> None:
     AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name).save_pretrained(folder)

@@ -16,6 +16,7 @@ from persyn_ray.storage.layout import parts_of
 from persyn_ray.storage.records import utc_now
 from persyn_ray.view.costs import Costs, costs_of, sum_of_known
 from persyn_ray.view.index import CUT, FAILURE, LOOP, SPLITS, Index
+from persyn_ray.view.overview import router_of
 from persyn_ray.view.snapshot import Snapshot, seconds_since
 from persyn_ray.view.trouble import Trouble, state_of, trouble_of
 
@@ -34,6 +35,8 @@ class StepNow(TypedDict):
     tokens_per_second: float | None
     cost: float | None
     planned_cost: float | None
+    note: str | None
+    """What it has come to, where its rows do not tell."""
 
 
 class TeacherNow(TypedDict):
@@ -197,6 +200,7 @@ def _step(
         tokens_per_second=None,
         cost=costs.steps.get(name),
         planned_cost=sum_of_known(planned),
+        note=_note(seen, name),
     )
     if record is not None:
         rows, tokens = record.result.get("rows"), record.result.get("tokens")
@@ -207,6 +211,14 @@ def _step(
     elif name in seen.begun:
         _add_progress(seen, index, counts, found, forecasts)
     return found
+
+
+def _note(seen: Snapshot, step: str) -> str | None:
+    """The router that is used, and whether it was chosen or named."""
+    router = router_of(seen) if step == "router" else None
+    if router is None:
+        return None
+    return router["label"] + (", chosen by router.kind: auto" if router["why"] else "")
 
 
 def _add_progress(

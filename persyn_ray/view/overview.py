@@ -3,6 +3,7 @@
 from typing import TypedDict
 
 from persyn_ray.recipe.teachers import TeacherConfig
+from persyn_ray.report.sections.router_kind import kind_label
 from persyn_ray.shards.provenance import identity_of
 from persyn_ray.storage.layout import PERSYN
 from persyn_ray.view.index import SPLITS, Index
@@ -32,6 +33,16 @@ class Has(TypedDict):
     report: bool
 
 
+class RouterOverview(TypedDict):
+    """Which router decides."""
+
+    kind: str
+    label: str
+    """The kind in words."""
+    why: str | None
+    """Why `router.kind: auto` has taken it; None where the recipe names the kind."""
+
+
 class Overview(TypedDict):
     """What every view shows of the run."""
 
@@ -40,6 +51,8 @@ class Overview(TypedDict):
     student: str
     alpha: float
     methods: list[str]
+    router: RouterOverview | None
+    """None before step router is done."""
     teachers: list[TeacherOverview]
     tasks: list[str]
     splits: list[str]
@@ -57,6 +70,7 @@ def overview_of(seen: Snapshot, index: Index | None) -> Overview:
         student=recipe.student.name,
         alpha=recipe.scoring.alpha,
         methods=[PERSYN, *recipe.compare.methods],
+        router=router_of(seen),
         teachers=[_teacher(one, m, index) for m, one in enumerate(recipe.teachers)],
         tasks=sorted(index.tasks.labels) if index is not None else [],
         splits=[split for split in SPLITS if splits.get(split)],
@@ -69,6 +83,17 @@ def overview_of(seen: Snapshot, index: Index | None) -> Overview:
             report=run.root.exists("report.html"),
         ),
         num_prompts=sum(splits.values()),
+    )
+
+
+def router_of(seen: Snapshot) -> RouterOverview | None:
+    """The router that step router has left; None before."""
+    record = seen.records.get("router")
+    if record is None:
+        return None
+    kind, why = str(record.result.get("kind") or "fitted"), record.result.get("why")
+    return RouterOverview(
+        kind=kind, label=kind_label(kind), why=why if isinstance(why, str) else None
     )
 
 

@@ -1,6 +1,7 @@
 """`persyn check` and the early refusals of `persyn run`, as a beginner would err."""
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,44 @@ def test_an_endpoint_is_asked_one_prompt_and_its_answer_time_and_price_are_told(
     assert "7 + 5 tokens, $0.000057" in told["detail"]
     assert found["budget"][0]["state"] == "remark"
     assert found["cost"][0]["detail"].startswith("Endpoints will bill at most $")
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "verdict"),
+    [
+        ("#### Athens", "ok", "b correct"),
+        ("As one says, Athens it is.", "remark", "holds the reference"),
+        ("As one says, Athensville it is.", "ok", "b "),
+    ],
+)
+def test_an_answer_is_judged_by_the_recipes_own_check(
+    recipe: Path, tmp_path: Path, said: str, state: str, verdict: str
+) -> None:
+    rows = [{"prompt": f"Capital {n}?", "answer": "Athens"} for n in range(24)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    message = {"role": "assistant", "content": said}
+    quality = ("scoring.quality={kind: exact_answer}", "prompts.task_column=null")
+    with FaultServer(
+        lambda call: answer(call, message=message) if call.method == "POST" else None
+    ) as server:
+        code, found = findings(recipe, endpoint(server), *quality)
+    assert code == 0
+    (told,) = found["answers"]
+    assert told["state"] == state
+    assert told["detail"].startswith("By exact_answer, beside 'Athens': b ")
+    assert verdict in told["detail"]
+    assert ("####" in (told["fix"] or "")) == (state == "remark")
+
+
+def test_a_model_that_is_not_listed_is_asked_and_not_warned_of(
+    recipe: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FaultServer(lambda call: answer(call) if call.method == "POST" else None) as server:
+        code, found = findings(recipe, endpoint(server, engine={"model": "unlisted"}))
+    assert code == 0
+    assert found["teacher b"][0]["state"] == "ok"
+    assert [one for one in caplog.records if one.name.startswith("persyn_ray")] == []
+    assert logging.getLogger("persyn_ray").level == logging.NOTSET
 
 
 def test_offline_no_endpoint_is_asked(recipe: Path) -> None:

@@ -123,6 +123,12 @@ def test_endpoints_get_addresses_and_keys_where_they_need_them() -> None:
     assert {teacher.engine.model_dump()["api_key_env"] for teacher in recipe.teachers} == {None}
 
 
+def test_the_longest_response_is_that_of_teachers_and_student() -> None:
+    recipe = init(write(math_rows(30)), "--max-tokens", "96")
+    limits = {teacher.sampling.max_tokens for teacher in recipe.teachers}
+    assert limits | {recipe.evaluate.max_tokens} == {96}
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [

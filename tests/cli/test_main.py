@@ -129,8 +129,8 @@ def test_a_prompt_is_explained_by_the_beginning_of_its_id(
 
 def test_the_report_is_written_anew(finished: tuple[Recipe, RunLayout], tmp_path: Path) -> None:
     _, run = finished
-    copy = Path(shutil.copytree(run.root.local_path, tmp_path / "copy"))
-    persyn("report", copy)
+    copy = Path(shutil.copytree(run.root.local_path, tmp_path / ("long-name-" * 9)))
+    assert f"Report: {copy}/report.html\n" in persyn("report", copy)  # to be copied in one piece
     assert json.loads((copy / "report.json").read_text())["run"]["student"]
     assert "<html" in (copy / "report.html").read_text()
     assert (copy / "dataset" / "README.md").is_file()

@@ -20,6 +20,7 @@ from persyn_ray.models.load import (
     resolve,
     save_random,
 )
+from persyn_ray.models.random_init import chat_tokenizer
 from persyn_ray.models.router.model import build_router, router_logits
 
 
@@ -118,6 +119,32 @@ def test_a_gguf_file_in_a_package_is_converted_once(
     (package / "tiny.gguf").write_bytes(b"GGUF, another")
     assert resolve(name, cache=tmp_path / "cache") != first
     assert converted == [package / "tiny.gguf"] * 2
+
+
+@pytest.mark.usefixtures("home")
+def test_a_tokenizer_does_not_wait_for_the_weights_of_its_gguf_file(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def tokenizer_alone(file: Path, folder: Path) -> None:
+        made.append("tokenizer")
+        chat_tokenizer().save_pretrained(folder)
+
+    def whole(file: Path, folder: Path) -> None:
+        made.append("whole")
+        save_random("llama", folder)
+
+    monkeypatch.setattr(load, "_convert_tokenizer", tokenizer_alone)
+    monkeypatch.setattr(load, "_convert_gguf", whole)
+    (package / "tiny.gguf").write_bytes(b"GGUF")
+    name = "package:a_model_package"
+    first, again = load_tokenizer(name), load_tokenizer(name)
+    assert first.get_vocab() == again.get_vocab()
+    assert made == ["tokenizer"]
+    load_causal_lm(name)
+    assert load_tokenizer(name).name_or_path == resolve(name)
+    assert made == ["tokenizer", "whole"]
 
 
 @pytest.mark.parametrize(

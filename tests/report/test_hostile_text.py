@@ -183,11 +183,16 @@ def test_a_prompt_is_explained_at_any_width_and_nothing_acts(planted: Finished, 
     recipe, run = planted
     prompt_id = run.prompts.read_table(run.prompts.names(".parquet")[0])["prompt_id"][0].as_py()
     found = explain(recipe, run, prompt_id)
-    screen = Console(width=width, force_terminal=False)
-    with screen.capture() as capture:
-        show_prompt(found, screen)
-    shown = capture.get()
+
+    def shown_at(columns: int) -> str:
+        screen = Console(width=columns, force_terminal=False)
+        with screen.capture() as capture:
+            show_prompt(found, screen)
+        return capture.get()
+
+    shown = shown_at(width)
     assert not acting(shown)
+    assert "".join(shown.split()) == "".join(shown_at(1000).split())
     assert max(map(len, shown.splitlines())) <= width
     for name in ("a", "b", "c"):
         assert re.search(rf"^{name}\b", shown, re.MULTILINE)

@@ -172,6 +172,8 @@ class ScriptedRun:
         self.fault: tuple[int, str] | None = None
         self.trouble: dict[str, Any] | None = None
         self.delay = 0.0
+        self.why: str | None = "knn routes best by cross-validation, +0.120 over constant"
+        self.is_tied = False
         self.asked: list[str] = []
         self.dead: list[dict[str, Any]] = [
             {
@@ -196,6 +198,7 @@ class ScriptedRun:
             "student": "Qwen2.5-1.5B",
             "alpha": 0.4,
             "methods": ["persyn", "quality_only", "random"],
+            "router": {"kind": "knn", "label": "k-NN on frozen embeddings", "why": self.why},
             "teachers": teachers,
             "tasks": ["add", "code", HOSTILE],
             "splits": ["parallel", "routed"],
@@ -209,6 +212,7 @@ class ScriptedRun:
         steps = [
             {"name": name, "state": "waiting", "rows": None, "total_rows": None, "seconds": None}
             | unknown
+            | {"note": "k-NN on frozen embeddings" if name == "router" else None}
             | {"planned_cost": 1.5 if name == "synthesize" else None}
             for name in names
         ]
@@ -280,6 +284,7 @@ class ScriptedRun:
         at = ids.index(name) if name in ids else None
         system = {"role": "system", "content": "Be brief."}
         user = {"role": "user", "content": row["text"]}
+        tied = {"reward": 0.5, "is_best": True} if self.is_tied else {}
         return {
             **{key: row[key] for key in ("prompt_id", "task", "source", "split", "margin")},
             **{key: row[key] for key in ("novelty", "is_novel")},
@@ -287,7 +292,7 @@ class ScriptedRun:
             "reference": "3 × 4 = 12\n#### 12" if number == 0 else None,
             "why": f"The router puts {TEACHERS[0]} ahead of {TEACHERS[1]} by a margin of 0.77.",
             "methods": {"persyn": TEACHERS[0], "quality_only": TEACHERS[2], "random": HOSTILE},
-            "responses": [] if number == 4 else [response(number, i) for i in range(5)],
+            "responses": [] if number == 4 else [response(number, i) | tied for i in range(5)],
             "previous_id": ids[at - 1] if at else None,
             "next_id": ids[at + 1] if at is not None and at + 1 < len(ids) else None,
         }

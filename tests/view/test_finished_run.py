@@ -28,6 +28,7 @@ def test_a_run_at_a_glance(seen: Get, finished: Finished) -> None:
     assert found["tasks"] == ["task-0", "task-1", "task-2", "task-3"]
     assert found["splits"] == ["parallel", "routed", "heldout"]
     assert found["methods"] == [PERSYN, *finished[0].compare.methods]
+    assert found["router"]["label"] == "fitted router"
     assert {"rewards", "logits", "assignment"} <= {
         one for one, is_so in found["has"].items() if is_so
     }

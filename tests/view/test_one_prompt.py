@@ -1,10 +1,14 @@
 """One prompt: texts in their parts, scores of the very response, and why it went where it went."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from persyn_ray.recipe.recipe import Recipe
+from persyn_ray.shards.tables import shards_of
 from persyn_ray.storage.layout import RunLayout
 from persyn_ray.storage.schemas import ASSIGNMENT
 from persyn_ray.view.prompts.response_text import loop_start, shown_text
@@ -159,3 +163,58 @@ def test_why_it_went_to_another_than_the_router_prefers(run: RunLayout) -> None:
     get = getter(run.root.address)
     assert "prefers a by 2.00 logits, but the limits" in get("/api/prompts/x/0")["why"]
     assert "its response was cut, so b was asked next" in get("/api/prompts/x/1")["why"]
+
+
+def test_the_router_that_decides_is_named_and_why_auto_has_taken_it(run: RunLayout) -> None:
+    get = getter(run.root.address)
+    assert get("/api/run")["router"] is None
+    planting.record(run, "router", {"rows": 3, "kind": "per_task", "why": "per_task routes best"})
+    shown = getter(run.root.address)
+    named = {"kind": "per_task", "label": "best teacher per task, shrunk"}
+    assert shown("/api/run")["router"] == named | {"why": "per_task routes best"}
+    notes = {step["name"]: step["note"] for step in shown("/api/now")["steps"]}
+    assert notes.pop("router") == "best teacher per task, shrunk, chosen by router.kind: auto"
+    assert set(notes.values()) == {None}
+    planting.record(run, "router", {"rows": 3})  # of the recipe's own kind, which is not said
+    fitted = {"kind": "fitted", "label": "fitted router", "why": None}
+    assert getter(run.root.address)("/api/run")["router"] == fitted
+
+
+def test_a_held_out_prompt_that_nobody_is_asked_is_not_said_to_wait(tmp_path: Path) -> None:
+    prompts = [{"id": "h", "text": "No. 1", "split": "heldout"}, {"id": "r", "text": "No. 2"}]
+    get = getter(planting.planted(str(tmp_path / "run"), prompts).root.address)
+    assert get("/api/prompts/h")["why"].startswith("Held out for evaluation")
+    assert get("/api/prompts/r")["why"].startswith("Not routed yet")
+
+
+def test_a_table_by_task_chooses_by_the_prompts_own_task(
+    make_recipe: Callable[..., Recipe], carry_out: Callable[..., RunLayout], random_llama: str
+) -> None:
+    methods = {"compare.methods": ["task_constant"], "compare.heldout": True}
+    models = {"student.name": random_llama, "router.backbone.name": random_llama}
+    sizes = {"prompts.num_parallel": 60, "prompts.num_heldout": 16, "prompts.shard_rows": 40}
+    recipe = make_recipe(methods | models | sizes, num_prompts=80)
+    run = carry_out(recipe, until="route")
+    rewards: dict[str, list[list[float]]] = {}
+    for shard in shards_of(run, "parallel"):
+        prompts = {row["prompt_id"]: row for row in run.prompts.read_table(shard).to_pylist()}
+        for row in run.rewards.read_table(shard).to_pylist():
+            rewards.setdefault(prompts[row["prompt_id"]]["task"], []).append(row["rewards"])
+    means = {task: np.mean(of, axis=0) for task, of in rewards.items()}
+    clear = {  # no shrinking towards the means of all tasks changes these
+        task: recipe.pool.names[int(of.argmax())]
+        for task, of in means.items()
+        if np.ptp(np.sort(of)[-2:]) > 0.1
+    }
+    assert len(set(clear.values())) > 1
+    get = getter(run.root.address)
+    shown = [get(f"/api/prompts/{row['prompt_id']}") for row in rows_in(run, "heldout")]
+    assert len(shown) == 16
+    asked = {one["task"]: one["methods"]["task_constant"] for one in shown if one["task"] in clear}
+    assert asked == clear
+
+
+def rows_in(run: RunLayout, split: str) -> list[dict[str, Any]]:
+    return [
+        row for shard in shards_of(run, split) for row in run.prompts.read_table(shard).to_pylist()
+    ]

@@ -83,6 +83,7 @@ def test_now_shows_steps_speed_cost_and_teachers_and_follows_the_run(
     assert "plan $2.40 · budget $5.00" in text_of(page, ".tiles")
     collect = text_of(page, "tr.step.running")
     assert collect.startswith("Collect running 240 of 500 5 min 12 s 5 min 38 s 18.2 k $0.42")
+    assert text_of(page, "tr.step:has(.step-note)").startswith("Router k-NN on frozen embeddings")
     bar = page.locator("tr.step.running .track").bounding_box()
     filled = page.locator("tr.step.running .fill").bounding_box()
     assert filled["width"] == pytest.approx(bar["width"] * 0.48, abs=1.5)
@@ -216,6 +217,8 @@ def test_responses_stand_side_by_side_with_their_figures_and_marks(page: Any) ->
     graded = text_of(page, ".choice tbody tr:nth-child(4)")
     assert graded == "weak 8.0 % −0.600 0.731 −1.450 310"
     assert "ahead of Llama-3.1-8B-Instruct by a margin of 0.77" in text_of(page, ".why")
+    decided = "Router: k-NN on frozen embeddings. router.kind: auto has chosen it: knn routes best"
+    assert decided in text_of(page, ".why")
     best, looping = page.locator(".response").nth(0), page.locator(".response").nth(2)
     assert best.locator(".body mark.lowest").inner_text() == "which I computed"
     assert looping.locator("mark.loop").inner_text().startswith("And again")
@@ -239,6 +242,17 @@ def test_responses_stand_side_by_side_with_their_figures_and_marks(page: Any) ->
     assert best.locator(".source").inner_text() == scripted_view.MATHEMATICS
     assert best.locator(".body mark.lowest").inner_text() == "which I computed"
     assert query_of(page)["text"] == ["source"]
+
+
+@browsing
+def test_among_equal_rewards_none_is_called_the_best(page: Any, run: ScriptedRun) -> None:
+    page.goto("/prompt?id=gsm-0000")
+    page.locator(".response .badge").get_by_text("best reward").wait_for()
+    run.is_tied = True
+    page.reload()
+    page.locator(".response").nth(4).wait_for()
+    assert page.locator(".response .badge").get_by_text("assigned").count() == 1
+    assert page.locator(".response .badge").get_by_text("best reward").count() == 0
 
 
 @browsing

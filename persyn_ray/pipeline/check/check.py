@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from persyn_ray.pipeline.check.answer_checks import check_answers
 from persyn_ray.pipeline.check.findings import Finding, judged, milder, problems
 from persyn_ray.pipeline.check.machine_checks import (
     check_keys,
@@ -24,6 +25,7 @@ from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.resources import ResourcesConfig
 from persyn_ray.recipe.scoring import ScoringConfig
 from persyn_ray.recipe.teachers import TeacherConfig
+from persyn_ray.shards.score import check_of
 
 
 def check_recipe(
@@ -43,6 +45,8 @@ def check_recipe(
     for finding in judged("machine", of_machine):
         yield milder(finding) if offline or is_on_cluster() else finding
     yield from judged("teachers", partial(check_teachers, pool, offline, prompts))
+    quality = check_of(recipe.evaluate, recipe.scoring)
+    yield from judged("answers", partial(check_answers, pool, quality, prompts))
     yield from judged("judges", partial(check_judges, pool, recipe.scoring, offline))
     if not problems(of_prompts):  # else the plan would say the same once more
         yield from judged("plan", partial(check_plan, recipe, overrides))

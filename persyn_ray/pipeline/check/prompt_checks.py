@@ -30,6 +30,7 @@ class Prompts:
     conversations: list[list[Message]] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     """Where each stands, for people."""
+    references: list[str | None] = field(default_factory=list)
 
     @property
     def samples(self) -> list[tuple[str, list[Message]]]:
@@ -56,6 +57,7 @@ def check_prompts(recipe: Recipe, offline: bool, found: Prompts) -> Iterator[Fin
         return
     first = loaded.prompts.first(MOST_READ)
     found.conversations.extend(first["messages"].to_pylist())
+    found.references.extend(first["reference"].to_pylist())
     rows = zip(first["source"].to_pylist(), first["prompt_id"].to_pylist(), strict=True)
     found.places.extend(f"{source}, prompt {name[:8]}" for source, name in rows)
     splits = loaded.prompts.counts

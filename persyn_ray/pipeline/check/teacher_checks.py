@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from persyn_ray.engines.base import Completion, Engine, Message, Request, with_system_prompt
 from persyn_ray.engines.build import build_engine
@@ -47,6 +47,8 @@ class Pool:
     teachers: tuple[TeacherConfig, ...]
     names: TeacherPool
     responses: ResponsesConfig
+    answers: dict[str, str] = field(default_factory=dict)
+    """What endpoints have answered to the first prompt, by teacher; filled when they are asked."""
 
     def engine(self, teacher: TeacherConfig) -> Engine:
         """The engine of one of them, for a single try."""
@@ -93,7 +95,7 @@ def _teacher(pool: Pool, teacher: TeacherConfig, offline: bool, prompts: Prompts
     try:
         built = pool.engine(teacher)
         try:
-            return _tried(name, teacher, built, prompts, offline)
+            return _tried(pool, teacher, built, prompts, offline)
         finally:
             built.close()
     except PersynError as error:
@@ -103,8 +105,9 @@ def _teacher(pool: Pool, teacher: TeacherConfig, offline: bool, prompts: Prompts
 
 
 def _tried(
-    name: str, teacher: TeacherConfig, engine: Engine, prompts: Prompts, offline: bool
+    pool: Pool, teacher: TeacherConfig, engine: Engine, prompts: Prompts, offline: bool
 ) -> Finding:
+    name = f"teacher {teacher.name}"
     if not (offline and isinstance(teacher.engine, VllmEngineConfig)):  # asks for vLLM itself
         engine.check()
     conversations = prompts.conversations or [[SAMPLE]]
@@ -113,7 +116,7 @@ def _tried(
     if len(whys) == len(requests):
         return Finding(name, "problem", f"It can take no prompt: {whys[0]}")
     if isinstance(teacher.engine, OpenAIEngineConfig):
-        return _asked(name, teacher, engine, requests[0])
+        return _asked(pool, teacher, engine, requests[0])
     if isinstance(teacher.engine, RecordedEngineConfig):
         return _looked_up(name, engine.generate(requests))
     taken = f"{count(len(requests) - len(whys))} of {count(len(requests))} prompts tried fit"
@@ -133,13 +136,15 @@ def _looked_up(name: str, found: Sequence[Completion]) -> Finding:
     return Finding(name, "ok" if there == len(found) else "remark", text)
 
 
-def _asked(name: str, teacher: TeacherConfig, engine: Engine, request: Request) -> Finding:
+def _asked(pool: Pool, teacher: TeacherConfig, engine: Engine, request: Request) -> Finding:
     """One real request: its answer, how long it took and what it cost."""
+    name = f"teacher {teacher.name}"
     began = time.monotonic()
     (answer,) = engine.generate([request])
     seconds = time.monotonic() - began
     if answer.text is None:
         return Finding(name, "problem", answer.error or answer.finish_reason)
+    pool.answers[teacher.name] = answer.text
     usage = Usage(answer.num_prompt_tokens, answer.num_tokens)
     price = "no price is given" if teacher.price is None else f"${usage.dollars(teacher.price):.6f}"
     text = one_line(answer.text, LONGEST_ANSWER)

@@ -13,7 +13,6 @@ from persyn_ray.pipeline.new_recipe.look import Looked
 from persyn_ray.recipe.reading.short_forms import long_teacher
 from persyn_ray.recipe.recipe import parse_recipe
 
-MAX_TOKENS = 1024
 REWARD_MODEL = "Skywork/Skywork-Reward-Llama-3.1-8B"  # the paper's
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 OPENAI = "https://api.openai.com/v1"
@@ -32,6 +31,8 @@ class Choices:
     """Variable with the endpoints' key; without it, by the address."""
     has_gpus: bool = False
     """Whether this machine has GPUs, for the student and the router."""
+    max_tokens: int = 1024
+    """Of a response, the student's too."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def recipe_text(looked: Looked, choices: Choices, run: str | None = None) -> str
         _prompts(looked),
         _scoring(looked, choices),
         _router(choices),
-        _training(looked),
+        _training(looked, choices.max_tokens),
         _resources(choices),
     )
     text = "\n".join(parts)
@@ -111,7 +112,8 @@ def _teachers(teachers: Sequence[_Teacher], choices: Choices) -> str:
         lines += [
             f"  - name: {_value(teacher.name)}",
             f"    engine: {_engine(teacher, choices)}",
-            f"    sampling: {{max_tokens: {MAX_TOKENS}}}   # temperature 0, thinking included",
+            f"    sampling: {{max_tokens: {choices.max_tokens}}}   # thinking included; greedy, "
+            "unless temperature is set",
         ]
         if teacher.kind == "openai":
             lines += [
@@ -173,11 +175,11 @@ def _router(choices: Choices) -> str:
     return f"router:\n  backbone: {_value(choices.student)}\n"
 
 
-def _training(looked: Looked) -> str:
+def _training(looked: Looked, max_tokens: int) -> str:
     measured = "" if looked.num_heldout else "# "
     return (
         "finetune:\n  epochs: 2\n  learning_rate: 1.0e-5\n\n"
-        f"{measured}evaluate:\n{measured}  max_tokens: {MAX_TOKENS}   # as long as what students "
+        f"{measured}evaluate:\n{measured}  max_tokens: {max_tokens}   # as long as what students "
         "learn from\n"
     )
 

@@ -19,18 +19,20 @@ Engines = dict[str, EngineForecast]
 WHY = {
     SEQUENCES: "the setting of vLLM",
     CACHE: "what the memory beside the weights holds",
-    REQUESTS: "the setting of an endpoint",
-    RATE: "what the endpoint let through in collect",
     BATCHED: "a batch ends before another one starts",
 }
+AT_ENDPOINTS = (REQUESTS, RATE)
+"""Limits of endpoints, whose own batches nobody here can fill."""
 
 
 def engines_by_step(steps: Mapping[str, Forecast]) -> dict[str, Engines]:
-    """Engines with work, by teacher and step; steps whose engines are the same stand together."""
+    """Engines of the run with work, by teacher and step; steps with the same stand together."""
     found: dict[str, Engines] = {}
     for step, forecast in steps.items():
         engines = {
-            name: one.engine for name, one in forecast.teachers.items() if one.engine is not None
+            name: one.engine
+            for name, one in forecast.teachers.items()
+            if one.engine is not None and one.engine.limited_by not in AT_ENDPOINTS
         }
         same = next((title for title, others in found.items() if others == engines), None)
         if same is not None:

@@ -63,6 +63,7 @@ def _chosen(
         np.array([logits["candidates"]], np.bool_),
         signals,
         _row_1M(embedding["embedding"]) if embedding else None,
+        tasks=(row_of(seen.run.prompts, shard, prompt_id).get("task"),),
     )
     try:
         chosen_P, _ = method_teachers(method, settings_of(seen.recipe), choices, parallel)

@@ -35,6 +35,11 @@ class Choice:
 def why(choice: Choice) -> str:
     """One to three sentences."""
     if choice.logits_M is None or choice.candidates_M is None:
+        if choice.split == "heldout":
+            return (
+                "Held out for evaluation: it is the student that answers it. With compare.heldout "
+                "all teachers answer it too, and the router says whom it would take."
+            )
         return "Not routed yet: step route has not come to this prompt."
     if not choice.candidates_M.any():
         return "No teacher can take this prompt: it does not fit into any context."

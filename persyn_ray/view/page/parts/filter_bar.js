@@ -65,6 +65,7 @@ export function filterBar(run) {
     sort: select("sort", "Order of the run", sortOptions()),
   };
   selects.sort.classList.add("sort");
+  selects.task.hidden = !run.tasks?.length;
   const chips = Object.keys(FLAGS).map(chip);
   const clear = h("a", { class: "clear", href: "/prompts" }, "Clear");
   const show = (params) => {

@@ -70,7 +70,7 @@ function stepRow(step) {
   return h(
     "tr",
     { class: `step ${step.state}` },
-    h("th", { scope: "row" }, step.name),
+    h("th", { scope: "row" }, step.name, step.note && h("small", { class: "step-note" }, step.note)),
     h("td", {}, badge(step.state, STEP_STATES[step.state] ?? "")),
     h("td", { class: "grow" }, bar(done)),
     h("td", { "data-name": "Rows" }, rowsOf(step)),

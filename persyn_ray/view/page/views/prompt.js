@@ -51,11 +51,20 @@ function facts(prompt) {
     prompt.is_novel && badge("unlike parallel set", "accent"));
 }
 
-function reasons(prompt) {
+/** Which router the probabilities come from, and why it is that one. */
+function decidedBy(prompt, router) {
+  const isAsked = (prompt.responses ?? []).some((one) => one.logit !== null);
+  if (!router || !isAsked) return null;
+  return h("p", { class: "muted decided-by" }, "Router: ", h("b", {}, router.label),
+    router.why ? `. router.kind: auto has chosen it: ${router.why}.` : ".");
+}
+
+function reasons(prompt, router) {
   const methods = Object.entries(prompt.methods ?? {}).filter(([, name]) => name !== null);
   return h("section", { class: "card why", "aria-labelledby": "why-title" },
     h("h2", { id: "why-title" }, "Why this teacher"),
     h("p", {}, prompt.why || "No router has chosen for this prompt yet."),
+    decidedBy(prompt, router),
     methods.length > 0 && h("dl", { class: "methods" }, methods.map(([method, name]) => [
       h("dt", {}, method.replaceAll("_", " ")), h("dd", {}, teacher(name, 26))])));
 }
@@ -83,21 +92,21 @@ function foldThinking(body) {
   for (const one of all) one.open = open;
 }
 
-function draw(body, prompt, params) {
+function draw(body, prompt, params, router) {
   const asSource = params.get("text") === "source";
   const responses = inOrder(prompt.responses ?? []);
   body.replaceChildren(
     around(prompt, params),
     h("h1", { class: "unseen" }, `Prompt ${oneLine(prompt.prompt_id, 60)}`),
     facts(prompt),
-    h("div", { class: "asked-and-why" }, conversation(prompt, asSource), reasons(prompt)),
+    h("div", { class: "asked-and-why" }, conversation(prompt, asSource), reasons(prompt, router)),
     choiceTable(prompt, responses),
-    responseCards(responses, asSource, toggleText),
+    responseCards(responses, prompt.split, asSource, toggleText),
   );
 }
 
 /** Show the view; `update` shows another prompt of the same filter. */
-export async function promptView({ root, params, signal }) {
+export async function promptView({ root, run, params, signal }) {
   const body = h("div", { class: "prompt" });
   let asked = null;
   let held = null;
@@ -108,7 +117,7 @@ export async function promptView({ root, params, signal }) {
     const id = now.get("id");
     if (held?.prompt_id === id && now.get("text") !== params.get("text")) {
       params = now;
-      return draw(body, held, now);
+      return draw(body, held, now, run.router);
     }
     const slow = setTimeout(() => body.replaceChildren(skeleton(9)), body.childElementCount ? 250 : 0);
     try {
@@ -117,7 +126,7 @@ export async function promptView({ root, params, signal }) {
       held = await get(`/api/prompts/${encodeURIComponent(id)}${query && `?${query}`}`,
         { signal: AbortSignal.any([mine.signal, signal]) });
       params = now;
-      draw(body, held, now);
+      draw(body, held, now, run.router);
       window.scrollTo(0, 0);
     } catch (error) {
       if (mine.signal.aborted || signal.aborted) return;

@@ -123,9 +123,13 @@ function measure(cards) {
 }
 
 /** All responses in the order given, with what opens them and what changes the form of texts. */
-export function responseCards(responses, asSource, toggleText) {
-  const cards = responses.flatMap((one, i) => (isAnswered(one) ? [card(one, i, asSource)] : []));
-  if (!cards.length) return h("p", { class: "lead empty" }, "No teacher has answered this prompt yet.");
+export function responseCards(responses, split, asSource, toggleText) {
+  const rewards = new Set(responses.map((one) => one.reward).filter((value) => typeof value === "number"));
+  const told = rewards.size > 1 ? responses : responses.map((one) => ({ ...one, is_best: false })); // among equals none is best
+  const cards = told.flatMap((one, i) => (isAnswered(one) ? [card(one, i, asSource)] : []));
+  if (!cards.length) {
+    return h("p", { class: "lead empty" }, split === "heldout" ? "No teacher is asked." : "No teacher has answered this prompt yet.");
+  }
   const absent = responses.filter((one) => !isAnswered(one)).map((one) => one.teacher);
   const foldAll = () => {
     const open = cards.some((one) => one.classList.contains("folded") && !one.classList.contains("open"));

@@ -209,7 +209,7 @@ def shown(slots: int, limited_by: str, *, is_assumed: bool = False) -> Forecast:
 
 
 def test_steps_with_the_same_engines_stand_together_and_those_without_do_not() -> None:
-    same, other = shown(64, "KV cache"), shown(64, "rate")
+    same, other = shown(64, "KV cache"), shown(64, "max_num_seqs")
     nothing = Forecast({}, None, None)
     assert engines_by_step({"collect": nothing, "synthesize": nothing}) == {}
     assert list(engines_by_step({"collect": same, "synthesize": same})) == [
@@ -218,6 +218,8 @@ def test_steps_with_the_same_engines_stand_together_and_those_without_do_not() -
     apart = engines_by_step({"collect": same, "score": nothing, "synthesize": other})
     assert list(apart) == ["collect", "synthesize"]
     assert list(apart["collect"]) == ["a"]
+    endpoints = {"collect": shown(256, "max_requests"), "synthesize": shown(40, "rate")}
+    assert engines_by_step(endpoints) == {}
     cells = [list(column.cells) for column in engine_table(apart["collect"]).columns]
     assert cells == [["a"], ["64"], ["KV cache"], ["2"], ["1,234"], ["25\u00a0%"], ["12\u00a0%"]]
 
@@ -226,12 +228,12 @@ def test_the_caption_explains_the_limits_that_are_there_and_what_is_assumed() ->
     def caption(*steps: Forecast) -> str:
         return engine_caption(engine_of(step.teachers["a"]) for step in steps)
 
-    both = caption(shown(8, "rate"), shown(8, "batch_size"))
-    assert "let through in collect" in both
+    both = caption(shown(8, "max_num_seqs"), shown(8, "batch_size"))
+    assert "the setting of vLLM" in both
     assert "a batch ends before another" in both
     assert "memory beside the weights" not in both
     assert "the lengths that are stored" in both
-    assert "assumed" in caption(shown(8, "rate"), shown(8, "KV cache", is_assumed=True))
+    assert "assumed" in caption(shown(8, "batch_size"), shown(8, "KV cache", is_assumed=True))
 
 
 @pytest.mark.parametrize(
