@@ -43,11 +43,15 @@ def main(job: dict[str, Any]) -> None:
         chunked.with_places(padded), chunked.summed_loss, chunked.chunked_head(model, 64)
     )
 
-    def gap(found: dict[str, torch.Tensor]) -> float:
-        return max(float((of - plain[name]).abs().max()) for name, of in found.items())
+    def gaps(found: dict[str, torch.Tensor]) -> dict[str, float]:
+        """Of any parameter: the largest gap, and the largest by its own largest gradient."""
+        each = {name: float((of - plain[name]).abs().max()) for name, of in found.items()}
+        largest = {name: float(plain[name].abs().max()) for name in found}
+        by_size = (each[name] / largest[name] for name in found if largest[name])
+        return {"largest": max(each.values()), "by_size": max(by_size)}
 
     largest = max(float(of.abs().max()) for of in plain.values())
-    print(json.dumps({"packed": gap(pack), "chunked": gap(few), "largest_gradient": largest}))
+    print(json.dumps({"packed": gaps(pack), "chunked": gaps(few), "largest_gradient": largest}))
 
 
 if __name__ == "__main__":
