@@ -1,7 +1,8 @@
 """How fast, how exact and how lean is fine-tuning, beside TRL's SFTTrainer?
 
     python benchmarks/sft.py                   # all parts; writes benchmarks/results/sft.json
-    python benchmarks/sft.py --part speed      # this one again, the others as they are on file
+    python benchmarks/sft.py --part speed      # this one anew, the others as they are on file
+    python benchmarks/sft.py --part speed --more    # one more round beside those on file
     python benchmarks/sft.py --quick           # a few examples, nothing written
 
 - speed: SmolLM2-135M in float32 learns one epoch of recorded answers to GSM8K questions and
@@ -49,11 +50,10 @@ GOALS = {
     "seconds_outside_train": 30,
 }
 SIZES = {  # full, quick
-    "examples": (48, 8),
+    "examples": (32, 8),
     "batch": (16, 4),
     "micro": (4, 2),
     "longest": (1024, 256),
-    "rounds": (2, 1),
 }
 
 
@@ -62,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small, and not written to a file")
     parser.add_argument("--part", choices=PARTS, action="append", help="only this one; repeatable")
+    parser.add_argument("--more", action="store_true", help="of speed, one more round")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the recorded answers")
     options = parser.parse_args()
     is_quick: bool = options.quick
@@ -70,19 +71,20 @@ def main() -> None:
     parts = {} if is_quick else known_figures("sft", PARTS)
     for part in options.part or PARTS:
         with tempfile.TemporaryDirectory() as scratch:
-            measure = measures(rows, Path(scratch), sizes, is_quick)[part]
+            known = parts.get("speed", {}) if options.more else {}
+            measure = measures(rows, Path(scratch), sizes, is_quick, known)[part]
             parts[part] = measured(part, measure)
         publish(result_of(parts, sizes, is_quick), is_quick)
 
 
 def measures(
-    rows: Rows, scratch: Path, sizes: dict[str, int], is_quick: bool
+    rows: Rows, scratch: Path, sizes: dict[str, int], is_quick: bool, known: dict[str, Any]
 ) -> dict[str, Callable[[], dict[str, Any]]]:
     """What measures each part."""
     few = sorted(rows, key=lambda row: len(row[0]))[: 2 if is_quick else 8]
     run = partial(in_process, sys.executable, folder=scratch, num_threads=os.cpu_count() or 1)
     return {
-        "speed": partial(speed.measure, rows, scratch, sizes),
+        "speed": partial(speed.measure, rows, scratch, sizes, known),
         "gradients": partial(run, part="gradients", job={"model": MODEL, "rows": few}),
         "workers": partial(workers.measure, scratch),
         "memory": partial(memory, run, is_quick),

@@ -3,8 +3,8 @@ rounds.
 
 Each way is a process of its own. Seconds are those from the start of training to the end of its
 last step, taken by the same callback on either side, so that neither loading nor the last
-checkpoint counts; of a way's rounds the fastest one. Every second round goes backwards, so that a
-machine that slows down slows down all ways alike.
+checkpoint counts; of a way's rounds the fastest one. Every second round goes backwards: a machine
+that slows down in a round slows down all ways alike.
 """
 
 import os
@@ -22,20 +22,27 @@ LEARNING_RATE = 1e-5
 Way = Callable[[], dict[str, Any]]
 
 
-def measure(rows: Rows, scratch: Path, sizes: dict[str, int]) -> dict[str, Any]:
-    """Response tokens per second of every way, and their losses by step."""
-    tokens = response_tokens(rows)
+def measure(
+    rows: Rows, scratch: Path, sizes: dict[str, int], known: dict[str, Any]
+) -> dict[str, Any]:
+    """Response tokens per second of every way, and their losses by step.
+
+    Args:
+        known: earlier rounds on the same rows, which this one is added to.
+    """
+    tokens, lengths = response_tokens(rows), [len(ids) for ids, _ in rows]
+    facts = {"response_tokens": tokens, "tokens": sum(lengths), "longest": max(lengths)}
+    if known and facts.items() - known.items():
+        raise ValueError("the rounds on file read other examples")
+    rounds: int = known.get("rounds", 0)
     found: dict[str, Any] = {}
-    for number in range(sizes["rounds"]):
-        in_turn = list(ways(rows, scratch, sizes).items())
-        for name, way in reversed(in_turn) if number % 2 else in_turn:
-            said = way()
-            known = found.setdefault(name, said | {"seconds": []})
-            known["seconds"].append(round(said["seconds"], 2))
-            known["tokens_per_second"] = tokens / min(known["seconds"])
-            print(f"  {name}: {tokens / said['seconds']:.0f} tok/s", file=sys.stderr, flush=True)
-    lengths = [len(ids) for ids, _ in rows]
-    return found | {"response_tokens": tokens, "tokens": sum(lengths), "longest": max(lengths)}
+    in_turn = list(ways(rows, scratch, sizes).items())
+    for name, way in reversed(in_turn) if rounds % 2 else in_turn:
+        said = way()
+        print(f"  {name}: {tokens / said['seconds']:.0f} tok/s", file=sys.stderr, flush=True)
+        seconds = [*known.get(name, {}).get("rounds", ()), round(said.pop("seconds"), 2)]
+        found[name] = said | {"rounds": seconds, "tokens_per_second": tokens / min(seconds)}
+    return found | facts | {"rounds": rounds + 1}
 
 
 def ways(rows: Rows, scratch: Path, sizes: dict[str, int]) -> dict[str, Way]:

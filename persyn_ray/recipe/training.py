@@ -84,7 +84,8 @@ class FinetuneConfig(Section):
     deepspeed: str = "zero2"
     """What is partitioned over the workers: zero0, zero1, zero2, zero2_offload, zero3,
     zero3_offload (with the optimiser's state, and in zero3 the weights, in the host's memory), or
-    the path of a DeepSpeed configuration in JSON, which may not set what the recipe sets."""
+    the path of a DeepSpeed configuration in JSON, which may not set what the recipe sets. One
+    worker in float32 trains the same student without the copies of zero1 and zero2."""
     gradient_checkpointing: bool = False
     """Compute activations anew in the backward pass instead of keeping them."""
     logits_at_once: int = Field(1024, ge=0)

@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from persyn_ray.errors import ConfigError
-from persyn_ray.models.finetune.partitioning import deepspeed_config, offloads, zero_stage
+from persyn_ray.models.finetune.partitioning import (
+    deepspeed_config,
+    offloads,
+    preset_for,
+    zero_stage,
+)
 from persyn_ray.pipeline.choices import assigned_methods
 from persyn_ray.pipeline.plan.expected_tokens import Length
 from persyn_ray.pipeline.plan.model_sizes import known_parameters, local_folder
@@ -115,7 +120,8 @@ def _read(folder: Path, parameters: float) -> TrainedModel | None:
 
 def _setup(recipe: Recipe, model: TrainedModel) -> Setup:
     config, resources = recipe.finetune, recipe.resources.finetune
-    partitioned = deepspeed_config(config.deepspeed)
+    preset = preset_for(config.deepspeed, resources.workers, config.dtype)
+    partitioned = deepspeed_config(preset)
     adapters = config.adapters(model.parameters)
     return Setup(
         workers=resources.workers,
