@@ -32,7 +32,7 @@ def measure(
     """
     tokens, lengths = response_tokens(rows), [len(ids) for ids, _ in rows]
     facts = {"response_tokens": tokens, "tokens": sum(lengths), "longest": max(lengths)}
-    if known and facts.items() - known.items():
+    if known and any(known[name] != value for name, value in facts.items()):
         raise ValueError("the rounds on file read other examples")
     rounds: int = known.get("rounds", 0)
     found: dict[str, Any] = {}
