@@ -26,6 +26,7 @@ from persyn_ray.pipeline.plan.forecast import (
 from persyn_ray.pipeline.plan.known import Known, forecast_settings, gather_known
 from persyn_ray.pipeline.plan.placement import Placed, gpu_teachers, place_teachers, stands_on_gpus
 from persyn_ray.pipeline.plan.prompt_counts import count_prompts
+from persyn_ray.pipeline.plan.router_forecast import RouterForecast, forecast_router, told
 from persyn_ray.pipeline.plan.score_forecast import Reader, ScorePass, forecast_score
 from persyn_ray.pipeline.plan.training_forecast import TrainingForecast, forecast_training
 from persyn_ray.pipeline.runner import planned_steps, require_no_drift
@@ -81,6 +82,8 @@ class Plan:
     """Generate-then-select over the same prompts."""
     score: tuple[ScorePass, ...]
     """What models read in step score; empty once it is done."""
+    router: RouterForecast | None
+    """What step router fits; None once it is done."""
     training: TrainingForecast | None
     """What step finetune takes; None once it is done, or where the student's size is not known."""
     share_source: str
@@ -131,8 +134,11 @@ def plan_run(recipe: Recipe, overrides: tuple[str, ...] = ()) -> Plan:
     num_teachers = len(recipe.pool)
     is_tuned = "finetune" in done
     training = None if is_tuned else forecast_training(recipe, counted.splits, known.lengths)
+    parallel = counted.splits["parallel"]
+    router = None if "router" in done else forecast_router(recipe.router, parallel)
     notes = (
         counted.note,
+        told(router) if router else None,
         _for_comparison(recipe.compare, num_teachers, counted.splits),
         _without_hardware(recipe.teachers, recipe.hardware),
         None if training or is_tuned else _without_size(recipe),
@@ -156,6 +162,7 @@ def plan_run(recipe: Recipe, overrides: tuple[str, ...] = ()) -> Plan:
         anew=anew,
         everything=forecast_everything(known),
         score=_scoring(recipe, anew[0], done),
+        router=router,
         training=training,
         share_source=known.share.source,
         notes=tuple(filter(None, notes)),
