@@ -191,8 +191,9 @@ class LmEvalConfig(Section):
     limit: int | None = Field(None, ge=1)
     """Questions of each task."""
     backend: Literal["hf", "vllm"] = "hf"
-    """What the harness runs students by: transformers, in the student's own dtype, or vLLM, which
-    takes chat template and end of turn from the model's folder alone."""
+    """What the harness runs students by: transformers or vLLM, in the student's own dtype. vLLM
+    takes chat template and end of turn from the model's folder alone. With thinking switched on in
+    `student.template_kwargs` it wants `arguments: {think_end_token: ...}` as well."""
     arguments: dict[str, Any] = Field(default={})
     """Further arguments of the harness's model, such as `max_length` (hf) or `max_model_len` and
     `tensor_parallel_size` (vllm)."""
