@@ -97,7 +97,7 @@ def their_settings(sizes: dict[str, int], packs: bool) -> dict[str, Any]:
         "warmup_steps": 0,
         "per_device_train_batch_size": 1 if packs else sizes["micro"],
         "gradient_accumulation_steps": sizes["batch"] // sizes["micro"],
-        "gradient_checkpointing": False,
+        "activation_checkpointing": False,
         "max_length": sizes["longest"],
         "packing": packs,
         "logging_steps": 1,

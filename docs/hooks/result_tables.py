@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from student_table import student_tables
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 MARKED = re.compile(r"(<!-- table (\w+) -->\n)(.*?)(<!-- end of table -->)", re.S)
@@ -378,6 +380,7 @@ TABLES: dict[str, Callable[[], str]] = {
     ),
     "prefill": prefill,
     "screening": screening,
+    "student": lambda: "\n".join(table(*one) for one in student_tables(result("sft"))),
     "systems": systems,
 }
 

@@ -23,6 +23,7 @@ OWN_ARGUMENTS = frozenset(
         "per_device_eval_batch_size",
         "gradient_accumulation_steps",
         "gradient_checkpointing",
+        "activation_checkpointing",
         "bf16",
         "fp16",
         "deepspeed",

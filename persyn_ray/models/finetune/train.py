@@ -203,7 +203,7 @@ def _training_arguments(
         per_device_train_batch_size=settings.micro_batch_size,
         gradient_accumulation_steps=settings.batch_size
         // (settings.micro_batch_size * num_workers),
-        gradient_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing=settings.gradient_checkpointing,
         bf16=settings.dtype == "bfloat16",
         per_device_eval_batch_size=settings.micro_batch_size,
         logging_strategy="steps",
