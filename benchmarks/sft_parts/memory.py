@@ -1,25 +1,28 @@
 """Memory of one worker: of its mapped examples, or of a micro-batch's logits; by peak RSS."""
 
 import json
-import resource
 import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from sft_parts.job import given
-
-MIB = 1 << 20
 
 
 def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The most that this process has held; getrusage would tell its parent's peak as well."""
+    return _held("VmHWM")
 
 
 def mib_now() -> float:
     """What this process holds now, which is less than its peak so far: gaps err to the large."""
-    return psutil.Process().memory_info().rss / MIB
+    return _held("VmRSS")
+
+
+def _held(name: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) / 1024
+    raise OSError(f"/proc/self/status tells no {name}")
 
 
 def of_examples(num_millions: int) -> float:
