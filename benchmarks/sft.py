@@ -1,18 +1,24 @@
 """How fast, how exact and how lean is fine-tuning, beside TRL's SFTTrainer?
 
-    python benchmarks/sft.py            # writes benchmarks/results/sft.json; about 15 minutes
-    python benchmarks/sft.py --quick    # a few examples, nothing written
+    python benchmarks/sft.py                   # all parts; writes benchmarks/results/sft.json
+    python benchmarks/sft.py --part speed      # this one anew, the others as they are on file
+    python benchmarks/sft.py --part speed --more    # one more round beside those on file
+    python benchmarks/sft.py --quick           # a few examples, nothing written
 
-SmolLM2-135M in float32 learns one epoch of recorded answers to GSM8K questions and AlpacaEval
-instructions, one after the other by
+- speed: SmolLM2-135M in float32 learns one epoch of recorded answers to GSM8K questions and
+  AlpacaEval instructions (`sft_parts/speed.py`), one way after the other:
+  - ours: packed, as `finetune.packing: true` does it, DeepSpeed and the chunked loss included;
+    ours_padded: the same without packing;
+  - trl: SFTTrainer as it comes: padded, in the order that it draws; trl_packed: with its own
+    packing (`packing=True`); trl_in_our_order: padded, with the examples of our steps, whose
+    lengths are about equal, so that hardly anything is padding. Losses are compared with this one.
+- gradients: of the same examples, packed and padded, chunked and of all logits, and from float64.
+- workers: one against two, and two that are killed (`sft_parts/workers.py`).
+- memory: of a worker's examples, and of logits.
+- step: step finetune of the lab through the pipeline, beside the seconds inside train().
 
-- ours: packed, as `finetune.packing: true` does it, DeepSpeed and the chunked loss included;
-- ours padded: the same without packing;
-- trl: SFTTrainer, padded; trl packed: with its own packing (`packing=True`).
-
-All read the same token ids in the same order, on the same cores, without gradient checkpointing.
-Speed is response tokens over the seconds of train(); no loading is counted. Losses of each step are
-compared with TRL's padded ones, which read the same examples in it.
+All of `speed` read the same token ids on the same cores, without gradient checkpointing. Figures
+are ratios within one run, but for the MiB and the seconds of the step.
 """
 
 import argparse
@@ -20,179 +26,135 @@ import os
 import platform
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from publishing import ROOT, measured, publish
-from sft_parts.job import MODEL, SEED, Rows, in_process, ordered, recorded, response_tokens
+from publishing import ROOT, known_figures, measured, publish
+from sft_parts import speed, workers
+from sft_parts.job import DATA, MODEL, SEED, Rows, in_process, ordered, recorded
 from sft_parts.step import lab_step
-from sft_parts.workers import one_and_two
 
-sys.path.insert(0, str(ROOT / "tests" / "exports"))
-
+PARTS = ("speed", "gradients", "workers", "memory", "step")
 GOALS = {
     "over_unpacked": 1.5,
     "over_packed": 0.95,
     "max_loss_gap": 1e-3,
     "max_grad_gap": 1e-5,
     "workers_loss_gap": 1e-4,
+    "seen_twice": 0,
+    "never_seen": 0,
     "mib_per_million_tokens": 20,
     "seconds_outside_train": 30,
 }
 SIZES = {  # full, quick
-    "examples": (48, 8),
+    "examples": (32, 8),
     "batch": (16, 4),
     "micro": (4, 2),
     "longest": (1024, 256),
 }
-LEARNING_RATE = 1e-5
 
 
 def main() -> None:
-    """Everything, one thing at a time."""
+    """The parts one after the other; what is done is written even if a later one fails."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small, and not written to a file")
-    is_quick = parser.parse_args().quick
+    parser.add_argument("--part", choices=PARTS, action="append", help="only this one; repeatable")
+    parser.add_argument("--more", action="store_true", help="of speed, one more round")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the recorded answers")
+    options = parser.parse_args()
+    is_quick: bool = options.quick
     sizes = {name: values[is_quick] for name, values in SIZES.items()}
-    with tempfile.TemporaryDirectory() as scratch:
-        parts = measure(Path(scratch), sizes, is_quick)
-    publish(
-        {
-            "name": "sft",
-            "figures": summary(parts) | {"parts": parts},
-            "goals": GOALS,
-            "hardware": {"cpu_cores": os.cpu_count(), "machine": platform.machine(), "gpus": 0},
-            "versions": {name: version(name) for name in ("torch", "transformers", "deepspeed")}
-            | {"trl": trl_version()},
-            "seed": SEED,
-            "config": {"model": "SmolLM2-135M-Instruct, float32", **sizes, "quick": is_quick},
-        },
-        is_quick,
-    )
+    rows = ordered(recorded(options.data, sizes["examples"], sizes["longest"]), sizes["batch"])
+    parts = {} if is_quick else known_figures("sft", PARTS)
+    for part in options.part or PARTS:
+        with tempfile.TemporaryDirectory() as scratch:
+            known = parts.get("speed", {}) if options.more else {}
+            measure = measures(rows, Path(scratch), sizes, is_quick, known)[part]
+            parts[part] = measured(part, measure)
+        publish(result_of(parts, sizes, is_quick), is_quick)
 
 
-def measure(scratch: Path, sizes: dict[str, int], is_quick: bool) -> dict[str, Any]:
-    """Every part by itself; one that fails says why and stops no other."""
-    rows = ordered(recorded(sizes["examples"], sizes["longest"]), sizes["batch"])
+def measures(
+    rows: Rows, scratch: Path, sizes: dict[str, int], is_quick: bool, known: dict[str, Any]
+) -> dict[str, Callable[[], dict[str, Any]]]:
+    """What measures each part."""
     few = sorted(rows, key=lambda row: len(row[0]))[: 2 if is_quick else 8]
     run = partial(in_process, sys.executable, folder=scratch, num_threads=os.cpu_count() or 1)
-    logits = {"what": "logits", "num_tokens": 128 if is_quick else 1024}
+    return {
+        "speed": partial(speed.measure, rows, scratch, sizes, known),
+        "gradients": partial(run, part="gradients", job={"model": MODEL, "rows": few}),
+        "workers": partial(workers.measure, scratch),
+        "memory": partial(memory, run, is_quick),
+        "step": partial(lab_step, scratch, 2 if is_quick else 20),
+    }
+
+
+def memory(run: Callable[..., Any], is_quick: bool) -> dict[str, Any]:
+    """MiB of a million tokens that a worker maps, and of logits, whole and in chunks."""
     millions = 1 if is_quick else 8
+    examples = run(part="memory", job={"what": "examples", "num_millions": millions})
+    logits = {"what": "logits", "num_tokens": 128 if is_quick else 1024}
     return {
-        "speed": measured("speed", partial(speeds, rows, scratch, sizes)),
-        "gradients": measured(
-            "gradients", partial(run, part="gradients", job={"model": MODEL, "rows": few})
-        ),
-        "workers": measured("workers", partial(one_and_two, scratch)),
-        "memory": measured(
-            "memory",
-            lambda: {
-                "examples_mib_per_million": run(
-                    part="memory", job={"what": "examples", "num_millions": millions}
-                )
-                / millions,
-                "logits_mib": {
-                    "all": run(part="memory", job=logits | {"logits_at_once": 0}),
-                    "chunked": run(part="memory", job=logits | {"logits_at_once": 64}),
-                },
-            },
-        ),
-        "step": measured("step", partial(lab_step, scratch, 2 if is_quick else 20)),
+        "examples_mib_per_million": examples / millions,
+        "logits_mib": {
+            "all": run(part="memory", job=logits | {"logits_at_once": 0}),
+            "chunked": run(part="memory", job=logits | {"logits_at_once": 64}),
+        },
     }
 
 
-def speeds(rows: Rows, scratch: Path, sizes: dict[str, int]) -> dict[str, Any]:
-    """Response tokens per second of every way, and their losses by step."""
-    from tools import environment
-
-    from persyn_ray.models.load import resolve
-
-    threads = os.cpu_count() or 1
-    trl, folder = environment("trl"), resolve(MODEL)
-    found: dict[str, Any] = {}
-    for name, packs in (("ours", True), ("ours padded", False)):
-        job = {"model": MODEL, "rows": rows, "settings": our_settings(sizes, packs)}
-        found[name] = in_process(sys.executable, "ours", job, scratch, threads)
-    for name, packs in (("trl", False), ("trl packed", True)):
-        job = {"folder": folder, "rows": rows, "settings": their_settings(sizes, packs)}
-        found[name] = in_process(trl, "theirs", job, scratch, threads)
-    tokens = response_tokens(rows)
-    for name, of in found.items():
-        of["tokens_per_second"] = tokens / of["seconds"]
-        print(f"  {name}: {of['tokens_per_second']:.0f} tok/s", file=sys.stderr)
-    lengths = [len(ids) for ids, _ in rows]
-    return found | {"response_tokens": tokens, "mean_length": sum(lengths) / len(lengths)}
-
-
-def our_settings(sizes: dict[str, int], packs: bool) -> dict[str, Any]:
+def result_of(parts: dict[str, Any], sizes: dict[str, int], is_quick: bool) -> dict[str, Any]:
+    """Everything in the form of all benchmarks."""
+    versions = {name: version(name) for name in ("torch", "transformers", "deepspeed", "ray")}
     return {
-        "epochs": 1,
-        "learning_rate": LEARNING_RATE,
-        "schedule": "constant",
-        "warmup_ratio": 0.0,
-        "batch_size": sizes["batch"],
-        "micro_batch_size": sizes["micro"],
-        "max_length": sizes["longest"],
-        "packing": packs,
-        "save_steps": 10_000,
-        "arguments": {"logging_steps": 1},
+        "name": "sft",
+        "figures": summary(parts) | parts,
+        "goals": GOALS,
+        "hardware": {"cpu_cores": os.cpu_count(), "machine": platform.machine(), "gpus": 0},
+        "versions": versions | {"trl": trl_version()},
         "seed": SEED,
+        "config": {"model": "SmolLM2-135M-Instruct, float32", **sizes, "quick": is_quick},
     }
 
 
-def their_settings(sizes: dict[str, int], packs: bool) -> dict[str, Any]:
-    """The same; a pack of theirs holds about as many examples as a micro-batch of ours."""
-    return {
-        "output_dir": "theirs",
-        "num_train_epochs": 1,
-        "learning_rate": LEARNING_RATE,
-        "lr_scheduler_type": "constant",
-        "warmup_steps": 0,
-        "per_device_train_batch_size": 1 if packs else sizes["micro"],
-        "gradient_accumulation_steps": sizes["batch"] // sizes["micro"],
-        "gradient_checkpointing": False,
-        "max_length": sizes["longest"],
-        "packing": packs,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "use_cpu": True,
-        "bf16": False,
-        "disable_tqdm": True,
-        "seed": SEED,
+def summary(parts: dict[str, Any]) -> dict[str, float]:
+    """The figures that have goals, and three beside them; without those of parts that failed."""
+
+    def over(ours: str, theirs: str) -> float:
+        return of_speed(ours) / of_speed(theirs)
+
+    def of_speed(way: str) -> float:
+        return parts["speed"][way]["tokens_per_second"]
+
+    def loss_gap() -> float:
+        ours, theirs = (parts["speed"][way]["losses"] for way in ("ours", "trl_in_our_order"))
+        return max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
+
+    made: dict[str, Callable[[], float]] = {
+        "over_unpacked": lambda: over("ours", "trl"),
+        "over_unpacked_in_our_order": lambda: over("ours", "trl_in_our_order"),
+        "over_packed": lambda: over("ours", "trl_packed"),
+        "over_ours_padded": lambda: over("ours", "ours_padded"),
+        "max_loss_gap": loss_gap,
+        "max_grad_gap": lambda: parts["gradients"]["packed"]["largest"],
+        "chunked_grad_gap": lambda: parts["gradients"]["chunked"]["largest"],
+        "workers_loss_gap": lambda: parts["workers"]["max_loss_gap"],
+        "seen_twice": lambda: parts["workers"]["seen_twice"],
+        "never_seen": lambda: parts["workers"]["never_seen"],
+        "mib_per_million_tokens": lambda: parts["memory"]["examples_mib_per_million"],
+        "seconds_outside_train": lambda: parts["step"]["outside"],
     }
+    return {name: found for name, make in made.items() if (found := _known(make)) is not None}
 
 
-def summary(parts: dict[str, Any]) -> dict[str, float | None]:
-    """The figures that have goals; null where their part failed."""
-    speed, memory = parts["speed"], parts["memory"]
-
-    def rate(name: str) -> float:
-        return speed[name]["tokens_per_second"]
-
-    def of(make: Any) -> float | None:
-        try:
-            return make()
-        except (KeyError, ValueError):
-            return None
-
-    return {
-        "over_unpacked": of(lambda: rate("ours") / rate("trl")),
-        "over_packed": of(lambda: rate("ours") / rate("trl packed")),
-        "over_unpacked_without_packing": of(lambda: rate("ours padded") / rate("trl")),
-        "max_loss_gap": of(
-            lambda: max(
-                abs(a - b)
-                for a, b in zip(speed["ours"]["losses"], speed["trl"]["losses"], strict=True)
-            )
-        ),
-        "max_grad_gap": of(lambda: max(parts["gradients"][k] for k in ("packed", "chunked"))),
-        "workers_loss_gap": of(lambda: parts["workers"]["max_loss_gap"]),
-        "mib_per_million_tokens": of(lambda: memory["examples_mib_per_million"]),
-        "seconds_outside_train": of(lambda: parts["step"]["outside"]),
-    }
+def _known(make: Callable[[], float]) -> float | None:
+    try:
+        return make()
+    except KeyError:
+        return None
 
 
 def trl_version() -> str:

@@ -7,9 +7,7 @@ routed data. A job is a JSON file, which a process of its own reads, and prints 
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ PARTS = ROOT / "benchmarks" / "sft_parts"
 Rows = list[tuple[list[int], int]]
 
 
-def recorded(num_examples: int, longest: int) -> Rows:
+def recorded(data: Path, num_examples: int, longest: int) -> Rows:
     """Token ids of answers with their prompts, and how many are the prompt's."""
     import pyarrow.parquet as pq
 
@@ -34,12 +32,12 @@ def recorded(num_examples: int, longest: int) -> Rows:
     tokenizer = load_tokenizer(MODEL)
     found: Rows = []
     for name, column in COLUMNS.items():
-        path = DATA / f"{name}_parallel.parquet"
+        path = data / f"{name}_parallel.parquet"
         if not path.exists():
-            sys.exit(f"{path} is missing: the recorded answers are needed.")
+            raise FileNotFoundError(f"{path} is missing: name the recorded answers by --data.")
         rows = pq.read_table(path, columns=[column, "response"]).to_pylist()
         kept: Rows = []
-        for row in islice(rows, 0, None, max(1, len(rows) // (4 * num_examples))):
+        for row in rows[:: max(1, len(rows) // (4 * num_examples))]:
             if row["response"] and len(kept) < num_examples // 2:
                 message = Message(role="user", content=row[column])
                 one = encode_example(tokenizer, [message], row["response"])

@@ -1,18 +1,28 @@
 """Memory of one worker: of its mapped examples, or of a micro-batch's logits; by peak RSS."""
 
 import json
-import resource
 import sys
 from pathlib import Path
 from typing import Any
 
 from sft_parts.job import given
 
-MIB = 1 << 20
-
 
 def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The most that this process has held; getrusage would tell its parent's peak as well."""
+    return _held("VmHWM")
+
+
+def mib_now() -> float:
+    """What this process holds now, which is less than its peak so far: gaps err to the large."""
+    return _held("VmRSS")
+
+
+def _held(name: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) / 1024
+    raise OSError(f"/proc/self/status tells no {name}")
 
 
 def of_examples(num_millions: int) -> float:
@@ -31,7 +41,7 @@ def of_examples(num_millions: int) -> float:
         names = pa.array([f"{number}-{row}" for row in range(part)])
         columns = [names, lists, pa.array([100] * part, pa.int32())]
         write_tokens(Path(f"{number}.arrow"), pa.table(columns, schema=TOKENS))
-    before = peak_mib()
+    before = mib_now()
     table = TokenTable(map_tokens([Path(f"{n}.arrow") for n in range(num_millions * 2)]), 0)
     for number in GlobalBatches(table.lengths, 32, seed=0):
         table[number]
@@ -53,7 +63,7 @@ def of_logits(logits_at_once: int, num_tokens: int) -> float:
     model: Any = hf.LlamaForCausalLM(hf.LlamaConfig(**sizes, **heads)).train()
     for weight in model.parameters():
         weight.grad = torch.zeros_like(weight)
-    example, before = Example([7] * num_tokens, 1), peak_mib()
+    example, before = Example([7] * num_tokens, 1), mib_now()
     batch: dict[str, Any] = dict(sft_collator([example], 0))
     num = torch.tensor(num_tokens - 1)
     if logits_at_once:

@@ -1,4 +1,4 @@
-"""Our fine-tuning of a job's examples, on one worker: losses by step and seconds inside train()."""
+"""Our fine-tuning of a job's examples, on one worker: losses by step and seconds of its steps."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from sft_parts.job import given
 
 def main(job: dict[str, Any]) -> None:
     import deepspeed.ops
+    import torch
 
     from persyn_ray.models.chat import Example
     from persyn_ray.models.finetune.token_table import TokenTable
@@ -19,9 +20,13 @@ def main(job: dict[str, Any]) -> None:
     from persyn_ray.models.load import load_causal_lm, load_tokenizer
     from persyn_ray.recipe.training import FinetuneConfig
 
+    # As on a worker of Ray Train: no operator is built, and the group is there before anything.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    alone = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20_000 + os.getpid() % 20_000)}
-    os.environ.update(alone | {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"})
+    os.environ.update(
+        {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20_000 + os.getpid() % 9_000)}
+    )
+    os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"})
+    torch.distributed.init_process_group("gloo")
     tokenizer = load_tokenizer(job["model"])
     examples = {str(number): Example(*row) for number, row in enumerate(job["rows"])}
     trainer, losses = finetune(
@@ -31,8 +36,10 @@ def main(job: dict[str, Any]) -> None:
         FinetuneConfig.model_validate(job["settings"]),
         Path("fit"),
     )
-    runtime = trainer.state.log_history[-1]["train_runtime"]
-    print(json.dumps({"seconds": runtime, "losses": [one.train_loss for one in losses]}))
+    speed = trainer.speed
+    assert speed is not None
+    found = {"seconds": speed.seconds, "losses": [one.train_loss for one in losses]}
+    print(json.dumps(found | {"response_tokens": speed.response_tokens}))
 
 
 if __name__ == "__main__":

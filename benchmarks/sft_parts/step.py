@@ -24,7 +24,7 @@ def lab_step(folder: Path, max_steps: int) -> dict[str, Any]:
     from persyn_ray.storage.results import FinetuneResult, result_of
 
     settings = (f"run={folder / 'run'}", *SMALL, f"finetune.max_steps={max_steps}")
-    recipe = ROOT / "jobs" / "quickstart.yaml"
+    recipe = ROOT / "persyn_ray" / "lab" / "quickstart.yaml"
     command = [sys.executable, "-m", "persyn_ray.cli", "run", str(recipe), *settings]
     for until in ("synthesize", "finetune"):
         subprocess.run([*command, "--until", until], cwd=ROOT, check=True, stdout=sys.stderr)

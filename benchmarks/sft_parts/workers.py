@@ -1,4 +1,5 @@
-"""One worker against two, on a tiny model: examples of every step, and losses.
+"""A tiny model on one worker and on two, and killed in its second epoch: examples of every step,
+and losses.
 
 Workers are those of tests/models/finetune/training_worker.py, plain processes with gloo.
 """
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +22,62 @@ SETTINGS = {
     "micro_batch_size": 2,
     "learning_rate": 1e-2,
     "warmup_ratio": 0.0,
+    "save_steps": 1,
     "arguments": {"logging_steps": 1},
 }
 EXAMPLES = {f"{number}+{number}?": "=" * (number % 7 + 1) + str(number) for number in range(22)}
+KILLED_AFTER = 4  # of six steps, three an epoch
 
 
-def one_and_two(folder: Path) -> dict[str, Any]:
-    """Whether both see the same examples in every step, and the largest gap of their losses."""
+@dataclass(frozen=True)
+class Seen:
+    """What the workers of a training saw."""
+
+    steps: dict[str, Counter[str]]
+    """The examples of each step over all workers."""
+    losses: list[float]
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Whether one and two see the same in every step, their gap of losses, what resuming loses."""
     from persyn_ray.models.load import save_random
 
     model = str(save_random("llama", folder / "model"))
-    (one, its_losses), (two, their_losses) = (trained(folder, model, num) for num in (1, 2))
+    one, two = (trained(folder, model, num)["plain"] for num in (1, 2))
     return {
-        "same_examples_in_every_step": one == two,
-        "max_loss_gap": max(abs(a - b) for a, b in zip(its_losses, their_losses, strict=True)),
-        "steps": len(its_losses),
+        "same_examples_in_every_step": one.steps == two.steps,
+        "max_loss_gap": max(abs(a - b) for a, b in zip(one.losses, two.losses, strict=True)),
+        "steps": len(one.losses),
+        **resumed(folder, model, one),
     }
 
 
+def resumed(folder: Path, model: str, whole: Seen) -> dict[str, int]:
+    """Examples seen too often, and those not seen, by two workers killed in the second epoch."""
+    saved = str(folder / "saved")
+    resume = f"{saved}/checkpoint-{KILLED_AFTER}"
+    trainings = [{"save": saved, "stop_at": KILLED_AFTER}, {"resume": resume}]
+    parts = trained(folder, model, 2, dict(zip(("killed", "resumed"), trainings, strict=True)))
+    found = sum((texts for part in parts.values() for texts in part.steps.values()), Counter())
+    expected = sum(whole.steps.values(), Counter())
+    return {"seen_twice": (found - expected).total(), "never_seen": (expected - found).total()}
+
+
 def trained(
-    folder: Path, model: str, num_workers: int
-) -> tuple[dict[str, Counter[str]], list[float]]:
-    """The examples of each step over all workers, and its loss."""
-    out = folder / str(num_workers)
+    folder: Path, model: str, num_workers: int, trainings: dict[str, dict[str, Any]] | None = None
+) -> dict[str, Seen]:
+    """What so many workers see in each training, one after the other."""
+    every = trainings or {"plain": {}}
+    out = folder / "-".join((str(num_workers), *every))
     out.mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    training = {"name": "plain", "settings": SETTINGS, "examples": EXAMPLES}
+    given = [
+        {"name": name, "settings": SETTINGS, "examples": EXAMPLES} | every[name] for name in every
+    ]
     job = {"model": model, "out": str(out), "num_workers": num_workers, "port": port}
-    (out / "job.json").write_text(json.dumps(job | {"trainings": [training]}))
+    (out / "job.json").write_text(json.dumps(job | {"trainings": given}))
     command = [sys.executable, str(WORKER), str(out / "job.json")]
     workers = [
         subprocess.Popen([*command, str(rank)], cwd=ROOT, stdout=sys.stderr)
@@ -58,9 +86,14 @@ def trained(
     codes = [worker.wait(300) for worker in workers]
     if any(codes):
         raise RuntimeError(f"{num_workers} workers failed")
-    seen: dict[str, Counter[str]] = {}
-    notes = [json.loads(path.read_text()) for path in (out / "plain").glob("seen-*.json")]
+    return {name: seen_in(out / name) for name in every}
+
+
+def seen_in(folder: Path) -> Seen:
+    """What the workers noted in a training's folder."""
+    steps: dict[str, Counter[str]] = {}
+    notes = [json.loads(path.read_text()) for path in sorted(folder.glob("seen-*.json"))]
     for note in notes:
         for step, texts in note["steps"].items():
-            seen.setdefault(step, Counter()).update(texts)
-    return seen, [entry["loss"] for entry in notes[0]["losses"] if "loss" in entry]
+            steps.setdefault(step, Counter()).update(texts)
+    return Seen(steps, [entry["loss"] for entry in notes[0].get("losses", ()) if "loss" in entry])

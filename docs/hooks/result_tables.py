@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from student_table import student_tables
 from view_table import view_table
 
 ROOT = Path(__file__).parents[2]
@@ -380,6 +381,7 @@ TABLES: dict[str, Callable[[], str]] = {
     ),
     "prefill": prefill,
     "screening": screening,
+    "student": lambda: "\n".join(table(*one) for one in student_tables(result("sft"))),
     "systems": systems,
     "view": lambda: table(*view_table(result("view"))),
 }

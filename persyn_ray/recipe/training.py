@@ -24,6 +24,7 @@ OWN_ARGUMENTS = frozenset(
         "per_device_eval_batch_size",
         "gradient_accumulation_steps",
         "gradient_checkpointing",
+        "activation_checkpointing",
         "bf16",
         "fp16",
         "deepspeed",
@@ -85,7 +86,8 @@ class FinetuneConfig(Section):
     deepspeed: str = "zero2"
     """What is partitioned over the workers: zero0, zero1, zero2, zero2_offload, zero3,
     zero3_offload (with the optimiser's state, and in zero3 the weights, in the host's memory), or
-    the path of a DeepSpeed configuration in JSON, which may not set what the recipe sets."""
+    the path of a DeepSpeed configuration in JSON, which may not set what the recipe sets. One
+    worker in float32 trains the same student without the copies of zero1 and zero2."""
     gradient_checkpointing: bool = False
     """Compute activations anew in the backward pass instead of keeping them."""
     logits_at_once: int = Field(1024, ge=0)
@@ -191,8 +193,9 @@ class LmEvalConfig(Section):
     limit: int | None = Field(None, ge=1)
     """Questions of each task."""
     backend: Literal["hf", "vllm"] = "hf"
-    """What the harness runs students by: transformers, in the student's own dtype, or vLLM, which
-    takes chat template and end of turn from the model's folder alone."""
+    """What the harness runs students by: transformers or vLLM, in the student's own dtype. vLLM
+    takes chat template and end of turn from the model's folder alone. With thinking switched on in
+    `student.template_kwargs` it wants `arguments: {think_end_token: ...}` as well."""
     arguments: dict[str, Any] = Field(default={})
     """Further arguments of the harness's model, such as `max_length` (hf) or `max_model_len` and
     `tensor_parallel_size` (vllm)."""

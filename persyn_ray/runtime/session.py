@@ -56,6 +56,8 @@ def connect(verbose: bool = False, modules: Sequence[str] = ()) -> None:
     if not address:
         # Nobody preempts this machine, and the watcher's process costs seconds of a core.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        # A training waits for the next look at it whenever it reports, and once more at its end.
+        os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     ray.init(
         address=address or "local",
         include_dashboard=None if address else False,

@@ -16,6 +16,12 @@ def test_arguments_of_the_trainer_are_taken_unless_the_recipe_has_them_itself() 
         FinetuneConfig.model_validate({"arguments": {"seed": 1, "learning_rate": 1.0}})
 
 
+@pytest.mark.parametrize("name", ["gradient_checkpointing", "activation_checkpointing"])
+def test_either_name_of_checkpointing_would_overrule_the_setting(name: str) -> None:
+    with pytest.raises(ValidationError, match=rf"\['{name}'\] are set by"):
+        FinetuneConfig.model_validate({"arguments": {name: True}})
+
+
 @pytest.mark.parametrize("name", [*DEEPSPEED_PRESETS, "here/ds.json"])
 def test_a_preset_or_a_file_partitions(name: str) -> None:
     assert FinetuneConfig.model_validate({"deepspeed": name}).deepspeed == name

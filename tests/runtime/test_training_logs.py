@@ -1,4 +1,4 @@
-"""Logs of trainings: JSON lines always, TensorBoard's and MLflow's files in the run."""
+"""Logs of trainings: JSON lines always, files of TensorBoard, MLflow and wandb in the run."""
 
 import json
 import os
@@ -113,3 +113,16 @@ def test_mlflow_on_files_gets_a_run_for_each_training(random_llama: str, tmp_pat
     assert len(told["mlflow"]) == 2
     assert sorted(told["mlflow"]) == sorted(losses)
     assert (tmp_path / "run" / "logs" / "router" / "mlflow").is_dir()
+
+
+@pytest.mark.exports
+def test_wandb_offline_gets_a_run_for_each_training_in_the_run_folder(
+    random_llama: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    given = (str(tmp_path / "run"), random_llama, "wandb")
+    out = run_in("trackers", WORKER, *given, cwd=tmp_path)
+    told = json.loads(out.strip().splitlines()[-1])
+    assert told["wandb"].keys() == {"first", "second-one"}
+    for name, curve in told["curves"].items():
+        assert told["wandb"][name] == pytest.approx(list(curve.values()))

@@ -1,9 +1,10 @@
 """Fits two tiny routers with trackers: `python tracked_fit.py RUN MODEL TRACKER...`.
 
-The last line of what it prints is JSON: the curves, and what MLflow has filed of them.
+The last line of what it prints is JSON: the curves, and what MLflow and wandb have filed of them.
 """
 
 import json
+import struct
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,8 +59,45 @@ def filed_by_mlflow() -> list[list[float]]:
     ]
 
 
+def filed_by_wandb(folder: Path) -> dict[str, list[float]]:
+    """Hold-out losses of each of its offline runs, by their names."""
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore
+
+    found: dict[str, list[float]] = {}
+    for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
+        name, losses = "", []
+        for data in log_records(path.read_bytes()):
+            record = Record.FromString(data)
+            name = record.run.display_name or name
+            items = record.history.item
+            told = {item.key or "/".join(item.nested_key): item.value_json for item in items}
+            losses += [json.loads(told["eval/loss"])] if "eval/loss" in told else []
+        found[name] = losses
+    return found
+
+
+def log_records(data: bytes) -> list[bytes]:
+    """The records of a log in LevelDB's format: blocks of 32 KiB behind a header of 7 bytes."""
+    records, parts, place = [], [], 7
+    while place + 7 <= len(data):
+        if (left := 32_768 - place % 32_768) < 7:  # no room for a header: the next block
+            place += left
+            continue
+        _, size, kind = struct.unpack_from("<IHB", data, place)
+        parts.append(data[place + 7 : place + 7 + size])
+        place += 7 + size
+        if kind in (1, 4):  # whole, or its last part
+            records.append(b"".join(parts))
+            parts = []
+    return records
+
+
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
     folder, model, *trackers = sys.argv[1:]
     found: dict[str, Any] = {"curves": fit(folder, model, tuple(trackers))}
-    print(json.dumps(found | {"mlflow": filed_by_mlflow()}))
+    if "mlflow" in trackers:
+        found["mlflow"] = filed_by_mlflow()
+    if "wandb" in trackers:
+        found["wandb"] = filed_by_wandb(Path(folder) / "logs" / "router")
+    print(json.dumps(found))

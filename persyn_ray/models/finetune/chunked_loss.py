@@ -94,10 +94,11 @@ def _reduced(
     loss = (normaliser_R1 - target_R1).sum()
     if not with_slopes:
         return loss, None
-    bending = 1.0 if cap is None else 1 - (bent_RV / cap).square()
     slopes_RV = (bent_RV - normaliser_R1).exp_()
     slopes_RV.scatter_add_(1, targets_R[:, None], torch.full_like(target_R1, -1.0))
-    return loss, slopes_RV.mul_(bending).mul_(scale)
+    if cap is not None:
+        slopes_RV.mul_(1 - (bent_RV / cap).square())
+    return loss, slopes_RV if scale == 1 else slopes_RV.mul_(scale)
 
 
 def _add_gradients(
@@ -110,7 +111,9 @@ def _add_gradients(
     of_hidden, of_weight, of_bias = grads
     if of_hidden is not None:
         of_hidden[rows] = slopes_RV @ weight_VD
-    if of_weight is not None:
+    if of_weight is not None and slopes_RV.dtype == of_weight.dtype:
+        of_weight.addmm_(slopes_RV.T, hidden_RD)  # a product as large as the head is not held
+    elif of_weight is not None:
         of_weight += slopes_RV.T @ hidden_RD
     if of_bias is not None:
         of_bias += slopes_RV.sum(0)

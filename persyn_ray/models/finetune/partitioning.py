@@ -54,6 +54,17 @@ def deepspeed_config(name: str, has_gpus: bool = True) -> DeepspeedConfig:
     return BASE | _read(Path(name))
 
 
+def preset_for(name: str, num_workers: int, dtype: str) -> str:
+    """The preset that trains the same student at the least cost: with one worker in float32 nothing
+    is partitioned.
+
+    Stages 1 and 2 copy every gradient into a buffer and the weights into one more set of them,
+    which one worker holds all by itself; only bfloat16 needs such a set.
+    """
+    is_alone = num_workers == 1 and dtype == "float32"
+    return "zero0" if is_alone and name in ("zero1", "zero2") else name
+
+
 def partitioning(name: str) -> str | DeepspeedConfig:
     """What `finetune.deepspeed` says: a preset's name, or what its file holds.
 

@@ -32,7 +32,7 @@ from persyn_ray.models.finetune.chunked_loss import (
 )
 from persyn_ray.models.finetune.order import GlobalBatches
 from persyn_ray.models.finetune.packed import packed_collator, packed_loss, packing_of
-from persyn_ray.models.finetune.partitioning import DeepspeedConfig, deepspeed_config
+from persyn_ray.models.finetune.partitioning import DeepspeedConfig, deepspeed_config, preset_for
 from persyn_ray.models.finetune.speed import whole_size
 from persyn_ray.models.finetune.student_trainer import StudentTrainer
 from persyn_ray.models.finetune.token_table import TokenTable
@@ -77,7 +77,8 @@ def finetune(
         StepError: a token is none of the model's, or the loss of a step is no number.
     """
     if deepspeed is None:
-        deepspeed = deepspeed_config(settings.deepspeed, torch.cuda.is_available())
+        preset = preset_for(settings.deepspeed, num_workers, settings.dtype)
+        deepspeed = deepspeed_config(preset, torch.cuda.is_available())
     arguments = _arguments(settings, output, num_workers, deepspeed)
     _join_group()
     set_seed(settings.seed)
@@ -223,7 +224,7 @@ def _training_arguments(
         per_device_train_batch_size=settings.micro_batch_size,
         gradient_accumulation_steps=settings.batch_size
         // (settings.micro_batch_size * num_workers),
-        gradient_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing=settings.gradient_checkpointing,
         bf16=settings.dtype == "bfloat16",
         per_device_eval_batch_size=settings.micro_batch_size,
         logging_strategy="steps",

@@ -27,6 +27,7 @@ def plan_json(plan: Plan) -> Settings:
         "teachers": {name: _teacher(plan, name) for name in plan.recipe.pool},
         "memory": {name: _memory(placed) for name, placed in plan.placed.items()},
         "score": [vars(one) for one in plan.score],
+        "router": plan.router and vars(plan.router),
         "training": _training(plan),
         "to_do": {step: _totals([forecast]) for step, forecast in plan.steps.items()},
         "from_the_start": {

@@ -18,6 +18,7 @@ from persyn_ray.pipeline.plan.evaluation_warnings import cut_answers
 from persyn_ray.pipeline.plan.forecasts.estimate import Forecast
 from persyn_ray.pipeline.plan.forecasts.expected_tokens import Length
 from persyn_ray.pipeline.plan.forecasts.known import Known, forecast_settings, gather_known
+from persyn_ray.pipeline.plan.forecasts.router import RouterForecast, forecast_router, told
 from persyn_ray.pipeline.plan.forecasts.score import Reader, ScorePass, forecast_score
 from persyn_ray.pipeline.plan.forecasts.steps import (
     FORECAST_STEPS,
@@ -83,6 +84,8 @@ class Plan:
     """Generate-then-select over the same prompts."""
     score: tuple[ScorePass, ...]
     """What models read in step score; empty once it is done."""
+    router: RouterForecast | None
+    """What step router fits; None once it is done."""
     training: TrainingForecast | None
     """What step finetune takes; None once it is done, or where the student's size is not known."""
     share_source: str
@@ -132,6 +135,8 @@ def plan_run(recipe: Recipe, overrides: tuple[str, ...] = ()) -> Plan:
     readers = tuple(_readers(scorer, recipe.scoring, recipe.resources))
     is_tuned = "finetune" in done
     training = None if is_tuned else forecast_training(recipe, counted.splits, known.lengths)
+    parallel = counted.splits["parallel"]
+    router = None if "router" in done else forecast_router(recipe.router, parallel)
     return Plan(
         recipe=recipe,
         rows=_rows(steps, recipe.teachers, recipe.resources, recipe.measures_learnability),
@@ -144,9 +149,10 @@ def plan_run(recipe: Recipe, overrides: tuple[str, ...] = ()) -> Plan:
         anew=anew,
         everything=forecast_everything(known),
         score=() if "score" in done else forecast_score(anew[0], readers, recipe.hardware),
+        router=router,
         training=training,
         share_source=known.share.source,
-        notes=_notes(recipe, counted, training is not None or is_tuned),
+        notes=_notes(recipe, counted, router, training is not None or is_tuned),
         warnings=(
             *_over_budget(known, ahead, accounts(run.ledger)),
             *_narrow(known),
@@ -169,11 +175,14 @@ def _rows(
     )
 
 
-def _notes(recipe: Recipe, counted: Counted, training_is_known: bool) -> tuple[str, ...]:
+def _notes(
+    recipe: Recipe, counted: Counted, router: RouterForecast | None, training_is_known: bool
+) -> tuple[str, ...]:
     """What one should know beside the figures."""
     without_size = _without_size(recipe.student, recipe.hardware, recipe.resources.finetune)
     notes = (
         counted.note,
+        told(router) if router else None,
         _for_comparison(recipe.compare, len(recipe.pool), counted.splits),
         _without_hardware(recipe.teachers, recipe.hardware),
         None if training_is_known else without_size,

@@ -140,6 +140,8 @@ def _model(
     if section.backend == "vllm":
         place = fetch_weights(student.name, student.revision)
         given = {"pretrained": place, "dtype": student.dtype, "trust_remote_code": code}
+        if student.template_kwargs:
+            given["chat_template_args"] = dict(student.template_kwargs)
         return "vllm", given | section.arguments
     from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports]
 

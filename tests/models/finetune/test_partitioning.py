@@ -11,6 +11,7 @@ from persyn_ray.models.finetune.partitioning import (
     deepspeed_config,
     offloads,
     partitioning,
+    preset_for,
     zero_stage,
 )
 from persyn_ray.recipe.training import DEEPSPEED_PRESETS
@@ -32,6 +33,18 @@ def test_a_preset_is_what_its_name_says(name: str) -> None:
     # Otherwise a student could not be saved.
     gathered = config["zero_optimization"].get("stage3_gather_16bit_weights_on_model_save", False)
     assert gathered == name.startswith("zero3")
+
+
+@pytest.mark.parametrize("name", ["zero1", "zero2"])
+def test_one_worker_partitions_nothing_in_float32(name: str) -> None:
+    assert preset_for(name, 1, "float32") == "zero0"
+    assert preset_for(name, 2, "float32") == name
+    assert preset_for(name, 1, "bfloat16") == name
+
+
+@pytest.mark.parametrize("name", ["zero0", "zero2_offload", "zero3", "zero3_offload", "mine.json"])
+def test_what_saves_memory_of_one_worker_or_is_the_users_stays(name: str) -> None:
+    assert preset_for(name, 1, "float32") == name
 
 
 def test_memory_is_pinned_for_gpus_alone() -> None:

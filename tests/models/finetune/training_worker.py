@@ -39,6 +39,7 @@ def train(job: dict[str, Any], training: dict[str, Any], rank: int) -> None:
     from persyn_ray.errors import StepError
     from persyn_ray.models.chat import encode_example
     from persyn_ray.models.finetune.export import save_student
+    from persyn_ray.models.finetune.partitioning import deepspeed_config
     from persyn_ray.models.finetune.token_table import TokenTable
     from persyn_ray.models.finetune.train import finetune
     from persyn_ray.models.load import load_causal_lm, load_tokenizer
@@ -53,6 +54,7 @@ def train(job: dict[str, Any], training: dict[str, Any], rank: int) -> None:
         for text, answer in training["examples"].items()
     }
     seen = Seen(tokenizer, training.get("stop_at"), training.get("poison"))
+    settings = FinetuneConfig.model_validate(training["settings"])
     made: dict[str, Any] = {}
     kept: list[int] = []
 
@@ -65,11 +67,13 @@ def train(job: dict[str, Any], training: dict[str, Any], rank: int) -> None:
             partial(seen.watched, partial(load_causal_lm, job["model"])),
             tokenizer,
             TokenTable.of(examples, tokenizer.pad_token_id),
-            FinetuneConfig.model_validate(training["settings"]),
+            settings,
             Path(training.get("save", out / "checkpoints")),
             num_workers=job["num_workers"],
             resume=Path(training["resume"]) if "resume" in training else None,
             callbacks=[seen.callback()],
+            # As it stands: one worker would not partition by itself.
+            deepspeed=deepspeed_config(settings.deepspeed, has_gpus=False),
             keep_best=keep,
         )
         assert trainer.speed is not None

@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from persyn_ray.errors import ConfigError
-from persyn_ray.models.finetune.partitioning import deepspeed_config, offloads, zero_stage
+from persyn_ray.models.finetune.partitioning import (
+    deepspeed_config,
+    offloads,
+    preset_for,
+    zero_stage,
+)
 from persyn_ray.pipeline.choices import assigned_methods
 from persyn_ray.pipeline.plan.forecasts.expected_tokens import Length
 from persyn_ray.pipeline.plan.model_sizes import known_parameters, local_folder
@@ -121,7 +126,8 @@ def _read(folder: Path, parameters: float) -> TrainedModel | None:
 def _setup(
     config: FinetuneConfig, resources: FinetuneResourcesConfig, model: TrainedModel
 ) -> Setup:
-    partitioned = deepspeed_config(config.deepspeed)
+    preset = preset_for(config.deepspeed, resources.workers, config.dtype)
+    partitioned = deepspeed_config(preset)
     adapters = config.adapters(model.parameters)
     return Setup(
         workers=resources.workers,
