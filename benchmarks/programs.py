@@ -6,8 +6,8 @@
 Programs are drawn from tests/checks/hostile_programs.py: they write, fork, signal, connect, loop,
 sleep, take memory, and leave early. Every tenth is right and has to pass. Hung is a program that
 was not done long after its limits; escaped, any file, process or memory that stays; lost, any
-without a verdict, misjudged, any with the wrong one. The result is written when all are done; what
-is known so far is kept in runs/programs.json.
+without a verdict, misjudged, any with the wrong one. The result says how many were run so far; what
+is known of them is kept in runs/programs.json.
 """
 
 import argparse
@@ -112,11 +112,11 @@ def main() -> None:
             print(json.dumps(vars(tally)), file=sys.stderr, flush=True)
     left = len(psutil.Process().children(recursive=True))
     tally.escapes += left
+    if tally.done < num:
+        print(f"{tally.done:,} of {num:,} done; the same command goes on", file=sys.stderr)
     if not arguments.quick:
         tally.keep(KEPT)
-    if tally.done < num:
-        raise SystemExit(f"programs: {tally.done:,} of {num:,} done; the same command goes on")
-    publish(_result(tally), arguments.quick)
+    publish(_result(tally, num), arguments.quick)
 
 
 def _count(programs: Programs, batch: list[str], tally: Tally) -> None:
@@ -137,10 +137,11 @@ def _count(programs: Programs, batch: list[str], tally: Tally) -> None:
     tally.seconds += time.perf_counter() - began
 
 
-def _result(tally: Tally) -> dict[str, Any]:
+def _result(tally: Tally, num: int) -> dict[str, Any]:
     return {
         "name": "programs",
         "num_programs": tally.done,
+        "num_planned": num,
         "hangs": tally.hangs,
         "escapes": tally.escapes,
         "lost": tally.lost,
