@@ -112,8 +112,9 @@ def figures_of(table: Table, num_fit: int, is_quick: bool) -> dict[str, Any]:
 def part_embedded(name: str, is_quick: bool) -> dict[str, Any]:
     """All kinds on a large table, with embeddings of part of its prompts."""
     table, num_fit = table_of(name, most=NUM_EMBEDDED[name]), NUM_EMBEDDED[name] // 2
-    found = judged(table, table.scores_PM, num_fit, 1 if is_quick else 10)
-    return {"num_prompts": len(table.ids), "teachers": table.teachers} | found
+    of_correct = judged(table, table.scores_PM, num_fit, 1 if is_quick else 10)
+    facts = {"num_prompts": len(table.ids), "teachers": table.teachers}
+    return facts | {"signals": {"correct": of_correct}}
 
 
 OF_TABLES = {"rewards": part_rewards, "signals": part_signals}
@@ -150,7 +151,7 @@ def goals_of(found: dict[str, Any]) -> dict[str, Any]:
     minus = {
         (part, key): of["minus"]
         for part, figures in found.items()
-        if part.startswith(("rewards_", "signals_"))
+        if part.startswith(("rewards_", "signals_", "embedded_"))
         for key, of in figures.get("signals", {}).items()
         if "auto_minus_constant" in of["minus"]
     }
