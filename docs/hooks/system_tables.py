@@ -69,6 +69,7 @@ def other_rows() -> Rows:
     """The router's fit, limits, checks of answers, and routing a table."""
     names = ("router_fit", "constrained", "verify", "route_table")
     fit, limits, verify, routed = (result(name)["figures"] for name in names)
+    programs = result("programs")
     million, exports = limits["million"], result("exports")
     large = exports["large_run"]
     return [
@@ -84,6 +85,11 @@ def other_rows() -> Rows:
             "answers checked a second and core; misjudged of planted ones",
             f"{verify['checks_per_second_per_core']:.0f}; "
             f"{verify['misjudged']} of {verify['planted']:,}",
+        ),
+        (
+            "hostile programs against unit tests: run; hung, escaped, lost, misjudged",
+            f"{programs['num_programs']:,}; "
+            + ", ".join(str(programs[key]) for key in ("hangs", "escapes", "lost", "misjudged")),
         ),
         (
             "`persyn route`: rows a second, two workers",
