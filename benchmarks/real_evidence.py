@@ -17,7 +17,7 @@ splits and prompts together. On the two large tables predictors go by task label
   routing gains on the other prompts (real_parts/screening.py);
 - transfer: fitted on some data sets or subjects, used on others (real_parts/transfer.py);
 - sizes: size of a teacher against how learnable its responses are (real_parts/sizes.py);
-- embedded: all kinds with embeddings on part of mmlu_pro and reasoning_gym.
+- embedded_TABLE: all kinds with embeddings on part of mmlu_pro and reasoning_gym.
 
 A part that is not asked for keeps the figures of its last run. Axes: P prompts, M teachers.
 """
@@ -109,36 +109,35 @@ def figures_of(table: Table, num_fit: int, is_quick: bool) -> dict[str, Any]:
     }
 
 
-def part_embedded(is_quick: bool) -> dict[str, Any]:
-    """All kinds on the large tables with embeddings of part of their prompts."""
-    return {
-        name: judged(table, table.scores_PM, num // 2, 1 if is_quick else 10)
-        for name, num in NUM_EMBEDDED.items()
-        for table in (table_of(name, most=num),)
-    }
+def part_embedded(name: str, is_quick: bool) -> dict[str, Any]:
+    """All kinds on a large table, with embeddings of part of its prompts."""
+    table, num_fit = table_of(name, most=NUM_EMBEDDED[name]), NUM_EMBEDDED[name] // 2
+    of_correct = judged(table, table.scores_PM, num_fit, 1 if is_quick else 10)
+    facts = {"num_prompts": len(table.ids), "teachers": table.teachers}
+    return facts | {"signals": {"correct": of_correct}}
 
 
+OF_TABLES = {"rewards": part_rewards, "signals": part_signals}
 OTHER_PARTS = {
     "prefill": part_prefill,
     "statistics": part_statistics,
     "screening": part_screening,
     "transfer": part_transfer,
     "sizes": part_sizes,
-    "embedded": part_embedded,
 }
 
 
 def figures(parts: Sequence[str], is_quick: bool) -> dict[str, Any]:
     """The parts asked for, and those that an earlier run has measured."""
-    of_tables = {"rewards": part_rewards, "signals": part_signals}
-    every = [*(f"{part}_{name}" for part in of_tables for name in TABLES), *OTHER_PARTS]
+    every = [*(f"{part}_{name}" for part in OF_TABLES for name in TABLES), *OTHER_PARTS]
+    every += [f"embedded_{name}" for name in NUM_EMBEDDED]
     found = {} if is_quick else known_figures("real_evidence", every)
     for part in every:
         if not any(part.startswith(asked) for asked in parts):
             continue
         kind, _, name = part.partition("_")
-        if kind in of_tables:
-            make = of_tables[kind]
+        if name:
+            make = part_embedded if kind == "embedded" else OF_TABLES[kind]
             found[part] = measured(part, lambda make=make, name=name: make(name, is_quick))
         else:
             other = OTHER_PARTS[part]
@@ -152,7 +151,7 @@ def goals_of(found: dict[str, Any]) -> dict[str, Any]:
     minus = {
         (part, key): of["minus"]
         for part, figures in found.items()
-        if part.startswith(("rewards_", "signals_"))
+        if part.startswith(("rewards_", "signals_", "embedded_"))
         for key, of in figures.get("signals", {}).items()
         if "auto_minus_constant" in of["minus"]
     }
@@ -191,7 +190,7 @@ def goals_of(found: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small, and not written to a file")
-    parser.add_argument("--parts", nargs="+", default=["rewards", "signals", *OTHER_PARTS])
+    parser.add_argument("--parts", nargs="+", default=[*OF_TABLES, *OTHER_PARTS, "embedded"])
     options = parser.parse_args()
     packages = ("numpy", "scipy", "torch", "transformers")
     goals = {

@@ -8,7 +8,7 @@ Axes: P prompts, M teachers.
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import get_context
@@ -80,16 +80,20 @@ def in_processes(
         OutOfTime: jobs were left when the clock (`time.monotonic`) passed `until`; those that had
             begun were ended.
     """
-    if jobs and until is not None and time.monotonic() >= until:
-        raise OutOfTime
     os.environ["OMP_NUM_THREADS"] = "1"
+    begun: list[Future[Any]] = []
     with ProcessPoolExecutor(PROCESSES, get_context("spawn"), start_worker) as pool:
-        waiting = [pool.submit(work, *job) for job in jobs]
-        left = None if until is None else max(0.0, until - time.monotonic())
-        _, late = wait(waiting, left)
-        if [one for one in late if one.cancel()]:
-            raise OutOfTime
-        return [done.result() for done in waiting]
+        # No more than there are processes: what waits in the pool could not be called back.
+        for job in jobs:
+            running = [one for one in begun if not one.done()]
+            if len(running) >= PROCESSES:
+                wait(running, return_when=FIRST_COMPLETED)
+            for done in (one for one in begun if one.done()):
+                done.result()  # a job that failed ends the rest
+            if until is not None and time.monotonic() >= until:
+                raise OutOfTime
+            begun.append(pool.submit(work, *job))
+        return [one.result() for one in begun]
 
 
 def problems(

@@ -88,11 +88,12 @@ def _tune(tuning: Tuning, scratch: Path) -> float | None:
     fit, end_id, settings = scratch / "fit", end_of_turn(tokenizer), tuning.settings
     resume = _last_checkpoint(fit)
     trainer, losses = finetune(load_model, tokenizer, table, settings, fit, resume=resume)
-    if settings.lora is None:
-        save_student(trainer, tokenizer, end_id, scratch / "student")
+    save_student(trainer, tokenizer, end_id, scratch / "trained")
+    # `lora: auto` goes by the student's size: what was saved says whether it is adapters.
+    if (scratch / "trained" / "adapter_config.json").exists():
+        merge_adapters(load_model, tokenizer, scratch / "trained", end_id, scratch / "student")
     else:
-        save_student(trainer, tokenizer, end_id, scratch / "adapters")
-        merge_adapters(load_model, tokenizer, scratch / "adapters", end_id, scratch / "student")
+        (scratch / "trained").rename(scratch / "student")
     return losses[-1].train_loss if losses else None
 
 
