@@ -40,6 +40,34 @@ def scoring_rows() -> Rows:
     ]
 
 
+def streaming_rows(streaming: dict[str, Any]) -> Rows:
+    """Shares of a real engine, kills, and a million prompts."""
+    real, kills = streaming["real_vllm"], streaming["kills"]
+    scale = streaming["scale"]["local_1000000"]
+    peak = max(part["peak_gib"] for part in scale.values() if isinstance(part, dict))
+    ways = [real[how] for how in ("greedy", "sampled")]
+    return [
+        (
+            "a 5 % share of 256 prompts each, real vLLM over the engine alone: greedy, sampled",
+            ", ".join(f"{way['engine_ratio_share']:.2f}" for way in ways),
+        ),
+        (
+            "the same over `ray.data.llm`",
+            ", ".join(f"{way['over_ray_data_llm']:.2f}" for way in ways),
+        ),
+        (
+            f"{kills['num_kills']} seeded kills of driver, actor, engine, raylet: "
+            "rows lost, doubled, done again beyond those in flight",
+            f"{kills['rows_lost']}, {kills['rows_duplicated']}, {kills['rework_over_in_flight']}",
+        ),
+        (
+            "a million prompts, 19 teachers: step prompts, start of synthesize, resumption, memory",
+            f"{scale['prompts']['prompts']:.0f} s, {scale['start_synthesize']['seconds']:.1f} s, "
+            f"{scale['resume_seconds']:.0f} s, {peak:.2f} GiB",
+        ),
+    ]
+
+
 def engine_rows() -> Rows:
     """Teachers: one engine, many of them, and how many responses are asked for."""
     names = ("generation", "streaming", "waves", "savings")
@@ -54,6 +82,7 @@ def engine_rows() -> Rows:
             "streaming to 19 simulated teachers: slots filled, of those that can be",
             f"{streaming['slots_filled']:.2f}",
         ),
+        *streaming_rows(streaming),
         (
             "waves of 19 teachers on 8 to 64 GPUs: worst end over the linear bound (simulated)",
             f"{waves['makespan_over_bound']:.3f}",
