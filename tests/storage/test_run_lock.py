@@ -24,14 +24,15 @@ from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.run_lock import Holder, attempt_at, holder_of, last_holder
 
 HOLDING = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background ignore it
 from rich.console import Console
 from persyn_ray.storage import run_lock
 from persyn_ray.cli.main import guarded
 from persyn_ray.storage.folder import Folder
 
 def hold():
-    run_lock.WATCH_SECONDS, run_lock.END_SECONDS = 0.2, 0.5
+    run_lock.WATCH_SECONDS, run_lock.END_SECONDS = 0.2, {end_seconds}
     with run_lock.attempt_at(Folder(sys.argv[1]), Console(quiet=True)):
         print("held", flush=True)
         {work}
@@ -55,9 +56,12 @@ def folder(tmp_path: Path) -> Folder:
 
 
 @contextmanager
-def another(folder: Folder, work: str = SLEEPS) -> Iterator["subprocess.Popen[str]"]:
-    """A process that holds the run."""
-    command = [sys.executable, "-c", HOLDING.format(work=work), folder.address]
+def another(
+    folder: Folder, work: str = SLEEPS, end_seconds: float = 60.0
+) -> Iterator["subprocess.Popen[str]"]:
+    """A process that holds the run, and has so long to end once it is overtaken."""
+    script = HOLDING.format(work=work, end_seconds=end_seconds)
+    command = [sys.executable, "-c", script, folder.address]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
     assert process.stdout is not None
@@ -158,7 +162,7 @@ def test_the_work_of_whoever_is_overtaken_is_interrupted(folder: Folder) -> None
 
 
 def test_work_that_does_not_heed_the_interruption_is_cut_off(folder: Folder) -> None:
-    with another(folder, IS_DEAF) as process:
+    with another(folder, IS_DEAF, end_seconds=0.5) as process:
         elsewhere(folder, 2)
         assert process.wait(timeout=120) == 1
 
@@ -282,7 +286,7 @@ def test_two_containers_with_one_host_name_do_not_take_each_others_run(
     folder: Folder, quiet: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_lock, "WATCH_SECONDS", 10.0)
-    command = [sys.executable, "-c", HOLDING.format(work=SLEEPS), folder.address]
+    command = [sys.executable, "-c", HOLDING.format(work=SLEEPS, end_seconds=60.0), folder.address]
     process = subprocess.Popen(separated(command), stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
