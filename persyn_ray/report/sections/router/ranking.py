@@ -186,6 +186,6 @@ def _simple_rule(router: RouterSummary) -> list[str]:
     if verdict(found[best]) == "higher":
         return []
     return [
-        f"A simple rule is as good as the router here: {label(best)}. `router.kind: auto` compares "
-        "such rules and may use one; `persyn screen` says whether more prompts would change that."
+        f"A simple rule is as good as the router here: {label(best)}. With router.kind auto such "
+        "rules are compared and may be used; persyn screen says whether more prompts would help."
     ]
