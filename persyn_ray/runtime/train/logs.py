@@ -65,6 +65,7 @@ class TrainingLogs:
 
             if wandb.run is not None:
                 wandb.finish()
+                wandb.teardown()  # it reads its environment, the next name in it, once a session
 
     def _place_trackers(self, name: str) -> None:
         root = self._logs.local_path
