@@ -37,6 +37,8 @@ BATCH = 100  # programs between two notes of what is known
 TIMEOUT_SECONDS, MEMORY_GIB, PROCESSES = 0.5, 0.5, 2
 HANGS_AFTER = WALL_TIMES * TIMEOUT_SECONDS + 10
 SEED = 0
+PLACES = (Path("/tmp"), Path("/dev/shm"))  # of files, and of shared memory
+PRECIOUS = Path("/etc/hostname")
 KEPT = ROOT / "runs" / "programs.json"
 RIGHT = "```python\ndef add(a, b):\n    return a + b\n```"
 TESTS = "assert add(1, 2) == 3"
@@ -164,12 +166,14 @@ def _result(tally: Tally, num: int) -> dict[str, Any]:
     }
 
 
-def _left_behind() -> set[Path]:
-    """Files that programs write where they get out, and shared memory by Python's own names.
-
-    Other processes of the machine make shared memory too, by other names.
-    """
-    return {*Path("/tmp").glob("escaped-*"), *Path("/dev/shm").glob("psm_*")}
+def _left_behind() -> set[object]:
+    """What programs leave where they get out, by the names that they give it, and how the file is
+    that they try to change; other processes of the machine use other names."""
+    left: set[object] = {one for place in PLACES for one in place.glob("escaped-*")}
+    if not PRECIOUS.exists():
+        return {*left, "no file"}
+    now = PRECIOUS.stat()
+    return {*left, (now.st_ino, now.st_mode, now.st_nlink, now.st_size, now.st_mtime_ns)}
 
 
 if __name__ == "__main__":

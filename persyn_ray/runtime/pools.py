@@ -148,10 +148,7 @@ def _round(task: Task, now: NodesNow, tickets: int) -> Iterator[Progress]:
 def _is_homeless(error: Exception, place: Place) -> bool:
     """Whether an execution failed because the pool's node went while an actor was to start there:
     Ray may say so before the watch has seen that the node is gone."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ActorUnschedulableError):
-        cause = getattr(cause, "cause", None) or cause.__cause__ or cause.__context__
-    if cause is None:
+    if not place.nodes or not _is_unschedulable(error):
         return False
     deadline = time.monotonic() + GONE_SECONDS
     while nodes_now().hold(place):
@@ -159,6 +156,19 @@ def _is_homeless(error: Exception, place: Place) -> bool:
             return False
         time.sleep(LOOK_SECONDS)
     return True
+
+
+def _is_unschedulable(error: Exception) -> bool:
+    """Whether behind an error is that an actor could not be placed; never behind a unit's own."""
+    seen, cause = list[object](), error
+    while isinstance(cause, BaseException) and not isinstance(cause, StepError):
+        if isinstance(cause, ActorUnschedulableError):
+            return True
+        if any(cause is one for one in seen):  # errors may stand behind one another
+            return False
+        seen.append(cause)
+        cause = getattr(cause, "cause", None) or cause.__cause__ or cause.__context__
+    return False
 
 
 def _quietly(tidy: Callable[[], Any]) -> None:

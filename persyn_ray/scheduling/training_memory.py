@@ -6,6 +6,7 @@ float32, 2 in bfloat16), at ZeRO stage s, on micro-batches of n examples of up t
     weights      = P b / (W from stage 3 on)                                        bytes
     gradients    = T b / (W from stage 2 on)
     optimiser    = 12 T / (W from stage 1 on)           a float32 copy, AdamW's two averages
+                 = 8 T in float32 at stage 0            the weights themselves, and the averages
     activations  = n L hidden (34 b / 2) layers         17 numbers of each layer's width
                  = n L hidden (b layers + 34 b / 2)     with checkpointing: one layer anew
     logits       = 8 V R + 4 V hidden                   R response tokens at once, and the gradient
@@ -29,7 +30,7 @@ from dataclasses import dataclass, replace
 from persyn_ray.scheduling.gpu_memory import COMPUTES, OVERHEAD_BYTES, Gpu
 
 OF_LAYER = 17  # numbers of the layer's width that its backward pass needs, for a token
-OPTIMISER_BYTES = 12
+AVERAGES_BYTES, COPY_BYTES = 8, 4
 LIVE_WEIGHTS, BUCKET = 1e9, 5e8
 ADAPTER_WIDTHS = 22
 
@@ -98,12 +99,13 @@ def training_need(model: TrainedModel, setup: Setup) -> TrainingNeed:
     head = 4 * model.vocabulary * model.hidden if setup.rank is None else 0
     bucket = each * min(trained, BUCKET) if stage else 0.0
     weights = model.parameters * each / (workers if stage == 3 else 1)
+    optimiser = AVERAGES_BYTES + (0 if stage == 0 and each == COPY_BYTES else COPY_BYTES)
     return TrainingNeed(
         weights=0.0 if setup.offloads_weights else weights,
         gradients=trained * each / (workers if stage >= 2 else 1),
         optimiser=0.0
         if setup.offloads_optimiser
-        else trained * OPTIMISER_BYTES / (workers if stage >= 1 else 1),
+        else trained * optimiser / (workers if stage >= 1 else 1),
         activations=float(tokens * model.hidden * layers * each),
         logits=8.0 * model.vocabulary * rows + head,
         buffers=each * min(model.parameters, LIVE_WEIGHTS) if stage == 3 else bucket,
@@ -142,7 +144,9 @@ def _changes(setup: Setup) -> Iterator[tuple[str, dict[str, object]]]:
     if not setup.logits_at_once:
         yield "finetune.logits_at_once 1024", {"logits_at_once": 1024}
     if setup.bytes_of_weight > 2:
-        yield "finetune.dtype bfloat16", {"bytes_of_weight": 2}
+        # One worker leaves stages 1 and 2 out in float32 alone.
+        stage = 2 if setup.workers == 1 and setup.stage == 0 else setup.stage
+        yield "finetune.dtype bfloat16", {"bytes_of_weight": 2, "stage": stage}
     if not setup.is_checkpointed:
         yield "finetune.gradient_checkpointing true", {"is_checkpointed": True}
     if setup.micro_batch > 1:

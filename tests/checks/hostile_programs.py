@@ -34,7 +34,8 @@ ESCAPES = {
     "trace": ("import ctypes\nassert ctypes.CDLL(None).ptrace(16, 1, 0, 0) == 0, OSError('Error')"),
     "raw fork": "import ctypes\nassert ctypes.CDLL(None).syscall(57) >= 0, OSError('Error')",
     "shared memory": (
-        "from multiprocessing.shared_memory import SharedMemory\nSharedMemory(create=True, size=9)"
+        "from multiprocessing.shared_memory import SharedMemory\n"
+        "SharedMemory({place!r}.rpartition('/')[2], create=True, size=9)"
     ),
 }
 HARMLESS = {

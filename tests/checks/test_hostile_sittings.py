@@ -1,8 +1,9 @@
 """The benchmark of hostile programs goes on where it was stopped; what it counts, by stand-ins."""
 
 import json
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -80,3 +81,36 @@ def test_what_is_slow_lost_or_judged_wrongly_is_counted(
     monkeypatch.setattr(StandIn, "check", lambda *_: [])
     benchmark._count(StandIn(), [wrong], tally)
     assert (tally.lost, tally.done) == (1, 1)
+
+
+def test_what_programs_leave_behind_is_told_from_what_others_do(
+    benchmark: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    files, memory, precious = tmp_path / "tmp", tmp_path / "shm", tmp_path / "hostname"
+    files.mkdir()
+    memory.mkdir()
+    precious.write_text("here")
+    monkeypatch.setattr(benchmark, "PLACES", (files, memory))
+    monkeypatch.setattr(benchmark, "PRECIOUS", precious)
+
+    def escapes(program: Callable[[], object]) -> int:
+        tally = benchmark.Tally()
+        monkeypatch.setattr(StandIn, "check", lambda *_: [program()][:0])
+        benchmark._count(StandIn(), ["a program"], tally)
+        return tally.escapes
+
+    assert escapes((files / "escaped-1").touch) == 1
+    assert escapes((files / "escaped-2").mkdir) == 1
+    assert escapes((memory / "escaped-1").touch) == 1
+    assert escapes((memory / "psm_0b206cde").touch) == 0  # an engine's beside the benchmark
+    assert escapes(lambda: precious.write_text("changed")) == 1
+    assert escapes(lambda: precious.chmod(0)) == 1
+    assert escapes(precious.unlink) == 1
+    assert escapes(lambda: None) == 0
+
+
+def test_every_program_that_leaves_something_names_it_so(benchmark: Any) -> None:
+    names = r"open\(.*, 'w'\)|rename|mkdir|link|SharedMemory\("
+    leaving = [one for one in benchmark.responses(2000) if re.search(names, one)]
+    assert leaving
+    assert all("/tmp/escaped-" in one for one in leaving)

@@ -94,6 +94,16 @@ LOOKING = [
     "{% if dict(messages[0]).content == 'forbidden' %}REFUSE{% endif %}",
     "{% if messages[0].content | default('x') == 'forbidden' %}REFUSE{% endif %}",
     "{% if (messages[0].content or '') == 'forbidden' %}REFUSE{% endif %}",
+    # No message at all, whose content is no string: a function, and a method of the list.
+    "{% if false %}{% set range = messages[0] %}{% endif %}{% if range.content is string %}"
+    "{% elif messages[0].content == 'forbidden' %}REFUSE{% endif %}",
+    "{% if false %}{% set strftime_now = messages[0] %}{% endif %}"
+    "{% if strftime_now.content is string %}"
+    "{% elif messages[0].content == 'forbidden' %}REFUSE{% endif %}",
+    "{% set key = 'append' %}{% if messages[key].content is string %}"
+    "{% elif messages[0].content == 'forbidden' %}REFUSE{% endif %}",
+    "{% if messages['app' + 'end'].content is string %}"
+    "{% elif messages[0].content == 'forbidden' %}REFUSE{% endif %}",
 ]
 NOT_BLANK = st.text(max_size=30).filter(str.strip)
 
@@ -154,6 +164,20 @@ def test_what_may_be_a_setting_is_not_taken_for_a_message() -> None:
     )
     assert copies_texts(template)
     assert not copies_texts(template, settings=["m"])
+
+
+def test_messages_are_told_by_numbers() -> None:
+    parts = "{% if m.content is string %}{{ m.content }}{% else %}{{ m.content[0] }}{% endif %}"
+    for index in ("0", "-1", "loop.index0", "loop.index0 + 1", "messages | length - 1"):
+        assert copies_texts(f"{{% set m = messages[{index}] %}}" + parts)
+    assert not copies_texts("{% set m = messages[tools] %}" + parts)
+    assert not copies_texts(parts.replace("m.", "messages[tools]."))
+    assert copies_texts("{{ messages[tools].content }}")
+
+
+def test_a_template_that_is_nested_deeply_is_not_proved_and_holds_nobody_up() -> None:
+    assert copies_texts("{{ (messages" + 60 * "[0:]" + " | first).content }}")
+    assert not copies_texts("{{ " + 5000 * "(" + "1" + 5000 * ")" + " }}")
 
 
 def test_settings_that_name_another_template_leave_nothing_proved() -> None:

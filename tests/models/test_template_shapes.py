@@ -76,7 +76,8 @@ def test_plain_prompts_are_checked_once_and_others_each() -> None:
     assert asked[1:] == ["<|im_end|>", "<think>", "", "\u200b"]
 
 
-def test_a_template_without_a_control_token_behind_the_prompt_is_asked_each_time() -> None:
+@pytest.mark.parametrize("end", ["!", "\u200b!", "<|IM_END|>"])
+def test_a_template_without_a_control_token_behind_the_prompt_is_asked_each_time(end: str) -> None:
     """Its tokens may span the border between prompt and response, whatever the roles are."""
     tokenizer = tokenizer_of(FAMILIES["chatml"])
     asked: list[str] = []
@@ -84,7 +85,7 @@ def test_a_template_without_a_control_token_behind_the_prompt_is_asked_each_time
     def check(messages: Sequence[Message]) -> None:
         asked.append(messages[0]["content"])
 
-    quick = check_by_roles(tokenizer, check, [lambda messages: messages[0]["content"] + "!"])
+    quick = check_by_roles(tokenizer, check, [lambda messages: messages[0]["content"] + end])
     quick(user("one"))
     quick(user("two"))
     assert asked == ["text-0-of-1", "one", "two"]

@@ -1,13 +1,14 @@
 """What the driver does as nodes come and go, with queues and pools that are no Ray's."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ray.exceptions import ActorUnschedulableError
 
+from persyn_ray.errors import StepError
 from persyn_ray.recipe.teachers import TeacherResourcesConfig
 from persyn_ray.runtime import pools, teacher_scheduler
 from persyn_ray.runtime.actor_pools.nodes import NodesNow, actors_that_fit
@@ -187,6 +188,38 @@ def test_an_actor_without_its_node_moves_its_pool_and_does_not_fail_the_step(
     else:
         with pytest.raises(RuntimeError, match="a block failed"):
             list(done)
+
+
+def in_a_ring() -> Exception:
+    one, other = RuntimeError("one"), RuntimeError("other")
+    one.__cause__, other.__cause__ = other, one
+    return one
+
+
+def with_a_text_as_cause() -> Exception:
+    error = RuntimeError("failed")
+    error.cause = "a text"  # pyright: ignore[reportAttributeAccessIssue]
+    return error
+
+
+def of_a_unit() -> Exception:
+    error = StepError("a unit failed")
+    error.__context__ = ActorUnschedulableError("no such node")
+    return error
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("make", [in_a_ring, with_a_text_as_cause, of_a_unit])
+def test_errors_of_another_kind_are_raised_at_once(
+    cluster: Cluster, make: Callable[[], Exception]
+) -> None:
+    cluster.now = cluster_of(B)
+    assert not pools._is_homeless(make(), PINNED)
+
+
+@pytest.mark.timeout(10)
+def test_a_pool_that_may_stand_anywhere_waits_for_no_node_to_go(cluster: Cluster) -> None:
+    assert not pools._is_homeless(ActorUnschedulableError("no group"), ANYWHERE)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,23 @@ def test_need_by_hand() -> None:
     assert need.total == pytest.approx(sum(parts) + need.buffers + OVERHEAD_BYTES)
 
 
+def test_float32_keeps_no_copy_of_weights_where_nothing_is_partitioned() -> None:
+    alone = replace(PLAIN, stage=0, workers=1, bytes_of_weight=4)
+    assert training_need(QWEN, alone).optimiser == 1.54e9 * 8
+    assert training_need(QWEN, replace(alone, stage=2)).optimiser == 1.54e9 * 12
+    assert training_need(QWEN, replace(alone, bytes_of_weight=2)).optimiser == 1.54e9 * 12
+
+
+def test_bfloat16_is_no_remedy_where_its_bucket_of_gradients_does_not_fit() -> None:
+    alone = replace(PLAIN, stage=0, workers=1, bytes_of_weight=4)
+    in_half = replace(alone, bytes_of_weight=2)
+    without = training_need(QWEN, in_half).total
+    with_bucket = training_need(QWEN, replace(in_half, stage=2)).total
+    assert without < with_bucket < training_need(QWEN, alone).total
+    assert "finetune.dtype bfloat16" in remedies(QWEN, alone, with_bucket)
+    assert "finetune.dtype bfloat16" not in remedies(QWEN, alone, (without + with_bucket) / 2)
+
+
 @pytest.mark.parametrize(
     ("stage", "shared"),
     [

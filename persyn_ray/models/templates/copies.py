@@ -43,16 +43,15 @@ def copies_texts(template: str, are_stripped: bool = True, settings: Iterable[st
             not blank.
         settings: names of what the template is given beside the conversation.
     """
-    try:
-        tree = _ENVIRONMENT.parse(template)
-    except jinja2.TemplateError:  # also syntax that only the real renderer knows
-        return False
     proof = _Proof(are_stripped, settings)
     try:
+        tree = _ENVIRONMENT.parse(template)
         while proof.is_new:
             proof.is_new = False
             proof.block(tree.body)
     except (_LooksInside, RecursionError):
+        return False
+    except jinja2.TemplateError:  # also syntax that only the real renderer knows
         return False
     return True
 
@@ -62,8 +61,12 @@ class _Proof:
 
     def __init__(self, may_strip: bool, settings: Iterable[str]) -> None:
         self.may_strip = may_strip
-        self.names = dict.fromkeys(settings, PLAIN) | {"messages": MESSAGES, "loop": LOOP}
+        given = (*_ENVIRONMENT.globals, "strftime_now", *settings)
+        given = [name for name in given if name not in _FUNCTIONS]
+        self.names = dict.fromkeys(given, PLAIN) | {"messages": MESSAGES, "loop": LOOP}
         self.is_new = True
+        self.are_messages = True
+        """Whether all that has a message's type is one: `messages[x]` may also be a method."""
 
     def block(self, statements: Sequence[nodes.Node]) -> None:
         """Go through statements, one after the other."""
@@ -100,7 +103,7 @@ class _Proof:
                 return None if of is None else not of
             case nodes.Test(name="string", node=nodes.Getattr() | nodes.Getitem() as value):
                 is_content = self.kind(value.node) is MESSAGE and self.kind(value) is TEXT
-                return True if is_content else None
+                return True if is_content and self.are_messages else None
             case _:
                 return None
 
@@ -238,12 +241,16 @@ class _Proof:
         if isinstance(node, nodes.Getitem):
             if isinstance(node.arg, nodes.Slice):
                 self.plain(*node.arg.iter_child_nodes())
-                return self.some(node.node, PLAIN, MESSAGES)
+                if kind not in (PLAIN, MESSAGES):
+                    raise _LooksInside
+                return kind
             self.plain(node.arg)
             name = node.arg.value if isinstance(node.arg, nodes.Const) else None
         if kind is PLAIN:
             return PLAIN
-        if kind is MESSAGES and not isinstance(name, str):
+        if kind is MESSAGES and isinstance(node, nodes.Getitem) and not isinstance(name, str):
+            if self.are_messages and not _is_number(node.arg):
+                self.are_messages, self.is_new = False, True
             return MESSAGE
         if not isinstance(name, str):
             raise _LooksInside
@@ -263,6 +270,23 @@ def _joined(one: Kind, other: Kind) -> Kind:
     if {one, other} == {PLAIN, TEXT}:
         return TEXT
     raise _LooksInside
+
+
+def _is_number(node: nodes.Node) -> bool:
+    """Whether a plain value is never a string; other values may be one."""
+    match node:
+        case nodes.Const(value=value):
+            return not isinstance(value, str)
+        case nodes.Neg() | nodes.Pos() | nodes.Sub():
+            return True
+        case nodes.Add():  # of a number and a string is an error
+            return _is_number(node.left) or _is_number(node.right)
+        case nodes.Getattr(node=nodes.Name(name="loop")):
+            return True
+        case nodes.Filter():
+            return node.name in ("length", "count")
+        case _:
+            return False
 
 
 def _arguments(node: nodes.Call | nodes.Filter | nodes.Test) -> list[nodes.Node]:

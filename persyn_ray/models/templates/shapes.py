@@ -7,6 +7,7 @@ it. A million prompts are checked this way before a teacher is paid for them.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from persyn_ray.errors import DataError
 from persyn_ray.models.chat import END_OF_THINKING, THINK, Message
-from persyn_ray.models.sanitize import is_free_of_controls
+from persyn_ray.models.sanitize import controls, is_free_of_controls
 from persyn_ray.models.templates.copies import copies_texts
 
 Check = Callable[[Sequence[Message]], str | None]
@@ -87,7 +88,7 @@ def _pieces_of(
     pieces = [of for of in found if of is not None]
     # A control token behind the last text keeps the tokens that follow apart from it.
     is_told = len(pieces) == len(renders) and not any(
-        is_free_of_controls(tokenizer, of[-1]) for of in pieces
+        re.search(controls(tokenizer)[1], of[-1]) is None for of in pieces
     )
     return pieces if is_told else None
 

@@ -53,9 +53,9 @@ def last_checkpoint(mark: CheckpointMark) -> Generator[Path | None]:
         raise StepError(
             f"The last checkpoint of student {mark.method} was written by {found.num_workers} "
             f"workers with ZeRO stage {found.zero_stage}, which {mark.num_workers} with stage "
-            f"{mark.zero_stage} cannot load. Set resources.finetune.workers to "
-            f"{found.num_workers} and finetune.deepspeed to that stage to go on from it, or start "
-            "over with `persyn run RECIPE --from finetune`."
+            f"{mark.zero_stage} cannot load. Go on from it with resources.finetune.workers "
+            f"{found.num_workers} and finetune.deepspeed as it was, or start over with "
+            "`persyn run RECIPE --from finetune`."
         )
     with checkpoint.as_directory() as folder:
         yield Path(folder)
