@@ -13,7 +13,9 @@ UNITS = ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
 
 def count(value: float | None) -> str:
     """A whole number with thousands separators."""
-    return NOTHING if value is None else f"{value:,.0f}".replace("-", MINUS)
+    if value is None:
+        return NOTHING
+    return f"{round(value):,}".replace("-", MINUS)  # as an integer there is no minus zero
 
 
 def compact(value: float | None) -> str:

@@ -3,7 +3,7 @@
 from typing import TypedDict
 
 from persyn_ray.recipe.teachers import TeacherConfig
-from persyn_ray.report.sections.router_kind import kind_label
+from persyn_ray.report.sections.router.kind import kind_label
 from persyn_ray.shards.provenance import identity_of
 from persyn_ray.storage.layout import PERSYN
 from persyn_ray.view.index import SPLITS, Index
