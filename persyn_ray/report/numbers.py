@@ -15,7 +15,8 @@ def count(value: float | None) -> str:
     """A whole number with thousands separators."""
     if value is None:
         return NOTHING
-    return f"{round(value):,}".replace("-", MINUS)  # as an integer there is no minus zero
+    text = f"{value:,.0f}"
+    return "0" if text == "-0" else text.replace("-", MINUS)
 
 
 def compact(value: float | None) -> str:

@@ -18,19 +18,11 @@ ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
         ([], []),
         (["a-Instruct", "b"], ["a-Instruct", "b"]),
         (["Qwen2.5-Coder-32B-Instruct", "b-chat"], ["Qwen2.5-Coder-32B", "b"]),
-        (
-            ["some-teacher-of-long-name_IT"],
-            ["some-teacher-of-long-name"[:7] + ELLIPSIS + "r-of-long-name"[-16:]],
-        ),
+        (["some-teacher-of-long-name_IT"], [f"some-te{ELLIPSIS}her-of-long-name"]),
     ],
 )
 def test_names_lose_what_all_teachers_have(names: list[str], shown: list[str]) -> None:
-    found = drawing.short_names(names)
-    if len(names) == 1:
-        assert found[0].startswith(shown[0][:7] + ELLIPSIS)
-        assert found[0].endswith("long-name")
-    else:
-        assert found == shown
+    assert drawing.short_names(names) == shown
 
 
 def test_a_teacher_and_its_instruct_twin_are_never_shown_alike() -> None:
