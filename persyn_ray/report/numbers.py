@@ -13,7 +13,10 @@ UNITS = ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
 
 def count(value: float | None) -> str:
     """A whole number with thousands separators."""
-    return NOTHING if value is None else f"{value:,.0f}".replace("-", MINUS)
+    if value is None:
+        return NOTHING
+    text = f"{value:,.0f}"
+    return "0" if text == "-0" else text.replace("-", MINUS)
 
 
 def compact(value: float | None) -> str:
