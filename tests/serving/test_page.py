@@ -2,15 +2,12 @@
 
 import json
 import re
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -19,7 +16,7 @@ from starlette.routing import Mount, Route
 import persyn_ray.serving
 from persyn_ray.client.http import RouterClient
 
-from ..browsing import PATIENCE_MS, becomes
+from ..browsing import PATIENCE_MS, becomes, serving
 from . import asking
 
 pytestmark = pytest.mark.browser
@@ -113,25 +110,10 @@ def failure(status: int, message: str, **headers: str) -> Response:
     return JSONResponse({"error": error}, status, headers)
 
 
-@contextmanager
-def running(app: Any) -> Iterator[str]:
-    """The address of the application while a thread serves it."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 @pytest.fixture
 def served() -> Iterator[tuple[Endpoint, str]]:
     endpoint = Endpoint()
-    with running(endpoint.app()) as url:
+    with serving(endpoint.app()) as url:
         yield endpoint, url
 
 
@@ -463,7 +445,7 @@ CONTRASTS = """() => {
 def test_page_and_client_of_a_real_router_agree(browser: Any, make_service: Any) -> None:
     service = make_service(masked=["bert"], prices={"ada": 1.0, "cleo": 9.0})
     prompt, weight = "What is 3 plus 4?", 0.125
-    with running(service.transport().app) as url:
+    with serving(service.transport().app) as url:
         with RouterClient(url, asking.KEY) as client:
             chat = [{"role": "user", "content": prompt}]
             text, other = client.route([prompt, chat], price_weight=weight)

@@ -6,15 +6,11 @@ stopped, a step that fails, figures that nobody knows) are hard to plant in a re
 
 import json
 import math
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
@@ -337,18 +333,3 @@ class ScriptedRun:
                 Mount("/static", StaticFiles(directory=PAGE)),
             ]
         )
-
-
-@contextmanager
-def serving(app: Any, port: int = 0) -> Iterator[str]:
-    """The address of the application while a thread serves it."""
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()

@@ -12,9 +12,9 @@ import pytest
 import persyn_ray
 from persyn_ray.report import drawing
 
-from ..browsing import PATIENCE_MS, becomes
+from ..browsing import PATIENCE_MS, becomes, serving
 from . import scripted_view
-from .scripted_view import ENDLESS, HOSTILE, TEACHERS, ScriptedRun, prompt_id, random_text, serving
+from .scripted_view import ENDLESS, HOSTILE, TEACHERS, ScriptedRun, prompt_id, random_text
 
 FOLDER = Path(persyn_ray.__path__[0]) / "view/page"
 VIEWS = ("/", "/prompts", "/prompt?id=gsm-0000", "/teachers", "/dead-letters", "/run-report")

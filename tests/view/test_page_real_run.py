@@ -10,8 +10,7 @@ from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.storage.layout import RunLayout
 from persyn_ray.view.app import create_app
 
-from ..browsing import PATIENCE_MS, becomes
-from .scripted_view import serving
+from ..browsing import PATIENCE_MS, becomes, serving
 
 pytestmark = pytest.mark.browser
 
