@@ -1,6 +1,5 @@
 """An engine of one's own: what it answers, and what becomes of what it does wrong."""
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from persyn_ray.errors import ConfigError, StepError
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.storage.layout import RunLayout
+
+from ..own_code import own_module
 
 CODE = """
 from persyn_ray.engines.base import Completion, last_user_text, with_system_prompt
@@ -76,12 +77,7 @@ def fails(teacher):
 
 @pytest.fixture(autouse=True)
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    name = f"own_engine_{tmp_path.name.replace('-', '_')}"
-    (tmp_path / f"{name}.py").write_text(CODE)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    yield name
-    sys.modules.pop(name, None)
+    yield from own_module(CODE, tmp_path, monkeypatch)
 
 
 @pytest.fixture

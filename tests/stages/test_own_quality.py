@@ -1,7 +1,6 @@
 """A quality of one's own: a function of a file in the working folder, here and in processes."""
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,8 @@ from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.stages.quality import Quality
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import RunLayout, parts_of, run_of
+
+from ..own_code import own_module
 
 Table = Callable[..., pa.Table]
 CODE = """
@@ -57,12 +58,7 @@ def never(rows):
 @pytest.fixture(autouse=True)
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The functions in a module of a name of its own."""
-    name = f"own_quality_{tmp_path.name.replace('-', '_')}"
-    (tmp_path / f"{name}.py").write_text(CODE)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    yield name
-    sys.modules.pop(name, None)
+    yield from own_module(CODE, tmp_path, monkeypatch)
 
 
 @pytest.fixture
