@@ -105,6 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("part", choices=list(SIZES))
     parser.add_argument("--minutes", type=float, help="begin nothing after so many minutes")
+    parser.add_argument("--seeds", type=int, default=3, help="of `methods`; more go on from fewer")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--cache", type=Path, default=ROOT / "runs" / "real-student")
     arguments = parser.parse_args()
@@ -113,7 +114,10 @@ def main() -> None:
     folder = arguments.cache / arguments.part
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        found = PARTS[arguments.part](table, folder, until)
+        if arguments.part == "floor":
+            found = floor(table, folder, until)
+        else:
+            found = methods(table, folder, until, arguments.seeds)
     except OutOfTime:
         raise SystemExit("real_student: out of time; the same command goes on") from None
     other = [part for part in SIZES if part != arguments.part]
@@ -125,7 +129,7 @@ def floor(table: pa.Table, folder: Path, until: float | None) -> dict[str, Any]:
     """Students of two constant teachers beside the untuned student, on held-out problems."""
     prompts, heldout = problems(table, *SIZES["floor"], DATASETS["floor"])
     recipe = written_recipe(table, folder, DATASETS["floor"])
-    lab = lab_of("floor", folder, recipe, recorded(table, prompts), heldout, until)
+    lab = lab_of(SIZES["floor"], folder, recipe, recorded(table, prompts), heldout, until)
     names = list(TEACHERS)
     chosen = {name: [np.full(len(prompts), names.index(name), dtype=np.int64)] for name in FLOOR}
     correct = accuracies(lab, chosen)
@@ -142,12 +146,13 @@ def floor(table: pa.Table, folder: Path, until: float | None) -> dict[str, Any]:
     }
 
 
-def methods(table: pa.Table, folder: Path, until: float | None) -> dict[str, Any]:
+def methods(table: pa.Table, folder: Path, until: float | None, num_seeds: int) -> dict[str, Any]:
     """PerSyn and its references on several seeds."""
-    prompts, heldout = problems(table, *SIZES["methods"], DATASETS["methods"])
+    sizes = (num_seeds, *SIZES["methods"][1:])
+    prompts, heldout = problems(table, *sizes, DATASETS["methods"])
     recipe = written_recipe(table, folder, DATASETS["methods"])
     bank = fill(folder / "bank", recipe, (), prompts, CHUNK, until)
-    lab = lab_of("methods", folder, recipe, bank, heldout, until)
+    lab = lab_of(sizes, folder, recipe, bank, heldout, until)
     chosen, correct = of_whole_seeds(
         lab, chosen_by(lab, range(lab.num_seeds), (PERSYN, *REFERENCES, "oracle"))
     )
@@ -156,11 +161,10 @@ def methods(table: pa.Table, folder: Path, until: float | None) -> dict[str, Any
         for name, of in correct.items()
         if name != PERSYN
     }
-    num_seeds = len(chosen[PERSYN])
-    start_SP = np.tile(before(lab), (num_seeds, 1))
+    start_SP = np.tile(before(lab), (len(chosen[PERSYN]), 1))
     return {
-        "sizes": SIZES["methods"],
-        "num_seeds": num_seeds,
+        "sizes": sizes,
+        "num_seeds": len(chosen[PERSYN]),
         "accuracy": {"before": estimate(start_SP)}
         | {name: estimate(of) for name, of in correct.items()},
         "persyn_minus": rounded({name: asdict(one) for name, one in differences.items()}),
@@ -189,9 +193,6 @@ def of_whole_seeds(
             raise
     of_first = {name: some[: len(whole)] for name, some in chosen.items()}
     return of_first, accuracies(lab, of_first, range(len(whole)))
-
-
-PARTS = {"floor": floor, "methods": methods}
 
 
 def problems(
@@ -265,10 +266,15 @@ def recorded(table: pa.Table, prompts: pa.Table) -> Bank:
 
 
 def lab_of(
-    part: str, folder: Path, recipe: Path, bank: Bank, heldout: pa.Table, until: float | None
+    sizes: tuple[int, int, int, int],
+    folder: Path,
+    recipe: Path,
+    bank: Bank,
+    heldout: pa.Table,
+    until: float | None,
 ) -> Lab:
     """The lab's machinery on these problems; nothing is routed on the held-out ones."""
-    num_seeds, block, num_parallel, _ = SIZES[part]
+    num_seeds, block, num_parallel, _ = sizes
     empty = Bank(heldout, (), {}, np.zeros((len(heldout), 0)))
     return Lab(folder, recipe, (), bank, empty, num_seeds, block, num_parallel, until=until)
 
