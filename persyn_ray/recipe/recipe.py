@@ -111,18 +111,18 @@ class Recipe(Section):
         """Refuse batches that some number of workers cannot share, or state that it cannot load."""
         batch, micro = self.finetune.batch_size, self.finetune.micro_batch_size
         workers, preset = self.resources.finetune, self.finetune.deepspeed
-        for number in range(workers.fewest, workers.most + 1):
-            if batch % (micro * number):
-                raise ValueError(
-                    f"finetune.batch_size {batch} is no multiple of finetune.micro_batch_size "
-                    f"{micro} x {number} (resources.finetune.workers)"
-                )
         if workers.is_elastic and preset != "zero0":
             raise ValueError(
                 f"resources.finetune.workers [{workers.fewest}, {workers.most}] needs "
                 f"finetune.deepspeed zero0, not {preset}: what ZeRO partitions is saved for one "
                 "number of workers (finetune.lora keeps the memory of zero0 small)"
             )
+        for number in range(workers.fewest, workers.most + 1):
+            if batch % (micro * number):
+                raise ValueError(
+                    f"finetune.batch_size {batch} is no multiple of finetune.micro_batch_size "
+                    f"{micro} x {number} (resources.finetune.workers)"
+                )
 
     def _require_costs(self) -> None:
         """Refuse limits on what nothing in the recipe can tell."""
