@@ -1,10 +1,11 @@
-"""A tiny model on one worker and on two, and killed in its second epoch: examples of every step,
-and losses.
+"""A tiny model on one worker and on two, and killed (-9) in its second epoch: examples of every
+step, and losses.
 
 Workers are those of tests/models/finetune/training_worker.py, plain processes with gloo.
 """
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -26,7 +27,8 @@ SETTINGS = {
     "arguments": {"logging_steps": 1},
 }
 EXAMPLES = {f"{number}+{number}?": "=" * (number % 7 + 1) + str(number) for number in range(22)}
-KILLED_AFTER = 4  # of six steps, three an epoch
+SAVED_AT, KILLED_IN = 4, 5
+"""Steps from 0 on, of six, three an epoch: those from 4 on are lost, and one of them is whole."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,29 @@ def measure(folder: Path) -> dict[str, Any]:
 
 
 def resumed(folder: Path, model: str, whole: Seen) -> dict[str, int]:
-    """Examples seen too often, and those not seen, by two workers killed in the second epoch."""
-    saved = str(folder / "saved")
-    resume = f"{saved}/checkpoint-{KILLED_AFTER}"
-    trainings = [{"save": saved, "stop_at": KILLED_AFTER}, {"resume": resume}]
-    parts = trained(folder, model, 2, dict(zip(("killed", "resumed"), trainings, strict=True)))
-    found = sum((texts for part in parts.values() for texts in part.steps.values()), Counter())
+    """Examples that a student has seen too often, or never, whose two workers were killed in the
+    midst of a step of the second epoch and which went on from a checkpoint before that."""
+    saved = folder / "saved"
+    saving = SETTINGS | {"save_steps": SAVED_AT}
+    killed = trained(
+        folder, model, 2, {"killed": {"save": str(saved), "kill_at": KILLED_IN}}, saving
+    )
+    again = {"resumed": {"resume": str(saved / f"checkpoint-{SAVED_AT}")}}
+    after = trained(folder, model, 2, again, saving)["resumed"].steps
+    lived = {step: texts for step, texts in killed["killed"].steps.items() if int(step) < SAVED_AT}
+    if KILLED_IN not in map(int, killed["killed"].steps) or lived.keys() & after.keys():
+        raise RuntimeError("the workers were not killed, or went on from elsewhere")
+    found = sum((*lived.values(), *after.values()), Counter())
     expected = sum(whole.steps.values(), Counter())
     return {"seen_twice": (found - expected).total(), "never_seen": (expected - found).total()}
 
 
 def trained(
-    folder: Path, model: str, num_workers: int, trainings: dict[str, dict[str, Any]] | None = None
+    folder: Path,
+    model: str,
+    num_workers: int,
+    trainings: dict[str, dict[str, Any]] | None = None,
+    settings: dict[str, Any] = SETTINGS,
 ) -> dict[str, Seen]:
     """What so many workers see in each training, one after the other."""
     every = trainings or {"plain": {}}
@@ -74,7 +87,7 @@ def trained(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     given = [
-        {"name": name, "settings": SETTINGS, "examples": EXAMPLES} | every[name] for name in every
+        {"name": name, "settings": settings, "examples": EXAMPLES} | every[name] for name in every
     ]
     job = {"model": model, "out": str(out), "num_workers": num_workers, "port": port}
     (out / "job.json").write_text(json.dumps(job | {"trainings": given}))
@@ -83,9 +96,10 @@ def trained(
         subprocess.Popen([*command, str(rank)], cwd=ROOT, stdout=sys.stderr)
         for rank in range(num_workers)
     ]
-    codes = [worker.wait(300) for worker in workers]
-    if any(codes):
-        raise RuntimeError(f"{num_workers} workers failed")
+    codes = {worker.wait(300) for worker in workers}
+    expected = -signal.SIGKILL if any("kill_at" in one for one in every.values()) else 0
+    if codes != {expected}:
+        raise RuntimeError(f"{num_workers} workers ended with {codes}")
     return {name: seen_in(out / name) for name in every}
 
 

@@ -20,7 +20,7 @@ AT_MOST = {
     "max_loss_gap": "gap of the losses of a step, to TRL on the same examples",
     "max_grad_gap": "gap of a gradient, packed and padded",
     "workers_loss_gap": "gap of the losses of a step, one worker and two",
-    "seen_twice": "examples seen twice, two workers stopped in epoch 2 and resumed",
+    "seen_twice": "examples seen twice, two workers killed (-9) in epoch 2 and resumed",
     "never_seen": "examples never seen",
     "mib_per_million_tokens": "MiB of a worker for a million mapped tokens",
     "seconds_outside_train": "step finetune of the lab, seconds outside train()",

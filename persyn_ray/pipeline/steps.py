@@ -13,7 +13,7 @@ from functools import partial
 from pydantic import BaseModel
 from rich.console import Console
 
-from persyn_ray.models.finetune.partitioning import deepspeed_config, partitioning, preset_for
+from persyn_ray.models.finetune.partitioning import partitioned_for, partitioning
 from persyn_ray.pipeline import (
     collect,
     dataset,
@@ -243,8 +243,7 @@ def _finetune(context: Context) -> FinetuneResult:
     config = settled(recipe.finetune, recipe.student)
     if config.lora is not None and recipe.finetune.lora == "auto":
         context.console.print("finetune: adapters, as the student is a large one (finetune.lora)")
-    preset = preset_for(config.deepspeed, resources.workers, config.dtype)
-    partitioned = deepspeed_config(preset, resources.gpus > 0)
+    partitioned = partitioned_for(config, resources)
     tuning = StudentTraining(run, resources, config, partitioned, recipe.student, methods)
     return training.train_students(tuning, recipe.hardware, context.identity, context.console)
 

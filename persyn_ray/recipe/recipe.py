@@ -87,13 +87,7 @@ class Recipe(Section):
         self.compare.require_teachers(self.pool.names)
         self.assignment.require_teachers(tuple(t.name for t in self.teachers if not t.retired))
         self._require_costs()
-        per_pass = self.finetune.micro_batch_size * self.resources.finetune.workers
-        if self.finetune.batch_size % per_pass:
-            raise ValueError(
-                f"finetune.batch_size {self.finetune.batch_size} is no multiple of "
-                f"finetune.micro_batch_size {self.finetune.micro_batch_size} x "
-                f"{self.resources.finetune.workers} (resources.finetune.workers)"
-            )
+        self._require_equal_batches()
         kind = self.scoring.quality.kind
         if needs_reference(self.scoring.quality) and self.prompts.reference_column is None:
             raise ValueError(f"scoring.quality.kind {kind} needs prompts.reference_column")
@@ -112,6 +106,23 @@ class Recipe(Section):
                 "compare.heldout needs held-out prompts: set prompts.num_heldout or evaluate.path"
             )
         return self
+
+    def _require_equal_batches(self) -> None:
+        """Refuse batches that some number of workers cannot share, or state that it cannot load."""
+        batch, micro = self.finetune.batch_size, self.finetune.micro_batch_size
+        workers, preset = self.resources.finetune, self.finetune.deepspeed
+        if workers.is_elastic and preset != "zero0":
+            raise ValueError(
+                f"resources.finetune.workers [{workers.fewest}, {workers.most}] needs "
+                f"finetune.deepspeed zero0, not {preset}: what ZeRO partitions is saved for one "
+                "number of workers (finetune.lora keeps the memory of zero0 small)"
+            )
+        for number in range(workers.fewest, workers.most + 1):
+            if batch % (micro * number):
+                raise ValueError(
+                    f"finetune.batch_size {batch} is no multiple of finetune.micro_batch_size "
+                    f"{micro} x {number} (resources.finetune.workers)"
+                )
 
     def _require_costs(self) -> None:
         """Refuse limits on what nothing in the recipe can tell."""

@@ -1,8 +1,8 @@
 """The recipe's `resources` and `hardware`: what steps take. Never part of a run's identity."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from persyn_ray.recipe.base import Section
 from persyn_ray.recipe.gpus import GPUS, GpuName
@@ -48,16 +48,43 @@ class StepResourcesConfig(Section):
         return self
 
 
+def _num_workers(value: Any) -> Any:
+    """A number of workers, or the fewest and the most of them."""
+    both = value if isinstance(value, list | tuple) else (value, value)
+    if len(both) != 2 or not all(type(one) is int and one >= 1 for one in both):
+        raise ValueError("give a number from 1 on, or [fewest, most]")
+    if both[0] > both[1]:
+        raise ValueError(f"the fewest, {both[0]}, are more than the most, {both[1]}")
+    return both[0] if both[0] == both[1] else tuple(both)
+
+
 class TrainResourcesConfig(Section):
     """What a training run takes from the cluster."""
 
-    workers: int = Field(1, ge=1)
+    workers: Annotated[int | tuple[int, int], BeforeValidator(_num_workers)] = 1
+    """Processes that train together. `[fewest, most]`: as many as the cluster has room for, also
+    when that changes; training then goes on from its last checkpoint with the new number."""
     cpus: float = Field(1.0, gt=0)
     gpus: float = Field(0.0, ge=0)
     max_failures: int = Field(2, ge=-1)
     """Restarts after the death of a worker."""
     side_by_side: int = Field(1, ge=1)
     """Students fine-tuned at the same time, each with its own workers."""
+
+    @property
+    def fewest(self) -> int:
+        """Workers without which a training does not begin."""
+        return self.workers if isinstance(self.workers, int) else self.workers[0]
+
+    @property
+    def most(self) -> int:
+        """Workers that a training has at most."""
+        return self.workers if isinstance(self.workers, int) else self.workers[1]
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether the number of workers may change while they train."""
+        return self.fewest < self.most
 
 
 class StudentSizeConfig(Section):

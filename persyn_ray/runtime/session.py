@@ -102,7 +102,7 @@ def check_fits(run: str, resources: ResourcesConfig, cluster: Cluster) -> None:
         if isinstance(step, bool):
             continue
         count = (
-            step.workers * step.side_by_side
+            step.fewest * step.side_by_side
             if isinstance(step, TrainResourcesConfig)
             else step.fewest
         )

@@ -151,6 +151,17 @@ def test_the_required_sections_are_named_when_missing() -> None:
         ({"compare": {"strong": "z"}}, "compare.strong is 'z'"),
         ({"prompts": {"path": "p.jsonl"}}, "prompts.reference_column"),
         ({"compare": {"heldout": True}}, "prompts.num_heldout or evaluate.path"),
+        (
+            {"resources": {"finetune": {"workers": [1, 4]}}},
+            r"workers \[1, 4\] needs finetune.deepspeed zero0, not zero2",
+        ),
+        (
+            {
+                "resources": {"finetune": {"workers": [2, 3]}},
+                "finetune": {"deepspeed": "zero0"},
+            },
+            "batch_size 32 is no multiple of finetune.micro_batch_size 4 x 3",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(

@@ -15,8 +15,9 @@ from persyn_ray.runtime.session import Cluster
 from persyn_ray.runtime.train import checkpoints
 from persyn_ray.runtime.train.checkpoints import (
     CheckpointMark,
-    checkpoint_reporter,
+    checkpoint_callback,
     last_checkpoint,
+    reporting,
 )
 from persyn_ray.runtime.train.workers import Training, train_on_workers
 from persyn_ray.storage.folder import Folder
@@ -25,19 +26,34 @@ from persyn_ray.storage.layout import RunLayout, run_of
 MARK = CheckpointMark("persyn", num_workers=2, zero_stage=2)
 
 
+LARGE = 100 << 20  # bytes, whose upload is not done at once
+
+
 def save_three(scratch: str, training: Training) -> None:
     """What the Trainer does at three steps, by its callback, on each worker."""
     import ray.train
 
     rank = ray.train.get_context().get_world_rank()
     output = Path(scratch) / str(rank)
-    for step in (1, 2, 3):
-        folder = output / f"checkpoint-{step}"
-        folder.mkdir(parents=True)
-        (folder / f"part-{rank}").write_text(str(step))
-        given: Any = SimpleNamespace(output_dir=str(output)), SimpleNamespace(global_step=step)
-        checkpoint_reporter(MARK).on_save(*given, control=None)  # pyright: ignore
-        (output / f"left-{step}").write_text(str(len(list(output.glob("checkpoint-*")))))
+    with reporting(MARK) as reporter:
+        callback: Any = checkpoint_callback(reporter)
+        for step in (1, 2, 3):
+            state = SimpleNamespace(output_dir=str(output)), SimpleNamespace(global_step=step)
+            callback.on_step_end(*state, SimpleNamespace(should_save=True))
+            (output / f"before-{step}").write_text(folders_in(output))
+            folder = output / f"checkpoint-{step}"
+            folder.mkdir()
+            (folder / f"part-{rank}").write_text(str(step))
+            with (folder / f"weights-{rank}").open("wb") as weights:
+                weights.truncate(LARGE)
+            callback.on_save(*state, control=None)
+            (output / f"after-{step}").write_text(folders_in(output))
+    (output / "at-the-end").write_text(folders_in(output))
+
+
+def folders_in(output: Path) -> str:
+    output.mkdir(exist_ok=True)
+    return " ".join(path.name for path in output.glob("checkpoint-*"))
 
 
 def take_up(notes: str, marks: list[CheckpointMark], training: Training) -> None:
@@ -69,6 +85,10 @@ def refuse_a_full_disk(rank: int) -> None:
         checkpoints._require_room(3 << 30, Path("/tmp"), Folder("/tmp/nowhere"))
 
 
+def read(folder: Path, name: str) -> str:
+    return (folder / name).read_text()
+
+
 @pytest.mark.ray
 @pytest.mark.timeout(1800)
 def test_a_checkpoint_leaves_the_disk_and_serves_its_own_student_alone_where_there_is_room(
@@ -79,8 +99,14 @@ def test_a_checkpoint_leaves_the_disk_and_serves_its_own_student_alone_where_the
     on_two, notes = Training(run, two), str(tmp_path)
     train_on_workers(partial(save_three, notes), on_two, "students")
     for rank in ("0", "1"):
-        left = [(tmp_path / rank / f"left-{step}").read_text() for step in (1, 2, 3)]
-        assert left == ["0", "0", "0"]
+        told = partial(read, tmp_path / rank)
+        # It is uploaded while training goes on, and gone before the next is written.
+        assert [told(f"after-{step}") for step in (1, 2, 3)] == [
+            f"checkpoint-{step}" for step in (1, 2, 3)
+        ]
+        assert [told(f"before-{step}") for step in (1, 2, 3)] == ["", "", ""]
+        assert told("at-the-end") == ""
+    # However many were saved, one is there.
     assert len(list(run.checkpoints.local_path.rglob("checkpoint_*/part-0"))) == 1
 
     other = CheckpointMark("random", num_workers=2, zero_stage=2)

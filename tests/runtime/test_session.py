@@ -35,6 +35,7 @@ def test_what_fits_passes_up_to_the_last_cpu(make_recipe: Make) -> None:
         ("collect", {"actors": 9, "cpus": 1}, ["9 actors x 1 CPUs = 9", "has 8 (largest node 4)"]),
         ("score", {"actors": 1, "cpus": 5}, ["1 actors x 5 CPUs = 5", "has 8 (largest node 4)"]),
         ("finetune", {"workers": 4, "gpus": 1}, ["4 workers x 1 GPUs = 4", "finetune.workers"]),
+        ("router", {"workers": [3, 9], "gpus": 1}, ["3 workers x 1 GPUs = 3"]),
         ("router", {"gpus": 2}, ["x 2 GPUs = 2", "has 2 (largest node 1)", "router.gpus"]),
     ],
 )

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from persyn_ray.errors import ConfigError
-from persyn_ray.recipe.training import DEEPSPEED_PRESETS
+from persyn_ray.recipe.resources import TrainResourcesConfig
+from persyn_ray.recipe.training import DEEPSPEED_PRESETS, FinetuneConfig
 
 DeepspeedConfig = dict[str, Any]
 
@@ -63,6 +64,16 @@ def preset_for(name: str, num_workers: int, dtype: str) -> str:
     """
     is_alone = num_workers == 1 and dtype == "float32"
     return "zero0" if is_alone and name in ("zero1", "zero2") else name
+
+
+def partitioned_for(config: FinetuneConfig, resources: TrainResourcesConfig) -> DeepspeedConfig:
+    """The configuration of a recipe's fine-tuning on its workers.
+
+    Raises:
+        ConfigError: see `deepspeed_config`.
+    """
+    preset = preset_for(config.deepspeed, resources.most, config.dtype)
+    return deepspeed_config(preset, resources.gpus > 0)
 
 
 def partitioning(name: str) -> str | DeepspeedConfig:

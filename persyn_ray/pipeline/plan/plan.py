@@ -324,9 +324,7 @@ def _pools(teachers: Sequence[TeacherConfig], shared: StepResourcesConfig) -> It
 
 
 def _pool_text(part: StepResourcesConfig | TrainResourcesConfig) -> str:
-    actors = isinstance(part, StepResourcesConfig)
-    count = part.most if actors else part.workers
     gpus = f" + {part.gpus:g} GPU" if part.gpus else ""
-    word = ("actor" if actors else "worker") + ("s" if count > 1 else "")
-    fewest = f"{part.fewest} to " if actors and part.fewest < part.most else ""
-    return f"{fewest}{count} {word} x {part.cpus:g} CPU{gpus}"
+    word = "actor" if isinstance(part, StepResourcesConfig) else "worker"
+    fewest = f"{part.fewest} to " if part.fewest < part.most else ""
+    return f"{fewest}{part.most} {word}{'s' * (part.most > 1)} x {part.cpus:g} CPU{gpus}"

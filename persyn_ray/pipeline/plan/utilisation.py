@@ -11,7 +11,7 @@ def with_utilisation(
     why = _unknown(tuned, resources, hardware)
     if why is not None or tuned.speed is None:
         return tuned.model_copy(update={"mfu": None, "mfu_unknown": why})
-    could = hardware.gpu_tflops * 1e12 * resources.gpus * resources.workers
+    could = hardware.gpu_tflops * 1e12 * resources.gpus * resources.most
     mfu = tuned.speed.flops / tuned.speed.seconds / could
     return tuned.model_copy(update={"mfu": mfu, "mfu_unknown": None})
 
@@ -23,6 +23,8 @@ def _unknown(
         return "no step was timed"
     if not resources.gpus:
         return "trained on CPUs, whose arithmetic no data sheet gives"
+    if resources.is_elastic:
+        return "the number of workers may have changed"
     if hardware.gpu is None and "gpu_tflops" not in hardware.model_fields_set:
         return "hardware.gpu does not say on which GPU"
     return None

@@ -1,12 +1,14 @@
 """Checkpoints of a student's training through Ray Train: handed over, taken up, told apart.
 
-Every worker writes its part and hands it over; Ray joins the parts in the run folder, and what was
-handed over leaves the worker's disk. A checkpoint says whose student it is and how it was
+Every worker writes its part and hands it over; Ray joins the parts in the run folder while training
+goes on, and what was handed over leaves the worker's disk. A node that is going to be taken away
+makes all workers write one at once. A checkpoint says whose student it is and how it was
 partitioned, and nobody fetches one that is of no use to him.
 """
 
 import os
 import shutil
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback, TrainerState, TrainingArguments
 
 MARK_FILE = "student.json"  # in a checkpoint
+LOOK_SECONDS = 0.1
 GIB = 1 << 30
 
 
@@ -71,23 +74,77 @@ def _mark_of(checkpoint: ray.train.Checkpoint) -> CheckpointMark | None:
         return None
 
 
-def checkpoint_reporter(mark: CheckpointMark) -> "TrainerCallback":
-    """A Trainer callback that hands every checkpoint to Ray Train, on all workers."""
+class CheckpointReporter:
+    """Hands every checkpoint of a training to Ray Train, on all workers.
+
+    Training goes on while one is uploaded. No other is written before that is done, so that a
+    worker's disk never holds two.
+    """
+
+    def __init__(self, mark: CheckpointMark) -> None:
+        self._mark = mark
+        self._uploading: Path | None = None
+        self._noticed: set[str] = set()
+
+    def is_wanted_now(self) -> bool:
+        """Whether a node of this training is going to be taken away, and no checkpoint was asked
+        for since; the same on all workers, which must all ask."""
+        info = ray.train.get_preemption_info()
+        nodes = set(info.preempted_node_ids) if info else set[str]()
+        is_news = not nodes <= self._noticed
+        self._noticed |= nodes
+        return is_news
+
+    def hand_over(self, folder: Path, step: int) -> None:
+        """Begin to upload a checkpoint; Ray Train deletes the folder when that is done."""
+        self.wait()
+        folder.mkdir(exist_ok=True)
+        (folder / MARK_FILE).write_bytes(TypeAdapter(CheckpointMark).dump_json(self._mark))
+        self._uploading = folder
+        ray.train.report(
+            {"step": step},
+            checkpoint=ray.train.Checkpoint.from_directory(str(folder)),
+            checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
+            delete_local_checkpoint_after_upload=True,
+        )
+
+    def wait(self) -> None:
+        """Until what was handed over is uploaded; Ray Train ends the worker where that fails."""
+        while self._uploading is not None and self._uploading.exists():
+            time.sleep(LOOK_SECONDS)
+        self._uploading = None
+
+
+@contextmanager
+def reporting(mark: CheckpointMark) -> Generator[CheckpointReporter]:
+    """Reports a student's checkpoints, and waits for the last one at the end."""
+    reporter = CheckpointReporter(mark)
+    try:
+        yield reporter
+    finally:
+        reporter.wait()
+
+
+def checkpoint_callback(reporter: CheckpointReporter) -> "TrainerCallback":
+    """A Trainer callback that reports checkpoints, and asks for one when a node of the training is
+    going to be taken away.
+    """
     from transformers import TrainerCallback
 
     class ReportCheckpoint(TrainerCallback):
+        def on_step_end(
+            self, args: "TrainingArguments", state: "TrainerState", control: Any, **kwargs: Any
+        ) -> None:
+            if reporter.is_wanted_now():
+                control.should_save = True
+            if control.should_save:
+                reporter.wait()
+
         def on_save(
             self, args: "TrainingArguments", state: "TrainerState", control: Any, **kwargs: Any
         ) -> None:
             folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-            folder.mkdir(exist_ok=True)
-            (folder / MARK_FILE).write_bytes(TypeAdapter(CheckpointMark).dump_json(mark))
-            checkpoint = ray.train.Checkpoint.from_directory(str(folder))
-            ray.train.report(
-                {"step": state.global_step},
-                checkpoint=checkpoint,
-                delete_local_checkpoint_after_upload=True,
-            )
+            reporter.hand_over(folder, state.global_step)
 
     return ReportCheckpoint()
 

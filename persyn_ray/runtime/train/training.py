@@ -28,8 +28,9 @@ from persyn_ray.runtime.pools import describe
 from persyn_ray.runtime.train.best_students import BestStudents
 from persyn_ray.runtime.train.checkpoints import (
     CheckpointMark,
-    checkpoint_reporter,
+    checkpoint_callback,
     last_checkpoint,
+    reporting,
     room_keeper,
 )
 from persyn_ray.runtime.train.encoding import Encoded, encode_together, tokens_folder
@@ -155,7 +156,7 @@ def _router_loop(training: RouterTraining) -> None:
         training.run,
         training.config,
         training.pool,
-        training.resources.workers,
+        ray.train.get_context().get_world_size(),
         watch=logs.begin,
         is_first=ray.train.get_context().get_world_rank() == 0,
     )
@@ -184,7 +185,11 @@ def _finetune_one(training: StudentTraining, method: str, logs: TrainingLogs) ->
     tokenizer, end_id = _tokenizer(student)
     mark = CheckpointMark(method, context.get_world_size(), zero_stage(training.deepspeed))
     save = partial(save_student, tokenizer=tokenizer, end_id=end_id)
-    with TemporaryDirectory() as scratch, last_checkpoint(mark) as resume:
+    with (
+        TemporaryDirectory() as scratch,
+        last_checkpoint(mark) as resume,
+        reporting(mark) as reporter,
+    ):
         best = BestStudents(run, method, lambda t, to: save(t, folder=to), Path(scratch) / "best")
         encoded = encode_together(run, student, config, method, tokenizer, Path(scratch))
         examples = TokenTable(encoded.table, pad_of(tokenizer))
@@ -198,7 +203,7 @@ def _finetune_one(training: StudentTraining, method: str, logs: TrainingLogs) ->
             resume=resume,
             callbacks=[
                 room_keeper(run.checkpoints),
-                checkpoint_reporter(mark),
+                checkpoint_callback(reporter),
                 logs.begin(method),
             ],
             deepspeed=training.deepspeed,

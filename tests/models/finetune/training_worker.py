@@ -2,13 +2,15 @@
 
 JOB.json holds `num_workers`, `port`, `model`, and `trainings`: a list of settings of `finetune`
 with `name`, `examples` (texts and answers), and where asked for `save` (a folder for checkpoints),
-`resume` (a checkpoint), `stop_at` (a step after which the worker dies) and `poison` (a text on
-which the loss is no number). What each saw and made lies in OUT/name.
+`resume` (a checkpoint), `stop_at` (a step after which the training ends), `kill_at` (one in the
+midst of which the worker is killed) and `poison` (a text on which the loss is no number). What each
+saw and made lies in OUT/name.
 """
 
 import json
 import os
 import re
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -53,7 +55,8 @@ def train(job: dict[str, Any], training: dict[str, Any], rank: int) -> None:
         text: encode_example(tokenizer, [{"role": "user", "content": text}], answer)
         for text, answer in training["examples"].items()
     }
-    seen = Seen(tokenizer, training.get("stop_at"), training.get("poison"))
+    notes = out / f"seen-{rank}.json"
+    seen = Seen(tokenizer, training, notes)
     settings = FinetuneConfig.model_validate(training["settings"])
     made: dict[str, Any] = {}
     kept: list[int] = []
@@ -84,14 +87,16 @@ def train(job: dict[str, Any], training: dict[str, Any], rank: int) -> None:
         made = {"killed": True}
     except StepError as error:
         made = {"error": str(error)}
-    (out / f"seen-{rank}.json").write_text(json.dumps({"steps": seen.steps, **made}))
+    notes.write_text(json.dumps({"steps": seen.steps, **made}))
 
 
 class Seen:
     """Notes what the model reads, step by step, and interferes where it is told to."""
 
-    def __init__(self, tokenizer: Any, stop_at: int | None, poison: str | None) -> None:
-        self.tokenizer, self.stop_at, self.poison = tokenizer, stop_at, poison
+    def __init__(self, tokenizer: Any, training: dict[str, Any], notes: Path) -> None:
+        self.tokenizer, self.notes = tokenizer, notes
+        keys = ("stop_at", "kill_at", "poison")
+        self.stop_at, self.kill_at, self.poison = (training.get(key) for key in keys)
         self.steps: dict[int, list[str]] = {}
         self.step = 0
 
@@ -105,6 +110,9 @@ class Seen:
     def note(self, model: Any, args: Any, kwargs: Any) -> None:
         if model.training:
             self.steps.setdefault(self.step, []).extend(self.texts(kwargs["input_ids"]))
+            if self.step == self.kill_at:
+                self.notes.write_text(json.dumps({"steps": self.steps}))
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def texts(self, ids_BT: Any) -> list[str]:
         """The prompts in a batch, or in a pack, where every one begins as the first does."""

@@ -13,9 +13,8 @@ from typing import Any
 
 from persyn_ray.errors import ConfigError
 from persyn_ray.models.finetune.partitioning import (
-    deepspeed_config,
     offloads,
-    preset_for,
+    partitioned_for,
     zero_stage,
 )
 from persyn_ray.pipeline.choices import assigned_methods
@@ -99,7 +98,7 @@ def forecast_training(
         tokens=tokens,
         at_most=any(length.is_bound for length in lengths.values()),
         seconds=each and each * math.ceil(students / resources.side_by_side),
-        gpu_seconds=(each or 0.0) * students * resources.workers * math.ceil(resources.gpus),
+        gpu_seconds=(each or 0.0) * students * resources.most * math.ceil(resources.gpus),
     )
 
 
@@ -126,11 +125,10 @@ def _read(folder: Path, parameters: float) -> TrainedModel | None:
 def _setup(
     config: FinetuneConfig, resources: FinetuneResourcesConfig, model: TrainedModel
 ) -> Setup:
-    preset = preset_for(config.deepspeed, resources.workers, config.dtype)
-    partitioned = deepspeed_config(preset)
+    partitioned = partitioned_for(config, resources)
     adapters = config.adapters(model.parameters)
     return Setup(
-        workers=resources.workers,
+        workers=resources.most,
         stage=zero_stage(partitioned),
         offloads_optimiser=offloads(partitioned, "optimizer"),
         offloads_weights=offloads(partitioned, "param"),
