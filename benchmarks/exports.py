@@ -26,10 +26,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from planted_recipe import planted_recipe
 from publishing import ROOT, publish
 
 from persyn_ray.exports.forms import FORMS
-from persyn_ray.recipe.recipe import parse_recipe, stored
+from persyn_ray.recipe.recipe import stored
 from persyn_ray.storage.folder import shard_name
 from persyn_ray.storage.layout import PERSYN, RunLayout, run_of
 from persyn_ray.storage.records import Record, write_record
@@ -114,16 +115,7 @@ def export(*arguments: str) -> tuple[float, float]:
 
 def planted_run(root: Path, num_rows: int) -> RunLayout:
     """A run folder that has come as far as step synthesize; texts of some hundred letters."""
-    teachers = [{"name": name, "engine": {"kind": "scripted"}} for name in TEACHERS]
-    data = {
-        "run": str(root),
-        "student": {"name": "random:llama"},
-        "teachers": teachers,
-        "prompts": {"path": "prompts.jsonl", "reference_column": "answer"},
-        "scoring": {"quality": {"kind": "exact_match"}},
-        "router": {"backbone": {"name": "random:llama"}},
-    }
-    recipe = parse_recipe(data, "benchmark")
+    recipe = planted_recipe(root, TEACHERS)
     run = run_of(recipe)
     shards = [shard_name(number) for number in range(num_rows // SHARD_ROWS)]
     splits = {"parallel": [], "heldout": [], "routed": shards}

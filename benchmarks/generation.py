@@ -14,7 +14,6 @@ import asyncio
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +22,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from publishing import ROOT, publish
+from generating import by_ray_data_llm, rate, rate_of_process
+from publishing import publish
 
 WAYS = ("bare", "ours", "ray_data_llm")
 GOALS = {"engine_ratio": 0.95}
@@ -62,14 +62,6 @@ def build_model(folder: Path, width: int, layers: int) -> None:
 def prompts(number: int) -> list[str]:
     """Different prompts of similar length."""
     return [f"{n}: tell me about a {TOPICS[n % len(TOPICS)]}." for n in range(number)]
-
-
-def rate(done: list[tuple[float, int]]) -> float:
-    """Tokens per second after the first eighth, from (time, tokens) of what was finished."""
-    done = sorted(done)
-    first = len(done) // 8
-    tokens = sum(number for _, number in done[first + 1 :])
-    return tokens / (done[-1][0] - done[first][0])
 
 
 def bare(model: Path, number: int, max_tokens: int) -> float:
@@ -175,53 +167,18 @@ def recipe_data(folder: Path, model: Path, number: int, max_tokens: int) -> dict
 
 
 def ray_data_llm(model: Path, number: int, max_tokens: int) -> float:
-    """Ray's own layer over vLLM, with its stages at their defaults and the same batches."""
-    import ray
-    from ray.data.llm import build_processor, vLLMEngineProcessorConfig
-
-    ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False)
-    config = vLLMEngineProcessorConfig(
-        model_source=str(model),
-        engine_kwargs={"dtype": "float32", "max_model_len": CONTEXT, **ENGINE},
-        batch_size=SHARD,
-        max_concurrent_batches=IN_FLIGHT,
-        concurrency=(1, 1),
-        placement_group_config={"bundles": [{"CPU": 1}]},
-    )
+    """Ray's own layer over vLLM, with the same batches."""
+    arguments = {"dtype": "float32", "max_model_len": CONTEXT, **ENGINE}
     sampling = {"max_tokens": max_tokens, "temperature": 0.0}
-    processor = build_processor(
-        config,
-        preprocess=lambda row: {
-            "messages": [{"role": "user", "content": row["text"]}],
-            "sampling_params": sampling,
-        },
-        postprocess=lambda row: {"tokens": row["num_generated_tokens"]},
-    )
-    rows = [{"text": text} for text in prompts(number)]
-    data = processor(ray.data.from_items(rows, override_num_blocks=number // SHARD))
-    done: list[tuple[float, int]] = []
-    for batch in data.iter_batches(batch_size=None, prefetch_batches=0):
-        done.append((time.monotonic(), int(sum(batch["tokens"]))))
-    ray.shutdown()
-    return rate(done)
+    done = by_ray_data_llm(prompts(number), str(model), arguments, sampling, SHARD, IN_FLIGHT)
+    return rate([(at, sum(tokens)) for at, tokens in done])
 
 
 def measured(way: str, model: Path, number: int, max_tokens: int) -> float | None:
     """Tokens per second of one way in a process of its own; None where it does not run."""
     command = [sys.executable, __file__, "--way", way, "--model", str(model)]
     command += ["--prompts", str(number), "--max-tokens", str(max_tokens)]
-    environment = os.environ | {"VLLM_LOGGING_LEVEL": "ERROR"}
-    try:
-        ended = subprocess.run(
-            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=900
-        )
-    except subprocess.TimeoutExpired:
-        print(f"{way} did not end in 15 minutes", file=sys.stderr)
-        return None
-    if ended.returncode:
-        print(f"{way} failed:\n{ended.stderr[-3000:]}", file=sys.stderr)
-        return None
-    return float(ended.stdout.strip().splitlines()[-1])
+    return rate_of_process(way, command, os.environ | {"VLLM_LOGGING_LEVEL": "ERROR"}, 900)
 
 
 def main() -> None:

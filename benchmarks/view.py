@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as compute
+from planted_recipe import planted_recipe
+from publishing import ROOT, publish
 
-from benchmarks.publishing import ROOT, publish
-from persyn_ray.recipe.recipe import Recipe, parse_recipe, stored
+from persyn_ray.recipe.recipe import Recipe, stored
 from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.shards.compaction import ROWS_PER_GROUP
 from persyn_ray.storage.folder import shard_name
@@ -174,16 +175,7 @@ def memory_mib(pid: int) -> float:
 def planted_run(root: Path, num_prompts: int, num_teachers: int) -> RunLayout:
     """A run folder that has come as far as step synthesize."""
     names = [f"teacher-{number}" for number in range(num_teachers)]
-    teachers = [{"name": name, "engine": {"kind": "scripted"}} for name in names]
-    data = {
-        "run": str(root),
-        "student": {"name": "random:llama"},
-        "teachers": teachers,
-        "prompts": {"path": "prompts.jsonl", "reference_column": "answer"},
-        "scoring": {"quality": {"kind": "exact_match"}},
-        "router": {"backbone": {"name": "random:llama"}},
-    }
-    recipe = parse_recipe(data, "benchmark")
+    recipe = planted_recipe(root, names)
     run = run_of(recipe)
     shards: dict[str, list[str]] = {"parallel": [], "heldout": [], "routed": []}
     counts = {split: round(num_prompts * share) for split, share in SPLITS.items()}

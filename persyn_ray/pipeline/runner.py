@@ -166,7 +166,7 @@ def require_no_drift(plan: list[Planned], given: tuple[str, ...], start: str | N
         for key, (old, new) in changed.items():
             if not any(_covers(override, key) for override in given):
                 first = first or name
-                lines.append(f"  {name}: {key} was {old!r}, the recipe says {new!r}")
+                lines.append(f"  {name}: {key} {_changed(old, new)}")
     if lines:
         raise DriftError(
             "The run was made with other settings:\n"
@@ -174,6 +174,15 @@ def require_no_drift(plan: list[Planned], given: tuple[str, ...], start: str | N
             + f"\nRestore them, name the change on the command line (key=value), start again with "
             f"`--from {first}`, or set `run` to another folder."
         )
+
+
+def _changed(old: Any, new: Any) -> str:
+    """How a setting differs; a section that was added or left out is not shown in full."""
+    if isinstance(new, dict) and old is None:
+        return "was not there, and is in the recipe"
+    if isinstance(old, dict) and new is None:
+        return "was there, and is not in the recipe"
+    return f"was {old!r}, the recipe says {new!r}"
 
 
 def _covers(override: str, key: str) -> bool:
@@ -242,7 +251,7 @@ def _require_ready(todo: list[Planned], recipe: Recipe, run: RunLayout) -> None:
     require_made(run, [planned.step for planned in todo])
     names = [planned.step.name for planned in todo]
     if STEP_NAMES[0] in names and recipe.responses.store is None:  # nothing is answered yet
-        require_ready(recipe.teachers, recipe.scoring, names)
+        require_ready(recipe.teachers, recipe.scoring, recipe.evaluate, names)
 
 
 @contextmanager

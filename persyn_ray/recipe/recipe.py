@@ -170,6 +170,8 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
         ConfigError: the file is missing, is no YAML mapping, or does not fit the recipe's schema.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder: name a recipe, which is a YAML file.")
     if not path.is_file():
         raise ConfigError(f"No recipe at {path}. `persyn init {path}` writes one to start from.")
     try:

@@ -216,7 +216,7 @@ CHECKS = (
 )
 """Qualities that are 1 or 0 and need no model."""
 CHECK_KINDS = tuple(str(get_args(one.model_fields["kind"].annotation)[0]) for one in CHECKS)
-Single = Annotated[
+AnySingle = (
     ExactAnswerConfig
     | ExactMatchConfig
     | InstructionsConfig
@@ -225,9 +225,9 @@ Single = Annotated[
     | RewardModelConfig
     | JudgeConfig
     | RecordedScoresConfig
-    | PythonQualityConfig,
-    Field(discriminator="kind"),
-]
+    | PythonQualityConfig
+)
+Single = Annotated[AnySingle, Field(discriminator="kind")]
 
 
 class QualityPartConfig(Section):
@@ -257,19 +257,7 @@ class SeveralConfig(Section):
         return self
 
 
-Quality = Annotated[
-    ExactAnswerConfig
-    | ExactMatchConfig
-    | InstructionsConfig
-    | UnitTestsConfig
-    | OutputPredictionConfig
-    | RewardModelConfig
-    | JudgeConfig
-    | RecordedScoresConfig
-    | PythonQualityConfig
-    | SeveralConfig,
-    Field(discriminator="kind"),
-]
+Quality = Annotated[AnySingle | SeveralConfig, Field(discriminator="kind")]
 
 
 def needs_reference(quality: Quality) -> bool:

@@ -193,12 +193,13 @@ class LmEvalConfig(Section):
     limit: int | None = Field(None, ge=1)
     """Questions of each task."""
     backend: Literal["hf", "vllm"] = "hf"
-    """What the harness runs students by: transformers or vLLM, in the student's own dtype. vLLM
-    takes chat template and end of turn from the model's folder alone. With thinking switched on in
-    `student.template_kwargs` it wants `arguments: {think_end_token: ...}` as well."""
+    """What the harness runs students by: transformers or vLLM, in the student's own dtype. With
+    thinking switched on in `student.template_kwargs` vLLM wants `arguments: {think_end_token: ...}`
+    as well."""
     arguments: dict[str, Any] = Field(default={})
-    """Further arguments of the harness's model, such as `max_length` (hf) or `max_model_len` and
-    `tensor_parallel_size` (vllm)."""
+    """Further arguments of the harness's model, such as `max_length` (hf) or `max_model_len`
+    (vllm). vLLM works on all GPUs of `resources.evaluate.gpus` as tensor parallel, unless they say
+    otherwise."""
     generation: dict[str, Any] = Field(default={})
     """Arguments of generation in place of the tasks' own (`gen_kwargs` of the harness)."""
 

@@ -107,8 +107,7 @@ def pull(
         while (state := queue.state()).waiting or state.is_fed:
             now = nodes_now()
             if not now.hold(place):
-                log.warning("%s: a node has gone; its units go elsewhere", what)
-                place = replace(place, nodes=(), fewest=1)
+                place = _moved(place, what)
             number = tickets if tickets is not None and state.is_fed else state.waiting
             is_fruitless = True
             with granted(place) as group:
@@ -121,10 +120,22 @@ def pull(
                 except Exception as error:
                     if not _is_homeless(error, place):
                         raise
+                    place = _moved(place, what)  # even if its node is said to stay again
             if is_fruitless:  # its actors were on nodes that go, or another pool was faster
                 time.sleep(LOOK_SECONDS)
     except RayError as error:
         raise StepError(f"{what} failed. {describe(error)}") from error
+
+
+class _NodeGoesError(Exception):
+    """An execution was ended because the pool's node goes, or is gone."""
+
+
+def _moved(place: Place, what: str) -> Place:
+    """The same pool anywhere; it never goes back, so that a node which is now going and now staying
+    can end it once only."""
+    log.warning("%s: a node has gone or goes; its units go elsewhere", what)
+    return replace(place, nodes=(), fewest=1)
 
 
 def _round(task: Task, now: NodesNow, tickets: int) -> Iterator[Progress]:
@@ -139,6 +150,8 @@ def _round(task: Task, now: NodesNow, tickets: int) -> Iterator[Progress]:
         yield from _progress(execution, f"Step {task.step}", task.queue)
         if watch.failure:
             raise StepError(f"Step {task.step} failed. {watch.failure}")
+        if watch.has_left:
+            raise _NodeGoesError
     finally:
         watch.stopped.set()
         execution.end()
@@ -146,8 +159,10 @@ def _round(task: Task, now: NodesNow, tickets: int) -> Iterator[Progress]:
 
 
 def _is_homeless(error: Exception, place: Place) -> bool:
-    """Whether an execution failed because the pool's node went while an actor was to start there:
-    Ray may say so before the watch has seen that the node is gone."""
+    """Whether an execution ended because the pool's node goes, or failed because it went while an
+    actor was to start there: Ray may say so before the watch has seen that the node is gone."""
+    if isinstance(error, _NodeGoesError):
+        return True
     if not place.nodes or not _is_unschedulable(error):
         return False
     deadline = time.monotonic() + GONE_SECONDS
@@ -188,7 +203,7 @@ class _Watch(threading.Thread):
         self.task, self.execution = task, execution
         self.stopped = threading.Event()
         self.failure = ""
-        self.has_lost = False
+        self.has_lost = self.has_left = False
         self.idle_since: float | None = None
         self.homeless_since: float | None = None
 
@@ -209,8 +224,12 @@ class _Watch(threading.Thread):
         self.has_lost = self.has_lost or lost > 0
         if state.held_here:
             self.idle_since = None
-            return not now.ids >= set(place.nodes)
-        if not now.hold(place) or not (state.waiting or state.is_fed):
+            self.has_left = not now.ids >= set(place.nodes)
+            return self.has_left
+        if not now.hold(place):
+            self.has_left = True
+            return True
+        if not (state.waiting or state.is_fed):
             return True
         if not self._has_home(now):
             return True

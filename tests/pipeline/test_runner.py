@@ -83,6 +83,19 @@ def test_a_stale_record_refuses_with_the_keys_and_both_values(
     assert state(run.root) == before
 
 
+def test_a_teacher_of_another_recipe_is_named_and_not_shown_in_full(
+    make_recipe: Make, record_step: Callable[..., RunLayout]
+) -> None:
+    finished_steps(make_recipe(), "prompts", "collect", record=record_step)
+    teachers = [one.model_dump(mode="json", exclude_unset=True) for one in make_recipe().teachers]
+    text = refused(make_recipe({"teachers": [*teachers[1:], {**teachers[0], "name": "new"}]}))
+    assert text is not None
+    old = teachers[0]["name"]
+    assert f"collect: teachers.{old} was there, and is not in the recipe" in text
+    assert "collect: teachers.new was not there, and is in the recipe" in text
+    assert "max_tokens" not in text
+
+
 def test_a_change_named_on_the_command_line_is_carried_out(
     make_recipe: Make, quiet: Console
 ) -> None:

@@ -129,6 +129,11 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         load_recipe(tmp_path / "absent.yaml")
 
 
+def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a folder: name a recipe"):
+        load_recipe(tmp_path)
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "", "run: [", "just words"])
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "recipe.yaml"

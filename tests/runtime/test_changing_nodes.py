@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,12 @@ def test_a_node_that_comes_while_a_part_runs_takes_what_waits(
 class Ended:
     """An execution that notes whether it was ended."""
 
+    def __init__(self) -> None:
+        self.has_ended = threading.Event()
+
     def end(self) -> None:
         """Nothing runs."""
+        self.has_ended.set()
 
 
 def looked_at(queue: LocalQueue, place: Place, cluster: Cluster) -> pools._Watch:
@@ -175,7 +180,7 @@ def test_an_actor_without_its_node_moves_its_pool_and_does_not_fail_the_step(
             cluster.now = cluster_of(B) if is_gone else cluster.now
             raise RuntimeError("a block failed") from ActorUnschedulableError("no such node")
         queue.enter(Worker("w", "actor", "b", task.pool))
-        queue.finish(queue.take("w")[0])
+        queue.finish(0)
         yield Progress(rows=1)
 
     monkeypatch.setattr(pools, "_round", round_of)
@@ -188,6 +193,55 @@ def test_an_actor_without_its_node_moves_its_pool_and_does_not_fail_the_step(
     else:
         with pytest.raises(RuntimeError, match="a block failed"):
             list(done)
+
+
+class Flapping:
+    """Nodes of which one goes whenever a watch looks, or whenever it is looked at again."""
+
+    def __init__(self, is_for_watch: bool) -> None:
+        self.is_for_watch, self.looks = is_for_watch, 0
+
+    def __call__(self) -> NodesNow:
+        self.looks += 1
+        is_watch = threading.current_thread() is not threading.main_thread()
+        is_going = is_watch if self.is_for_watch else self.looks % 2 == 0
+        return cluster_of(A, B, draining="a" if is_going else "")
+
+
+@pytest.mark.parametrize("how", ["ended by the watch", "refused by Ray"])
+def test_a_node_that_now_goes_and_now_stays_is_left_once(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    queue, places = LocalQueue(units_of(["x"])), list[Place]()
+    monkeypatch.setattr(pools, "nodes_now", Flapping(how == "ended by the watch"))
+    monkeypatch.setattr(pools, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(pools, "_mapped", lambda *_: None)
+    monkeypatch.setattr(pools, "Execution", lambda _: Ended())
+
+    def progress(execution: Ended, what: str, queue: LocalQueue) -> Iterator[Progress]:
+        if len(places) > 20:
+            raise AssertionError("it is tried without end")
+        if places[-1].nodes and how == "refused by Ray":
+            raise RuntimeError("a block failed") from ActorUnschedulableError("no such node")
+        if places[-1].nodes:
+            assert execution.has_ended.wait(60)
+        else:
+            queue.enter(Worker("w", "actor", "b", "pool"))
+            taken = queue.take("w")
+            assert taken is not None
+            queue.finish(taken[0])
+            yield Progress(rows=1)
+
+    def granted(place: Place) -> Any:
+        places.append(place)
+        return nullcontext()
+
+    monkeypatch.setattr(pools, "_progress", progress)
+    monkeypatch.setattr(pools, "granted", granted)
+    monkeypatch.setattr(pools, "configure", lambda: None)
+    done = pools.pull(lambda _: None, queue, PINNED, "collect")  # pyright: ignore
+    assert [one.rows for one in done] == [1]
+    assert [place.nodes for place in places] == [("a",), ()]
 
 
 def in_a_ring() -> Exception:

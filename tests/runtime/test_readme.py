@@ -4,12 +4,8 @@ Its recipe names models and endpoints that no test has; a small one stands in it
 same run folder. That the recipe itself is one is tested by tests/docs/test_recipes.py.
 """
 
-import os
 import re
 import shlex
-import signal
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +18,8 @@ import persyn_ray
 from persyn_ray.cli.main import app
 from persyn_ray.recipe.recipe import Recipe, load_recipe
 from persyn_ray.runtime.session import Cluster
+
+from ..viewing import viewer
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 README = Path(__file__).parents[2] / "README.md"
@@ -57,24 +55,12 @@ def carried_out(words: list[str]) -> str:
 
 
 def viewed(words: list[str]) -> str:
-    """The first page of a viewer that is then ended; the browser that it opens is a command."""
-    command = [sys.executable, "-m", "persyn_ray.cli", *words]
-    environment = os.environ | {"BROWSER": "true", "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            assert process.stdout is not None
-            told = ""
-            while (found := re.search(r"http://127\.0\.0\.1:\d+/", told)) is None:
-                line = process.stdout.readline()
-                assert line, told
-                told += line
-            with urllib.request.urlopen(f"{found[0]}api/run", timeout=60) as reply:
-                text = reply.read().decode()
-            process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=60) == 0
-        finally:
-            process.kill()
-    return text
+    """What a viewer says of the run."""
+    with (
+        viewer(words) as address,
+        urllib.request.urlopen(f"{address}api/run", timeout=60) as reply,
+    ):
+        return reply.read().decode()
 
 
 def test_init_writes_a_recipe_from_the_line_that_is_shown(

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
-from persyn_ray.engines.base import Completion, Done, Occupancy, Request, in_order
+from persyn_ray.engines.base import Completion, Done, Occupancy, Request
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.shards.collect import Collect
 from persyn_ray.shards.part_files import ids_of_shard
@@ -18,28 +18,19 @@ from persyn_ray.shards.tables import shards_of
 from persyn_ray.shards.units import batches_of
 from persyn_ray.storage.layout import RunLayout
 
+from ..engines.streaming import StreamingEngine
+
 Make = Callable[..., Recipe]
 CarryOut = Callable[..., RunLayout]
 PATIENCE = 120.0
 
 
-class Streaming:
+class Streaming(StreamingEngine):
     """An engine that answers at once, but for one prompt, which ends when it is told to."""
-
-    overlaps: ClassVar[bool] = True
 
     def __init__(self, slow: str) -> None:
         self.slow, self.may_end = slow, threading.Event()
         self.asked: list[str] = []
-
-    def check(self) -> None:
-        pass
-
-    def refuses(self, request: Request) -> str | None:
-        return None
-
-    def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        return in_order(len(requests), lambda done: self.stream(requests, done))
 
     def stream(self, requests: Sequence[Request], done: Done) -> None:
         late = []
@@ -55,9 +46,6 @@ class Streaming:
 
     def take_occupancy(self) -> Occupancy:
         return Occupancy(1.0, 5.0, 0.5, 5)
-
-    def close(self) -> None:
-        pass
 
 
 class Case:

@@ -1,11 +1,7 @@
 """`persyn view` as a process: it says where it listens, answers there and ends on Ctrl-C."""
 
 import json
-import re
-import signal
 import socket
-import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
@@ -14,26 +10,17 @@ import pytest
 from persyn_ray.errors import ConfigError
 from persyn_ray.view.server import listening, url_of
 
+from ..viewing import viewer
 from . import planting
 
 
 def test_the_command_shows_a_run_until_it_is_interrupted(tmp_path: Path) -> None:
     run = planting.planted(str(tmp_path / "run"), [{"id": "x", "text": "y"}])
-    command = [sys.executable, "-m", "persyn_ray.cli", "view", run.root.address, "--no-open"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            told = ""
-            while (found := re.search(r"http://127\.0\.0\.1:\d+/", told)) is None:
-                line = process.stdout.readline()
-                assert line, told
-                told += line
-            with urllib.request.urlopen(f"{found[0]}api/prompts", timeout=300) as reply:
-                assert json.load(reply)["rows"][0]["text"] == "y"
-            process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=300) == 0
-        finally:
-            process.kill()
+    with (
+        viewer(["view", run.root.address, "--no-open"]) as address,
+        urllib.request.urlopen(f"{address}api/prompts", timeout=300) as reply,
+    ):
+        assert json.load(reply)["rows"][0]["text"] == "y"
 
 
 def test_a_taken_port_is_refused_and_the_usual_one_has_a_substitute() -> None:

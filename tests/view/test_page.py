@@ -12,7 +12,7 @@ import pytest
 import persyn_ray
 from persyn_ray.report import drawing
 
-from ..browsing import PATIENCE_MS, becomes, serving
+from ..browsing import becomes, serving, watched_page
 from . import scripted_view
 from .scripted_view import ENDLESS, HOSTILE, TEACHERS, ScriptedRun, prompt_id, random_text
 
@@ -38,21 +38,10 @@ def run(served: tuple[ScriptedRun, str]) -> ScriptedRun:
 @pytest.fixture
 def page(browser: Any, run: ScriptedRun, served: tuple[ScriptedRun, str]) -> Iterator[Any]:
     """A page of a fresh context that ends without complaints and asked nobody else."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, base_url=served[1])
-    opened = context.new_page()
-    opened.set_default_timeout(PATIENCE_MS)
-    complaints: list[str] = []
-    urls: list[str] = []
-    opened.on("console", lambda message: complaints.append(message.text))
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on("request", lambda request: urls.append(request.url))
-    yield opened
-    allowed = re.compile(r"Failed to load resource: (the server responded|net::ERR_)")
-    assert [text for text in complaints if not allowed.match(text)] == []
-    assert [url for url in urls if not url.startswith((served[1] + "/", "data:"))] == []
-    assert "taken" not in opened.title().partition(" – ")[0]
-    assert opened.locator("main img, main script, nav script").count() == 0
-    context.close()
+    with watched_page(browser, served[1], width=1440) as opened:
+        yield opened
+        assert "taken" not in opened.title().partition(" – ")[0]
+        assert opened.locator("main img, main script, nav script").count() == 0
 
 
 def text_of(page: Any, selector: str) -> str:

@@ -25,6 +25,7 @@ from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.resources import ResourcesConfig
 from persyn_ray.recipe.scoring import ScoringConfig
 from persyn_ray.recipe.teachers import TeacherConfig
+from persyn_ray.recipe.training import EvaluateConfig
 from persyn_ray.shards.score import check_of
 
 
@@ -41,7 +42,14 @@ def check_recipe(
     of_prompts = list(judged("prompts", partial(check_prompts, recipe, offline, prompts)))
     yield from of_prompts
     yield from judged("models", partial(check_models, recipe, offline, prompts))
-    of_machine = partial(_machine, recipe.teachers, recipe.scoring, recipe.run, recipe.resources)
+    of_machine = partial(
+        _machine,
+        recipe.teachers,
+        recipe.scoring,
+        recipe.evaluate,
+        recipe.run,
+        recipe.resources,
+    )
     for finding in judged("machine", of_machine):
         yield milder(finding) if offline or is_on_cluster() else finding
     yield from judged("teachers", partial(check_teachers, pool, offline, prompts))
@@ -54,9 +62,13 @@ def check_recipe(
 
 
 def _machine(
-    teachers: Sequence[TeacherConfig], scoring: ScoringConfig, run: str, resources: ResourcesConfig
+    teachers: Sequence[TeacherConfig],
+    scoring: ScoringConfig,
+    evaluate: EvaluateConfig,
+    run: str,
+    resources: ResourcesConfig,
 ) -> Iterator[Finding]:
-    yield from check_packages(teachers, scoring)
+    yield from check_packages(teachers, scoring, evaluate)
     yield from check_keys(teachers, scoring)
     on_gpus = [teacher for teacher in gpu_teachers(teachers) if not teacher.retired]
     yield from check_resources(run, resources, on_gpus)

@@ -16,6 +16,7 @@ from persyn_ray.recipe.engines import OpenAIEngineConfig, VllmEngineConfig
 from persyn_ray.recipe.resources import ResourcesConfig
 from persyn_ray.recipe.scoring import JudgeConfig, ScoringConfig
 from persyn_ray.recipe.teachers import TeacherConfig
+from persyn_ray.recipe.training import EvaluateConfig
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import parts_of
 
@@ -60,19 +61,29 @@ def _how_to_give(engine: OpenAIEngineConfig) -> str:
     return f"export {engine.api_key_env}=… before `persyn run`."
 
 
-def check_packages(teachers: Sequence[TeacherConfig], scoring: ScoringConfig) -> Iterator[Finding]:
+def check_packages(
+    teachers: Sequence[TeacherConfig], scoring: ScoringConfig, evaluate: EvaluateConfig
+) -> Iterator[Finding]:
     """The packages that steps of this recipe import."""
     missing = [package for package in NEEDED if installed(package) is None]
     if missing:
         text = f"Not installed: {', '.join(missing)}."
         yield Finding("packages", "problem", text, "pip install 'persyn-ray[run]'")
+    harness = evaluate.lm_eval
     users = [t.name for t in teachers if isinstance(t.engine, VllmEngineConfig) and not t.retired]
     users += ["scoring.backend"] if scoring.backend == "vllm" else []
+    users += ["evaluate.engine"] if evaluate.engine.kind == "vllm" else []
+    users += ["evaluate.lm_eval"] if harness is not None and harness.backend == "vllm" else []
     if users and installed("vllm") is None:
         text = f"vLLM is not installed; {', '.join(users)} would run on it."
+        missing.append("vllm")
         yield Finding("packages", "problem", text, "pip install 'persyn-ray[vllm]'")
-    elif not missing:
-        yield Finding("packages", "ok", "All that this recipe needs are installed.")
+    if harness is not None and installed("lm_eval") is None:
+        missing.append("lm_eval")
+        text = "lm_eval is not installed; evaluate.lm_eval needs it."
+        yield Finding("packages", "problem", text, "pip install 'persyn-ray[lm-eval]'")
+    if not missing:
+        yield Finding("packages", "ok", "All that this recipe needs is installed.")
 
 
 def check_resources(

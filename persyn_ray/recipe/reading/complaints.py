@@ -21,6 +21,12 @@ DEPTH = 5  # of the keys that are looked through for a misplaced one
 QUOTED = re.compile(r"'([^']*)'")
 CHOICES = {"literal_error": "expected", "union_tag_invalid": "expected_tags"}
 """Kinds of errors that list the right values, and where."""
+PLAIN_MESSAGES = {
+    "extra_forbidden": "there is no such key",
+    "union_tag_invalid": "kind is '{tag}'; it must be one of {expected_tags}",
+    "union_tag_not_found": "kind is missing; it says what the section is",
+}
+"""What is said of errors for which pydantic has words of its own trade."""
 
 
 def complaints(root: type[BaseModel], errors: Sequence[Any]) -> list[str]:
@@ -40,10 +46,16 @@ def _is_below(loc: Loc, other: Loc) -> bool:
 def _complaint(root: type[BaseModel], error: Any) -> str:
     loc, kind = error["loc"], error["type"]
     key = dotted(loc) or "recipe"
-    is_quiet = kind in ("missing", "extra_forbidden") or not GUARDED.isdisjoint(loc)
+    is_quiet = kind in ("missing", *PLAIN_MESSAGES) or not GUARDED.isdisjoint(loc)
     given = "" if is_quiet else f" (given: {error['input']!r})"
-    message = "there is no such key" if kind == "extra_forbidden" else error["msg"]
-    return f"  {key}: {message}{given if len(given) < 200 else ''}{_advice(root, error)}"
+    return f"  {key}: {_message(error)}{given if len(given) < 200 else ''}{_advice(root, error)}"
+
+
+def _message(error: Any) -> str:
+    """What is wrong, in words that need no knowledge of pydantic."""
+    if error["type"] in PLAIN_MESSAGES:
+        return PLAIN_MESSAGES[error["type"]].format(**error.get("ctx", {}))
+    return error["msg"].removeprefix("Value error, ")
 
 
 def dotted(loc: Loc) -> str:

@@ -34,10 +34,10 @@ def long_teacher(given: Any) -> Any:
     kind, separator, model = given.partition(":")
     if not separator or kind not in KINDS or not model:
         near = get_close_matches(kind, KINDS, 1)
-        example = f"{near[0] if near else KINDS[0]}:{model or given}"
+        examples = [f"{one}:{model or given}" for one in near or ("vllm", "openai")]
         raise ValueError(
             f"a teacher in one text reads KIND:MODEL with one of {', '.join(KINDS)}, such as "
-            f"{example}; other engines need `name` and `engine`"
+            f"{' or '.join(examples)}; other engines need `name` and `engine`"
         )
     return {"name": teacher_name(model), "engine": {"kind": kind, "model": model}}
 

@@ -6,16 +6,18 @@ so that they prove its samples complete; a student that has them is not evaluate
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from persyn_ray.engines.vllm import require_vllm
 from persyn_ray.errors import ConfigError, StepError
 from persyn_ray.recipe.base import StudentConfig
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.training import LmEvalConfig
+from persyn_ray.shards.students.harness_models import harness_model
 from persyn_ray.shards.units import Progress, Unit
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import BEFORE, RunLayout, run_of
@@ -42,7 +44,8 @@ class EvaluateByHarness:
             if "://" in student.name:
                 folder = Folder(student.name).download(Path(scratch))
                 student = student.model_copy(update={"name": str(folder)})
-            found = evaluate_by_harness(student, self.section, self.recipe.evaluate.batch_size)
+            size, gpus = self.recipe.evaluate.batch_size, self.recipe.resources.evaluate.gpus
+            found = evaluate_by_harness(student, self.section, size, gpus)
         return Progress(_file(self.run.lm_eval(name), found))
 
 
@@ -64,46 +67,49 @@ def metrics_of(run: RunLayout, student: str) -> Metrics | None:
 
 
 def evaluate_by_harness(
-    student: StudentConfig, section: LmEvalConfig, batch_size: int
+    student: StudentConfig, section: LmEvalConfig, batch_size: int, gpus: float = 0.0
 ) -> dict[str, Any]:
     """What the harness returns for a student: `results`, `samples`, `configs` and others.
 
+    Args:
+        gpus: what this process has of GPUs.
+
     Raises:
         ConfigError: the package, a task or an argument does not exist.
-        StepError: the harness failed otherwise.
+        StepError: the harness or vLLM failed otherwise.
     """
     harness, tasks = _harness(section)
-    model, arguments = _model(student, section, batch_size)
-    try:
-        found = harness.simple_evaluate(
-            model,
-            model_args=arguments,
-            tasks=list(section.tasks),
-            num_fewshot=section.num_fewshot,
-            batch_size=batch_size if section.backend == "hf" else "auto",
-            limit=section.limit,
-            system_instruction=section.system_instruction,
-            apply_chat_template=section.apply_chat_template,
-            gen_kwargs=dict(section.generation) or None,
-            task_manager=tasks,
-        )
-    except Exception as error:  # whatever tasks, metrics and data sets raise
-        raise StepError(
-            f"The evaluation harness failed on {student.name}: {type(error).__name__}: {error}. "
-            "See evaluate.lm_eval."
-        ) from error
+    with harness_model(student, section, batch_size, gpus) as model:
+        try:
+            found = harness.simple_evaluate(
+                model,
+                tasks=list(section.tasks),
+                num_fewshot=section.num_fewshot,
+                limit=section.limit,
+                system_instruction=section.system_instruction,
+                apply_chat_template=section.apply_chat_template,
+                gen_kwargs=dict(section.generation) or None,
+                task_manager=tasks,
+            )
+        except Exception as error:  # whatever tasks, metrics and data sets raise
+            raise StepError(
+                f"The evaluation harness failed on {student.name}: {type(error).__name__}: {error}."
+                " See evaluate.lm_eval."
+            ) from error
     assert found is not None, "there is one process, which gets the results"
     return found
 
 
-def require_package() -> None:
-    """Refuse to begin what the harness has to end.
+def require_packages(section: LmEvalConfig) -> None:
+    """Refuse to begin what the harness, or vLLM for it, has to end.
 
     Raises:
         ConfigError: it is not installed.
     """
     if find_spec("lm_eval") is None:
         raise ConfigError(f"evaluate.lm_eval: {PACKAGE}")
+    if section.backend == "vllm":
+        require_vllm("evaluate.lm_eval.backend: vllm")
 
 
 def _harness(section: LmEvalConfig) -> tuple[Any, Any]:
@@ -127,38 +133,6 @@ def _harness(section: LmEvalConfig) -> tuple[Any, Any]:
             "tasks; evaluate.lm_eval.include_path names a folder with others."
         )
     return lm_eval, tasks
-
-
-def _model(
-    student: StudentConfig, section: LmEvalConfig, batch_size: int
-) -> tuple[Any, dict[str, Any] | None]:
-    """The student as the harness takes it; it ends its turns as in training."""
-    from persyn_ray.models.load import fetch_weights, load_causal_lm, load_tokenizer, on_device
-    from persyn_ray.models.templates.end_of_turn import end_of_turn, set_end_of_turn
-
-    code = student.trust_remote_code
-    if section.backend == "vllm":
-        place = fetch_weights(student.name, student.revision)
-        given = {"pretrained": place, "dtype": student.dtype, "trust_remote_code": code}
-        if student.template_kwargs:
-            given["chat_template_args"] = dict(student.template_kwargs)
-        return "vllm", given | section.arguments
-    from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports]
-
-    model = load_causal_lm(student.name, student.dtype, student.revision, code)
-    tokenizer = load_tokenizer(student.name, student.revision, student.chat_template, code)
-    end_id = end_of_turn(tokenizer, student.end_of_turn, student.template_kwargs)
-    set_end_of_turn(model, tokenizer, end_id)
-    given: dict[str, Any] = {"pretrained": on_device(model), "tokenizer": tokenizer}
-    given |= {"batch_size": batch_size, "chat_template_args": dict(student.template_kwargs)}
-    return _built(HFLM, given | section.arguments), None
-
-
-def _built(kind: Callable[..., Any], given: Mapping[str, Any]) -> Any:
-    try:
-        return kind(**given)
-    except TypeError as error:
-        raise ConfigError(f"evaluate.lm_eval.arguments: {error}.") from error
 
 
 def _file(folder: Folder, found: Mapping[str, Any]) -> int:

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from persyn_ray.data.response_text import Tags
 from persyn_ray.pipeline.assign.methods import Parallel
+from persyn_ray.pipeline.results.explain import Prompt
 from persyn_ray.pipeline.results.prompt_rows import part_rows_of, row_of, rows_of
 from persyn_ray.recipe.teachers import TeacherConfig
 from persyn_ray.shards.provenance import choice_probabilities
@@ -58,15 +59,9 @@ class ResponseFacts(TypedDict):
     is_best: bool
 
 
-class PromptFacts(TypedDict):
+class PromptFacts(Prompt):
     """One prompt, and where it went."""
 
-    prompt_id: str
-    messages: list[dict[str, str]]
-    reference: str | None
-    task: str | None
-    source: str
-    split: str
     margin: float | None
     novelty: float | None
     is_novel: bool | None

@@ -14,28 +14,16 @@ from persyn_ray.pipeline.plan.engine_display import (
 )
 from persyn_ray.pipeline.plan.engine_warnings import empty_engines
 from persyn_ray.pipeline.plan.forecasts.estimate import reckon
-from persyn_ray.pipeline.plan.forecasts.known import Known, forecast_settings, gather_known
-from persyn_ray.pipeline.plan.placement import deployment_of, place_teachers
+from persyn_ray.pipeline.plan.forecasts.known import Known
 from persyn_ray.pipeline.plan.plan import plan_run
-from persyn_ray.pipeline.plan.prompt_counts import Counted
 from persyn_ray.recipe.recipe import Recipe, load_recipe
-from persyn_ray.storage.layout import run_of
 from persyn_ray.storage.records import Record
 
+from .known import known_of
+
 OnGpus = Callable[..., Recipe]
-SPLITS = {"parallel": 12, "heldout": 4, "routed": 8}
 ENDPOINT = {"engine": {"kind": "openai", "model": "x"}, "resources": None, "size": None}
 JOBS = Path(__file__).parents[3] / "jobs"
-
-
-def known_of(recipe: Recipe) -> Known:
-    return gather_known(
-        forecast_settings(recipe),
-        run_of(recipe),
-        Counted(SPLITS, 20.0),
-        place_teachers(deployment_of(recipe)),
-        (),
-    )
 
 
 def warnings(known: Known, prompts: float, step: str = "collect", **later: bool) -> list[str]:

@@ -69,6 +69,25 @@ def test_a_key_like_no_other_is_answered_with_the_keys_that_there_are(path: Path
         load_recipe(path, ("prompts.zzz=1",))
 
 
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        (
+            "teachers.a.engine={kind: gpt4}",
+            r"teachers\.0\.engine: kind is 'gpt4'; it must be one of 'transformers', 'vllm', ",
+        ),
+        ("teachers.a.engine={model: m}", r"teachers\.0\.engine: kind is missing"),
+        ("teachers.b.name=a", r"teachers: Teacher names must differ; .*\['a'\]"),
+        ("teachers=[]", r"teachers: The pool has no teachers: name at least one"),
+        ("prompts.num_parallel=many", r"num_parallel: Input should be a valid integer.*'many'"),
+    ],
+)
+def test_a_wrong_value_is_told_in_plain_words(path: Path, override: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as refused:
+        load_recipe(path, (override,))
+    assert not any(word in str(refused.value) for word in ("Value error", "tag", "discriminator"))
+
+
 def test_what_may_be_a_key_is_not_repeated(path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         load_recipe(path, ("scoring.quality.parts.1.quality.engine.api_key=hidden12",))

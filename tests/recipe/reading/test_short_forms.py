@@ -84,6 +84,7 @@ def test_a_teacher_is_named_by_its_model(short: Path, model: str, name: str) -> 
     [
         ("vlm:Qwen/x", "such as vllm:Qwen/x"),
         ("gpt-4o-mini", "KIND:MODEL with one of vllm, transformers, openai"),
+        ("gpt-4o-mini", "such as vllm:gpt-4o-mini or openai:gpt-4o-mini"),
         ("recorded:answers.jsonl", "other engines need `name` and `engine`"),
         ("openai:", "KIND:MODEL"),
     ],

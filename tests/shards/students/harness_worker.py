@@ -1,12 +1,16 @@
 """Evaluates untuned students by the harness: `python harness_worker.py RECIPE.json...`.
 
-The last line of what it prints is JSON: of each recipe the samples filed, or the error.
+The last line of what it prints is JSON: of each recipe the samples filed and the engines
+that were left behind, or the error.
 """
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 
 def evaluated(path: str) -> dict[str, Any]:
@@ -17,9 +21,20 @@ def evaluated(path: str) -> dict[str, Any]:
 
     work = EvaluateByHarness(parse_recipe(json.loads(Path(path).read_text()), path))
     try:
-        return {"rows": work(Unit(shard="", student="before")).rows}
+        rows = work(Unit(shard="", student="before")).rows
+        return {"rows": rows, "left": engines()}
     except PersynError as error:
         return {"error": str(error)}
+
+
+def engines() -> list[str]:
+    """Names of the processes of this one that hold as much memory as a model."""
+    found = []
+    for one in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it is ending
+            if one.memory_info().rss > 2**28:
+                found.append(one.name())
+    return found
 
 
 if __name__ == "__main__":

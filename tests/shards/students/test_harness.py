@@ -86,7 +86,7 @@ def test_students_are_evaluated_on_local_tasks_and_their_samples_kept(
     given = [str(tmp_path / f"{name}.json") for name in recipes]
     out = run_in("lm_eval", WORKER, *given, cwd=tmp_path, seconds=500)
     whole, unknown = json.loads(out.strip().splitlines()[-1])
-    assert whole == {"rows": 6}  # three questions of each task
+    assert whole["rows"] == 6  # three questions of each task
     assert "evaluate.lm_eval.tasks names ['gsm9k']" in unknown["error"]
 
     run = run_of(recipes["whole"])

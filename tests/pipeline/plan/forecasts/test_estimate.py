@@ -8,16 +8,14 @@ import pytest
 
 from persyn_ray.pipeline.plan.forecasts.estimate import Forecast, reckon
 from persyn_ray.pipeline.plan.forecasts.expected_tokens import Length, Stored
-from persyn_ray.pipeline.plan.forecasts.known import Known, forecast_settings, gather_known
-from persyn_ray.pipeline.plan.placement import deployment_of, place_teachers
-from persyn_ray.pipeline.plan.prompt_counts import Counted
+from persyn_ray.pipeline.plan.forecasts.known import Known
 from persyn_ray.recipe.recipe import Recipe
-from persyn_ray.storage.layout import run_of
 from persyn_ray.storage.records import Record
+
+from ..known import known_of
 
 OnGpus = Callable[..., Recipe]
 Make = Callable[..., Recipe]
-SPLITS = {"parallel": 12, "heldout": 4, "routed": 8}
 ENDPOINT = {
     "engine": {"kind": "openai", "model": "x"},
     "price": {"prompt": 1.0, "response": 10.0},
@@ -33,16 +31,6 @@ FIXED: dict[str, Any] = {
     }
 }
 """An engine with two slots whose steps take 0.2 s."""
-
-
-def known_of(recipe: Recipe) -> Known:
-    return gather_known(
-        forecast_settings(recipe),
-        run_of(recipe),
-        Counted(SPLITS, 20.0),
-        place_teachers(deployment_of(recipe)),
-        (),
-    )
 
 
 def after_collect(known: Known, teachers: dict[str, Any], **counts: Any) -> Known:
