@@ -35,6 +35,8 @@ SECONDS = 0.5
 """Of a step, until `HURRY` is there."""
 HURRY = "hurry"
 NOTES = "steps.jsonl"
+NOTICE = 20
+"""Seconds before the node is gone; Ray Train looks for notices every five."""
 RARE = 1000
 """Steps between two checkpoints: none is written but for a notice."""
 
@@ -96,10 +98,11 @@ def main() -> None:
     # Not that of the first worker, which keeps notes.
     going = next(node for node in nodes if node.node_id != steps_in(folder)[0]["node"])
     noticed_at = steps_in(folder)[-1]["step"]
-    is_accepted = drain(cluster, going.node_id, 20)
+    goes_at = time.monotonic() + NOTICE
+    is_accepted = drain(cluster, going.node_id, NOTICE)
     until(lambda: run.failure or any(one["saved"] for one in steps_in(folder)))
     saved = [one["step"] for one in steps_in(folder) if one["saved"]]
-    until(lambda: steps_in(folder)[-1]["step"] > saved[0] + 1)
+    until(lambda: run.failure or time.monotonic() > goes_at)
     cluster.remove_node(going, allow_graceful=False)
     until(lambda: run.failure or any(one["workers"] == 1 for one in steps_in(folder)))
     (folder / HURRY).touch()

@@ -57,7 +57,7 @@ def require_shared(
 def sees(nodes: Sequence[str], path: Path, mark: str) -> list[bool]:
     """Whether each node reads a mark in a file; asked of all at once. One that does not answer is
     not judged."""
-    look = ray.remote(_reads).options(num_cpus=0, max_retries=0)
+    look = ray.remote(num_cpus=0, max_retries=0)(_reads)
     asked = [
         look.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node, soft=False)
