@@ -14,6 +14,8 @@
     lengths are about equal, so that hardly anything is padding. Losses are compared with this one.
 - gradients: of the same examples, packed and padded, chunked and of all logits, and from float64.
 - workers: one against two, and two that are killed (`sft_parts/workers.py`).
+- kill: step finetune through `persyn run` with kill -9 of a worker, then of the run itself, beside
+  an undisturbed one; and bytes on disk after so many checkpoints (`sft_parts/kill.py`).
 - memory: of a worker's examples, and of logits.
 - step: step finetune of the lab through the pipeline, beside the seconds inside train().
 
@@ -33,11 +35,11 @@ from pathlib import Path
 from typing import Any
 
 from publishing import ROOT, known_figures, measured, publish
-from sft_parts import speed, workers
+from sft_parts import kill, speed, workers
 from sft_parts.job import DATA, MODEL, SEED, Rows, in_process, ordered, recorded
 from sft_parts.step import lab_step
 
-PARTS = ("speed", "gradients", "workers", "memory", "step")
+PARTS = ("speed", "gradients", "workers", "kill", "memory", "step")
 GOALS = {
     "over_unpacked": 1.5,
     "over_packed": 0.95,
@@ -87,6 +89,7 @@ def measures(
         "speed": partial(speed.measure, rows, scratch, sizes, known),
         "gradients": partial(run, part="gradients", job={"model": MODEL, "rows": few}),
         "workers": partial(workers.measure, scratch),
+        "kill": partial(kill.measure, scratch),
         "memory": partial(memory, run, is_quick),
         "step": partial(lab_step, scratch, 2 if is_quick else 20),
     }
@@ -133,6 +136,9 @@ def summary(parts: dict[str, Any]) -> dict[str, float]:
         ours, theirs = (parts["speed"][way]["losses"] for way in ("ours", "trl_in_our_order"))
         return max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
 
+    def over_kills(name: str) -> float:
+        return sum(parts[part][name] for part in ("workers", "kill"))
+
     made: dict[str, Callable[[], float]] = {
         "over_unpacked": lambda: over("ours", "trl"),
         "over_unpacked_in_our_order": lambda: over("ours", "trl_in_our_order"),
@@ -142,8 +148,8 @@ def summary(parts: dict[str, Any]) -> dict[str, float]:
         "max_grad_gap": lambda: parts["gradients"]["packed"]["largest"],
         "chunked_grad_gap": lambda: parts["gradients"]["chunked"]["largest"],
         "workers_loss_gap": lambda: parts["workers"]["max_loss_gap"],
-        "seen_twice": lambda: parts["workers"]["seen_twice"],
-        "never_seen": lambda: parts["workers"]["never_seen"],
+        "seen_twice": lambda: over_kills("seen_twice"),
+        "never_seen": lambda: over_kills("never_seen"),
         "mib_per_million_tokens": lambda: parts["memory"]["examples_mib_per_million"],
         "seconds_outside_train": lambda: parts["step"]["outside"],
     }
