@@ -130,7 +130,7 @@ def losses(folder: Path) -> list[float]:
     """The loss of every step, as the student's own facts tell."""
     (facts,) = (folder / "run" / "students").rglob("finetune.json")
     curve = json.loads(facts.read_text())["loss_curve"]
-    return [at["loss"] for at in curve if at.get("loss") is not None]
+    return [at["train_loss"] for at in curve if at.get("train_loss") is not None]
 
 
 def disk_after_saves(folder: Path) -> dict[str, dict[str, int]]:
