@@ -14,6 +14,8 @@
     lengths are about equal, so that hardly anything is padding. Losses are compared with this one.
 - gradients: of the same examples, packed and padded, chunked and of all logits, and from float64.
 - workers: one against two, and two that are killed (`sft_parts/workers.py`).
+- kill: step finetune through `persyn run` with kill -9 of a worker, then of the run itself, beside
+  an undisturbed one; and bytes on disk after so many checkpoints (`sft_parts/kill.py`).
 - memory: of a worker's examples, and of logits.
 - step: step finetune of the lab through the pipeline, beside the seconds inside train().
 
@@ -33,11 +35,11 @@ from pathlib import Path
 from typing import Any
 
 from publishing import ROOT, known_figures, measured, publish
-from sft_parts import speed, workers
+from sft_parts import kill, speed, workers
 from sft_parts.job import DATA, MODEL, SEED, Rows, in_process, ordered, recorded
 from sft_parts.step import lab_step
 
-PARTS = ("speed", "gradients", "workers", "memory", "step")
+PARTS = ("speed", "gradients", "workers", "kill", "memory", "step")
 GOALS = {
     "over_unpacked": 1.5,
     "over_packed": 0.95,
@@ -46,6 +48,8 @@ GOALS = {
     "workers_loss_gap": 1e-4,
     "seen_twice": 0,
     "never_seen": 0,
+    "run_seen_twice": 0,
+    "run_never_seen": 0,
     "mib_per_million_tokens": 20,
     "seconds_outside_train": 30,
 }
@@ -87,6 +91,7 @@ def measures(
         "speed": partial(speed.measure, rows, scratch, sizes, known),
         "gradients": partial(run, part="gradients", job={"model": MODEL, "rows": few}),
         "workers": partial(workers.measure, scratch),
+        "kill": partial(kill.measure, scratch),
         "memory": partial(memory, run, is_quick),
         "step": partial(lab_step, scratch, 2 if is_quick else 20),
     }
@@ -121,7 +126,7 @@ def result_of(parts: dict[str, Any], sizes: dict[str, int], is_quick: bool) -> d
 
 
 def summary(parts: dict[str, Any]) -> dict[str, float]:
-    """The figures that have goals, and three beside them; without those of parts that failed."""
+    """The figures that have goals, and some beside them; without those of parts that failed."""
 
     def over(ours: str, theirs: str) -> float:
         return of_speed(ours) / of_speed(theirs)
@@ -144,6 +149,8 @@ def summary(parts: dict[str, Any]) -> dict[str, float]:
         "workers_loss_gap": lambda: parts["workers"]["max_loss_gap"],
         "seen_twice": lambda: parts["workers"]["seen_twice"],
         "never_seen": lambda: parts["workers"]["never_seen"],
+        "run_seen_twice": lambda: parts["kill"]["seen_twice"],
+        "run_never_seen": lambda: parts["kill"]["never_seen"],
         "mib_per_million_tokens": lambda: parts["memory"]["examples_mib_per_million"],
         "seconds_outside_train": lambda: parts["step"]["outside"],
     }
