@@ -46,7 +46,7 @@ def sentences(found: Screening, goal: ScreeningGoal) -> list[str]:
             f"({found.measured.low:+.3f} to {found.measured.high:+.3f}) over the best constant, "
             "cross-validated."
         )
-        told.append(f"The simplest rule that is as good as any here: {SIMPLE[found.simple]}.")
+        told.append(f"The rule that router.kind auto would use here: {SIMPLE[found.simple]}.")
     spare = [one.teacher for one in found.standings if not one.is_needed]
     if spare and found.verdict != "no":
         told.append(f"Teachers that can be left out: {', '.join(map(one_line, spare))}.")

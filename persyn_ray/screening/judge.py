@@ -89,7 +89,7 @@ class Screening:
     """Gain of the stacked predictor over the best constant, on prompts left out."""
     kinds: tuple[KindGain, ...]
     simple: str
-    """The simplest kind that is as good as any."""
+    """The kind that `router.kind: auto` would use."""
     growth: tuple[Growth, ...]
     standings: tuple[Standing, ...]
 

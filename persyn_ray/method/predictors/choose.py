@@ -2,11 +2,11 @@
 
 Each fold in turn is left out; every kind is fitted on the others, with all that it chooses by
 itself (k, penalties, weights) chosen there, and routes the prompts left out. What a kind is worth
-is the mean reward so routed. The simplest kind wins that is no more than `TOLERANCE` standard
-errors of the paired difference below the best: a rule that is as good and simpler is better. A
-whole standard error (Breiman et al., 1984) is too much here: kinds shrink what they predict by
-themselves, so that one that is not simple loses little where it finds nothing. Fewer than `FEWEST`
-prompts tell no kind from another: they get the constant.
+is the mean reward so routed. The best of many is best by luck as well (Cawley & Talbot, 2010), so
+that a default is used unless the best is clearly better: the 95 % interval of their paired
+difference is above 0. The default shrinks by itself to the constant where it finds nothing: the
+table by task, and without labels `stacked`. A simpler kind that routes the very same is used in its
+place. Fewer than `FEWEST` prompts tell no kind from another: they get the constant.
 
 Axes: N prompts of the parallel set, M teachers.
 """
@@ -32,13 +32,15 @@ from persyn_ray.method.predictors.fit import (
 )
 
 NUM_FOLDS = 5
-TOLERANCE = 0.25
-SHORT_OF = f"{TOLERANCE:g} of a standard error"
+DEFAULTS = ("per_task", "stacked", "constant")
+"""The first of them that prompts can be predicted by is used, unless another is clearly better."""
 NETWORKS = ("fitted_head", "fine_tuned")
 """Kinds that are fitted elsewhere and come with their scores of prompts that were left out."""
 FEWEST = 20
 """Prompts below which kinds are not compared."""
 NORMAL_95 = 1.96
+CLEARLY = "clearly better"
+"""How it is said that the 95 % interval of a paired difference is above 0."""
 
 
 @dataclass(frozen=True)
@@ -157,53 +159,53 @@ def choose_kind(
 
 
 def chosen_of(routed: Mapping[str, Floats]) -> KindChoice:
-    """The simplest kind within `TOLERANCE` standard errors of the best, by routed rewards (N,).
+    """The default kind, or the best where that is clearly better, by routed rewards (N,).
 
     Args:
         routed: by kind, the simplest first; the first is what gains are over.
     """
     names = list(routed)
     best = max(names, key=lambda name: mean_known(routed[name]))
-    below = {name: _difference(routed[best], routed[name]) for name in names}
-    used = next(name for name in names if name == best or _is_close(*below[name]))
+    default = next((name for name in DEFAULTS if name in routed), names[0])
+    is_clear = _is_clear(*_difference(routed[best], routed[default]))
+    wanted = routed[best if is_clear else default]
+    used = next(name for name in names if np.array_equal(routed[name], wanted, equal_nan=True))
     gains = tuple(
         KindGain(
             name,
             *_difference(routed[name], routed[names[0]]),
-            _told(name, used, best, *below[name]),
+            _told(name, used, *_difference(routed[name], routed[used]), is_clear),
         )
         for name in names
     )
-    return KindChoice(used, _why(used, best, below[used], gains), gains)
+    return KindChoice(used, _why(used, best, _difference(routed[best], routed[used]), gains), gains)
 
 
-def _is_close(below: float, error: float) -> bool:
-    return below <= TOLERANCE * error
+def _is_clear(above: float, error: float) -> bool:
+    return above > NORMAL_95 * error
 
 
-def _told(name: str, used: str, best: str, below: float, error: float) -> str:
+def _told(name: str, used: str, above: float, error: float, is_clear: bool) -> str:
     """Why a kind is used, or not."""
     if name == used:
-        return "chosen: the best" if name == best else "chosen: the simplest that is as good"
-    if name == best:
-        return f"the best, but {used} is simpler and no more than {SHORT_OF} below"
-    if _is_close(below, error):
-        return f"as good, but {used} is simpler"
-    return f"{below:.3f} below {best}, more than {SHORT_OF} ({error:.3f})"
+        return (
+            f"chosen: {CLEARLY} than the default" if is_clear else f"chosen: no other is {CLEARLY}"
+        )
+    if above == 0:
+        return f"as good as {used}"
+    if above > 0:
+        return f"{above:.3f} above {used}, but not {CLEARLY} (give or take {error:.3f})"
+    return f"{-above:.3f} below {used} (give or take {error:.3f})"
 
 
-def _why(kind: str, best: str, below: tuple[float, float], gains: Sequence[KindGain]) -> str:
+def _why(kind: str, best: str, above: tuple[float, float], gains: Sequence[KindGain]) -> str:
     simplest, gain = gains[0].kind, next(one for one in gains if one.kind == kind)
     by = "by cross-validation on the parallel set"
-    if kind == best == simplest:
-        return f"{kind}: {by} no other kind routes better"
-    above = f"{best} is {below[0]:.3f} above it, give or take {below[1]:.3f}"
-    if kind == simplest:
-        return f"{kind}: {by} no other kind routes better by more than {SHORT_OF}; {above}"
-    over = f"{gain.gain:+.3f} over {simplest}"
+    over = "" if kind == simplest else f", {gain.gain:+.3f} over {simplest}"
     if kind == best:
-        return f"{kind} routes best {by}, {over}"
-    return f"{kind} is the simplest within {SHORT_OF} of the best {by}, {over}; {above}"
+        return f"{kind}: {by} no other kind routes better{over}"
+    told = f"{best} is {above[0]:.3f} above it, give or take {above[1]:.3f}"
+    return f"{kind}: {by} no other kind routes {CLEARLY}{over}; {told}"
 
 
 def _difference(a_N: Floats, b_N: Floats) -> tuple[float, float]:
