@@ -17,7 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from markdown_tables import ROOT, Rows, interval, result, table
-from real_teacher_tables import prefill, real, screening, sizes, transfer
+from real_teacher_tables import prefill, real, real_student, screening, sizes, transfer
 from student_table import student_tables
 from system_tables import systems
 from view_table import view_table
@@ -166,6 +166,7 @@ TABLES: dict[str, Callable[[], str]] = {
         ),
     ),
     "prefill": prefill,
+    "real_student": real_student,
     "screening": screening,
     "student": lambda: "\n".join(table(*one) for one in student_tables(result("sft"))),
     "transfer": transfer,

@@ -53,17 +53,24 @@ def measured_gain(data: LabelledRewards, kind: str, num_repeats: int = NUM_REPEA
 
 
 def expected_growth(
-    data: LabelledRewards, sizes: Sequence[int], worth: float
+    divisions: Sequence[LabelledRewards], sizes: Sequence[int], worth: float
 ) -> tuple[Growth, ...]:
-    """What a table by task is expected to gain when it rests on so many prompts."""
-    rng = np.random.default_rng(data.seed)
-    worlds = drawn_worlds(data.rewards_NM, data.features.tasks, NUM_WORLDS, rng)
-    weight_R = _weights(data, worlds, rng)
+    """What a table by task is expected to gain when it rests on so many prompts.
+
+    Args:
+        divisions: one probe, divided into tasks in one way or in several that count alike.
+    """
+    num, rng = len(divisions[0].ids), np.random.default_rng(divisions[0].seed)
+    drawn = [
+        drawn_worlds(data.rewards_NM, data.features.tasks, NUM_WORLDS, rng) for data in divisions
+    ]
+    weights = [_weights(*one, rng) for one in zip(divisions, drawn, strict=True)]
+    weight_R = np.concatenate(weights) / len(divisions)
     found: list[Growth] = []
     for size in sizes:
-        gain_R = _gains(worlds, size, rng)
+        gain_R = np.concatenate([_gains(worlds, size, rng) for worlds in drawn])
         low, high = _quantiles(gain_R, weight_R, (0.025, 0.975))
-        gain = Interval(float(weight_R @ gain_R), low, high, len(data.ids))
+        gain = Interval(float(weight_R @ gain_R), low, high, num)
         found.append(Growth(size, gain, float(weight_R @ (gain_R > worth))))
     return tuple(found)
 

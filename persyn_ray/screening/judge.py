@@ -8,7 +8,7 @@ tasks, clusters of embeddings stand in for tasks; without either nothing tells p
 Axes: N prompts of the probe, M teachers, K tasks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, log10
 from typing import Literal
@@ -34,6 +34,7 @@ SURE_DEVIATIONS = 0.84  # of a normal distribution, on one side
 FEWEST = 20
 """Prompts below which nothing is said."""
 USUAL = 200
+NUM_CLUSTERINGS = 3
 MOST_NEEDED = 100_000
 LEFT_OUT_SHARE = 0.2
 """Of `worth`: what may be lost by leaving teachers out."""
@@ -109,7 +110,8 @@ def screen(data: LabelledRewards, signals: Mapping[str, Floats], goal: Screening
             f"{int(known_NM.any(axis=0).sum())} of the teachers {data.teachers} have a known "
             "reward; there is nothing to choose between: give rows of two teachers or more."
         )
-    divided, by = _divided(data)
+    divisions, by = _divisions(data)
+    divided = divisions[0]
     shares = {
         name: variance_shares(values_NM, divided.features.tasks)
         for name, values_NM in {"reward": data.rewards_NM, **signals}.items()
@@ -121,7 +123,7 @@ def screen(data: LabelledRewards, signals: Mapping[str, Floats], goal: Screening
     told = _without_figures(data, by, goal)
     if told is not None:
         return replace(empty, verdict=told[0], why=told[1], prompts_needed=told[2])
-    return _with_figures(divided, goal, empty)
+    return _with_figures(divisions, goal, empty)
 
 
 def _without_figures(
@@ -147,11 +149,13 @@ def _without_figures(
     return None
 
 
-def _with_figures(data: LabelledRewards, goal: ScreeningGoal, empty: Screening) -> Screening:
-    num = len(data.ids)
+def _with_figures(
+    divisions: Sequence[LabelledRewards], goal: ScreeningGoal, empty: Screening
+) -> Screening:
+    num, data = empty.num_prompts, divisions[0]
     choice = choose_kind(data)
     sizes = sorted({num, 2 * num, 4 * num, goal.planned})
-    growth = expected_growth(data, sizes, goal.worth)
+    growth = expected_growth(divisions, sizes, goal.worth)
     planned = next(one for one in growth if one.num_prompts == goal.planned)
     verdict, needed = verdict_of(planned, num, goal)
     chance = f"{planned.chance:.0%} that routing gains more than {goal.worth:g}"
@@ -195,15 +199,21 @@ def _rounded_up(number: float) -> int:
     return int(ceil(number / step) * step)
 
 
-def _divided(data: LabelledRewards) -> tuple[LabelledRewards, str]:
-    """The probe with something that tells its prompts apart, and what that is."""
+def _divisions(data: LabelledRewards) -> tuple[tuple[LabelledRewards, ...], str]:
+    """The probe with what tells its prompts apart, and what that is; clusters in several ways, for
+    a single one may fit the probe by luck.
+    """
     if _num_tasks(data) > 1:
-        return data, "task labels"
+        return (data,), "task labels"
     embeddings_ND = data.features.embeddings_PD
     if embeddings_ND is None or len(data.ids) < FEWEST:
-        return data, "nothing"
-    labels = cluster_labels(embeddings_ND, data.seed)
-    return replace(data, features=PromptFeatures(labels, embeddings_ND)), "clusters of embeddings"
+        return (data,), "nothing"
+    clustered = [
+        PromptFeatures(cluster_labels(embeddings_ND, data.seed + place), embeddings_ND)
+        for place in range(NUM_CLUSTERINGS)
+    ]
+    divisions = tuple(replace(data, features=features) for features in clustered)
+    return divisions, "clusters of embeddings"
 
 
 def _num_tasks(data: LabelledRewards) -> int:

@@ -33,7 +33,7 @@ def growth(rewards_NM: np.ndarray, tasks: list[str], worth: float = 0.01) -> Gro
         rewards_NM,
         0,
     )
-    (found,) = expected_growth(data, [2500], worth)
+    (found,) = expected_growth([data], [2500], worth)
     return found
 
 
@@ -83,6 +83,24 @@ def test_teachers_who_differ_only_below_the_best_leave_no_gain() -> None:
     chance = np.stack([np.full(400, 0.95), 0.95 - below], axis=1)
     given = (rng.random((400, 2)) < chance).astype(float)
     assert growth(given, [f"task {task}" for task in tasks]).chance < 0.3
+
+
+def test_divisions_that_disagree_count_alike() -> None:
+    given, tasks = rewards(400, 1.0, 0)
+    mixed = np.random.default_rng(1).permutation(tasks).tolist()
+    one, other = (
+        LabelledRewards(
+            tuple(f"p{n}" for n in range(400)), TEACHERS, PromptFeatures(tuple(of)), given, 0
+        )
+        for of in (tasks, mixed)
+    )
+    (sure,), (none,), (both,) = (
+        expected_growth(divisions, [2500], 0.01) for divisions in ([one], [other], [one, other])
+    )
+    assert sure.chance > 0.95
+    assert none.chance < 0.2
+    assert abs(both.chance - (sure.chance + none.chance) / 2) < 0.05
+    assert none.gain.low <= both.gain.low < both.gain.mean < both.gain.high <= sure.gain.high + 0.05
 
 
 def test_the_same_probe_gives_the_same_answer_and_a_larger_one_a_narrower() -> None:
