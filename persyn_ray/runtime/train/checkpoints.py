@@ -183,7 +183,8 @@ def _require_room(needed: int, scratch: Path, storage: Folder) -> None:
     share = -(-needed * context.get_local_world_size() // context.get_world_size())
     wants = {scratch: share}
     if storage.is_local:
-        wants[storage.local_path] = 2 * needed  # the one before goes when a new one is whole
+        # One is uploaded while Ray Train still keeps the last two (benchmarks/sft.py, part kill).
+        wants[storage.local_path] = 3 * needed
     told: list[str | None] = [None] * context.get_world_size()
     torch.distributed.all_gather_object(told, _lack_of_room(wants))
     if lacks := [text for text in told if text is not None]:
