@@ -22,7 +22,7 @@ AT_MOST = {
     "workers_loss_gap": "gap of the losses of a step, one worker and two",
     "seen_twice": "examples seen twice, two workers killed (-9) in epoch 2 and resumed",
     "never_seen": "examples never seen",
-    "run_seen_twice": "examples seen twice through `persyn run`: a worker killed (-9) in epoch 2, then the run",
+    "run_seen_twice": "the same through `persyn run`, a worker killed in epoch 2 and then the run",
     "run_never_seen": "examples never seen in that",
     "mib_per_million_tokens": "MiB of a worker for a million mapped tokens",
     "seconds_outside_train": "step finetune of the lab, seconds outside train()",
