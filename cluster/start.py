@@ -28,11 +28,7 @@ def bundles_of(recipe: Recipe) -> Bundles:
     pools = [step for step in steps if not isinstance(step, bool)]
     shapes = [
         [{"CPU": pool.cpus, "GPU": pool.gpus} if pool.gpus else {"CPU": pool.cpus}]
-        * (
-            pool.fewest
-            if isinstance(pool, StepResourcesConfig)
-            else pool.workers * pool.side_by_side
-        )
+        * (pool.fewest * (1 if isinstance(pool, StepResourcesConfig) else pool.side_by_side))
         for pool in pools
         if not (pool.gpus and hardware.nodes)
     ]

@@ -48,6 +48,9 @@ class StepResourcesConfig(Section):
         return self
 
 
+_Number = Annotated[int, Field(ge=1)]
+
+
 def _num_workers(value: Any) -> Any:
     """A number of workers, or the fewest and the most of them."""
     both = value if isinstance(value, list | tuple) else (value, value)
@@ -61,7 +64,7 @@ def _num_workers(value: Any) -> Any:
 class TrainResourcesConfig(Section):
     """What a training run takes from the cluster."""
 
-    workers: Annotated[int | tuple[int, int], BeforeValidator(_num_workers)] = 1
+    workers: Annotated[_Number | tuple[_Number, _Number], BeforeValidator(_num_workers)] = 1
     """Processes that train together. `[fewest, most]`: as many as the cluster has room for, also
     when that changes; training then goes on from its last checkpoint with the new number."""
     cpus: float = Field(1.0, gt=0)
@@ -70,6 +73,16 @@ class TrainResourcesConfig(Section):
     """Restarts after the death of a worker."""
     side_by_side: int = Field(1, ge=1)
     """Students fine-tuned at the same time, each with its own workers."""
+
+    @model_validator(mode="after")
+    def _one_at_a_time(self) -> "TrainResourcesConfig":
+        if self.is_elastic and self.side_by_side > 1:
+            raise ValueError(
+                f"side_by_side is {self.side_by_side} and workers is [{self.fewest}, {self.most}]: "
+                "the first training would take what the second waits for; give one number of "
+                "workers, or side_by_side 1"
+            )
+        return self
 
     @property
     def fewest(self) -> int:

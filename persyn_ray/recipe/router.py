@@ -38,7 +38,7 @@ class RouterConfig(Section):
     the best teacher of all (`constant`), of each task (`per_task`), of near prompts (`knn`), a
     ridge regression on embedding and task (`linear`), or these three weighted (`stacked`). `auto`
     compares them by nested cross-validation on the parallel set and takes `per_task` (`stacked`
-    without labels) unless another is clearly better; the record and the report say why."""
+    without labels) unless the best of the others is clearly better; record and report say why."""
     candidates: tuple[Candidate, ...] = CANDIDATES
     """Kinds that `auto` compares, beside `constant`: those above, a `fitted_head` on the frozen
     backbone, and `fine_tuned`, the whole backbone. The last takes six fits in place of one, five

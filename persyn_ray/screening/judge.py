@@ -17,7 +17,12 @@ import numpy as np
 
 from persyn_ray.errors import ConfigError, DataError
 from persyn_ray.method.arrays import Floats
-from persyn_ray.method.predictors.choose import KindGain, LabelledRewards, choose_kind
+from persyn_ray.method.predictors.choose import (
+    KindChoice,
+    KindGain,
+    LabelledRewards,
+    choose_kind,
+)
 from persyn_ray.method.predictors.effects import (
     PromptFeatures,
     VarianceShares,
@@ -123,7 +128,7 @@ def screen(data: LabelledRewards, signals: Mapping[str, Floats], goal: Screening
     told = _without_figures(data, by, goal)
     if told is not None:
         return replace(empty, verdict=told[0], why=told[1], prompts_needed=told[2])
-    return _with_figures(divisions, goal, empty)
+    return _with_figures(divisions, goal, empty, choose_kind(data))
 
 
 def _without_figures(
@@ -150,10 +155,12 @@ def _without_figures(
 
 
 def _with_figures(
-    divisions: Sequence[LabelledRewards], goal: ScreeningGoal, empty: Screening
+    divisions: Sequence[LabelledRewards],
+    goal: ScreeningGoal,
+    empty: Screening,
+    choice: KindChoice,
 ) -> Screening:
     num, data = empty.num_prompts, divisions[0]
-    choice = choose_kind(data)
     sizes = sorted({num, 2 * num, 4 * num, goal.planned})
     growth = expected_growth(divisions, sizes, goal.worth)
     planned = next(one for one in growth if one.num_prompts == goal.planned)

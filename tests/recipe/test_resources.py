@@ -57,3 +57,8 @@ def test_what_is_no_number_of_workers(given: Any) -> None:
 def test_the_fewest_workers_are_not_more_than_the_most() -> None:
     with pytest.raises(ValidationError, match="the fewest, 8, are more than the most, 2"):
         TrainResourcesConfig.model_validate({"workers": [8, 2]})
+
+
+def test_trainings_of_a_changing_size_are_not_side_by_side() -> None:
+    with pytest.raises(ValidationError, match=r"side_by_side is 2 and workers is \[1, 4\]"):
+        TrainResourcesConfig.model_validate({"workers": [1, 4], "side_by_side": 2})

@@ -194,7 +194,8 @@ def _told(name: str, used: str, above: float, error: float, is_clear: bool) -> s
     if above == 0:
         return f"as good as {used}"
     if above > 0:
-        return f"{above:.3f} above {used}, but not {CLEARLY} (give or take {error:.3f})"
+        of_others = "the best of the others" if _is_clear(above, error) else CLEARLY
+        return f"{above:.3f} above {used}, but not {of_others} (give or take {error:.3f})"
     return f"{-above:.3f} below {used} (give or take {error:.3f})"
 
 
@@ -205,7 +206,7 @@ def _why(kind: str, best: str, above: tuple[float, float], gains: Sequence[KindG
     if kind == best:
         return f"{kind}: {by} no other kind routes better{over}"
     told = f"{best} is {above[0]:.3f} above it, give or take {above[1]:.3f}"
-    return f"{kind}: {by} no other kind routes {CLEARLY}{over}; {told}"
+    return f"{kind}: {by} the best other kind is not {CLEARLY}{over}; {told}"
 
 
 def _difference(a_N: Floats, b_N: Floats) -> tuple[float, float]:

@@ -18,7 +18,9 @@ from persyn_ray.storage.layout import run_of
 from persyn_ray.storage.records import read_record
 
 BYTES_OF_WEIGHT = 4  # of a parameter in a saved student or router
-BYTES_OF_TRAINING = 16  # of a parameter in a checkpoint: weights and the optimiser's two moments
+# Of a parameter in the three checkpoints that a training has room for: the weights, and their
+# float32 original with the optimiser's two moments (runtime/train/checkpoints.py).
+BYTES_OF_TRAINING = 3 * 20
 BYTES_OF_TOKEN = 16  # of a response in its tables: text, rewards, examples, data set
 
 

@@ -3,7 +3,7 @@
 Every worker writes its part and hands it over; Ray joins the parts in the run folder while training
 goes on, and what was handed over leaves the worker's disk. A node that is going to be taken away
 makes all workers write one at once. A checkpoint says whose student it is and how it was
-partitioned, and nobody fetches one that is of no use to him.
+partitioned; a worker fetches its own student's alone.
 """
 
 import os
@@ -84,6 +84,7 @@ class CheckpointReporter:
     def __init__(self, mark: CheckpointMark) -> None:
         self._mark = mark
         self._uploading: Path | None = None
+        self._before: str | None = None
         self._noticed: set[str] = set()
 
     def is_wanted_now(self) -> bool:
@@ -100,19 +101,30 @@ class CheckpointReporter:
         self.wait()
         folder.mkdir(exist_ok=True)
         (folder / MARK_FILE).write_bytes(TypeAdapter(CheckpointMark).dump_json(self._mark))
-        self._uploading = folder
+        before = _last_path()
         ray.train.report(
             {"step": step},
             checkpoint=ray.train.Checkpoint.from_directory(str(folder)),
             checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
             delete_local_checkpoint_after_upload=True,
         )
+        self._uploading, self._before = folder, before
 
     def wait(self) -> None:
         """Until what was handed over is uploaded; Ray Train ends the worker where that fails."""
-        while self._uploading is not None and self._uploading.exists():
+        if self._uploading is None:
+            return
+        # A folder that cannot be deleted is uploaded all the same.
+        while self._uploading.exists() and _last_path() == self._before:
             time.sleep(LOOK_SECONDS)
+        shutil.rmtree(self._uploading, ignore_errors=True)
         self._uploading = None
+
+
+def _last_path() -> str | None:
+    """Where the last checkpoint lies that this worker has reported."""
+    checkpoint = ray.train.get_checkpoint()
+    return None if checkpoint is None else checkpoint.path
 
 
 @contextmanager
@@ -183,7 +195,8 @@ def _require_room(needed: int, scratch: Path, storage: Folder) -> None:
     share = -(-needed * context.get_local_world_size() // context.get_world_size())
     wants = {scratch: share}
     if storage.is_local:
-        # One is uploaded while Ray Train still keeps the last two (benchmarks/sft.py, part kill).
+        # Ray Train deletes one when the next is registered, while a third is uploaded (measured by
+        # benchmarks/sft.py, part kill).
         wants[storage.local_path] = 3 * needed
     told: list[str | None] = [None] * context.get_world_size()
     torch.distributed.all_gather_object(told, _lack_of_room(wants))

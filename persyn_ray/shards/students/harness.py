@@ -12,12 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from persyn_ray.engines.vllm import require_vllm
 from persyn_ray.errors import ConfigError, StepError
 from persyn_ray.recipe.base import StudentConfig
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.training import LmEvalConfig
-from persyn_ray.shards.students.harness_models import harness_model
 from persyn_ray.shards.units import Progress, Unit
 from persyn_ray.storage.folder import Folder
 from persyn_ray.storage.layout import BEFORE, RunLayout, run_of
@@ -78,6 +76,8 @@ def evaluate_by_harness(
         ConfigError: the package, a task or an argument does not exist.
         StepError: the harness or vLLM failed otherwise.
     """
+    from persyn_ray.shards.students.harness_models import harness_model
+
     harness, tasks = _harness(section)
     with harness_model(student, section, batch_size, gpus) as model:
         try:
@@ -109,6 +109,8 @@ def require_packages(section: LmEvalConfig) -> None:
     if find_spec("lm_eval") is None:
         raise ConfigError(f"evaluate.lm_eval: {PACKAGE}")
     if section.backend == "vllm":
+        from persyn_ray.engines.vllm import require_vllm
+
         require_vllm("evaluate.lm_eval.backend: vllm")
 
 

@@ -37,7 +37,8 @@ def harness_model(
         try:
             yield model
         finally:  # the next student wants the memory
-            model.model.llm_engine.engine_core.shutdown()
+            if (engine := getattr(model, "model", None)) is not None:  # none with data parallel
+                engine.llm_engine.engine_core.shutdown()
 
 
 def _by_transformers(student: StudentConfig, section: LmEvalConfig, batch_size: int) -> Any:
