@@ -15,7 +15,6 @@ import time
 
 from persyn_ray.errors import ConfigError, PersynError
 from persyn_ray.recipe.recipe import Recipe, load_recipe
-from persyn_ray.recipe.resources import StepResourcesConfig
 
 Bundles = list[dict[str, float]]
 POLL_SECONDS = 5.0
@@ -27,8 +26,7 @@ def bundles_of(recipe: Recipe) -> Bundles:
     steps = [getattr(resources, name) for name in type(resources).model_fields]
     pools = [step for step in steps if not isinstance(step, bool)]
     shapes = [
-        [{"CPU": pool.cpus, "GPU": pool.gpus} if pool.gpus else {"CPU": pool.cpus}]
-        * (pool.fewest * (1 if isinstance(pool, StepResourcesConfig) else pool.side_by_side))
+        [{"CPU": pool.cpus, "GPU": pool.gpus} if pool.gpus else {"CPU": pool.cpus}] * pool.at_once
         for pool in pools
         if not (pool.gpus and hardware.nodes)
     ]

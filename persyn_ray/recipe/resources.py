@@ -37,6 +37,11 @@ class StepResourcesConfig(Section):
         """Actors that the step has at most."""
         return self.max or self.actors
 
+    @property
+    def at_once(self) -> int:
+        """Actors that the cluster must hold at the same time."""
+        return self.fewest
+
     @model_validator(mode="after")
     def _one_way(self) -> "StepResourcesConfig":
         if self.max is None and self.min is not None:
@@ -93,6 +98,11 @@ class TrainResourcesConfig(Section):
     def most(self) -> int:
         """Workers that a training has at most."""
         return self.workers if isinstance(self.workers, int) else self.workers[1]
+
+    @property
+    def at_once(self) -> int:
+        """Workers that the cluster must hold at the same time."""
+        return self.fewest * self.side_by_side
 
     @property
     def is_elastic(self) -> bool:

@@ -101,12 +101,7 @@ def check_fits(run: str, resources: ResourcesConfig, cluster: Cluster) -> None:
         step: StepResourcesConfig | TrainResourcesConfig | bool = getattr(resources, name)
         if isinstance(step, bool):
             continue
-        count = (
-            step.fewest * step.side_by_side
-            if isinstance(step, TrainResourcesConfig)
-            else step.fewest
-        )
-        word, setting = "workers", "workers"
+        count, word, setting = step.at_once, "workers", "workers"
         if isinstance(step, StepResourcesConfig):
             word, setting = "actors", "actors" if step.max is None else "min"
         for unit, each, total, largest in (

@@ -222,6 +222,12 @@ def test_a_recipe_without_gpus_asks_for_its_greediest_step(start: Any) -> None:
     assert start.bundles_of(recipe("quickstart")) in ([{"CPU": 1.0}] * 2, [{"CPU": 2.0}])
 
 
+def test_a_range_of_workers_asks_for_the_fewest(start: Any) -> None:
+    given = ("resources.router.workers=[3, 4]", "resources.router.cpus=7")
+    asked = load_recipe(ROOT / "jobs/quickstart.yaml", ("run=nowhere/run", *given))
+    assert start.bundles_of(asked) == [{"CPU": 7.0}] * 3
+
+
 def test_nodes_that_are_too_small_do_not_count(start: Any) -> None:
     asked = recipe("instruct")
     assert start.missing(asked, [0.0, 8.0, 4.0]) == "1 of 2 nodes of 8 GPUs are there"

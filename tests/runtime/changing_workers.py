@@ -4,7 +4,6 @@ RAY_AUTH_MODE=disabled: its raylets have no token.
 """
 
 import json
-import logging
 import os
 import sys
 import time
@@ -15,10 +14,9 @@ from typing import Any
 
 import ray
 import ray.cloudpickle
-from elastic_cluster import MEMORY, Cluster, Run, drain, until
+from elastic_cluster import MEMORY, Run, drain, until, with_head
 
 from persyn_ray.recipe.resources import TrainResourcesConfig
-from persyn_ray.runtime.session import worker_environment
 from persyn_ray.runtime.train.checkpoints import (
     CheckpointMark,
     checkpoint_callback,
@@ -77,14 +75,7 @@ def steps_in(folder: Path) -> list[dict[str, Any]]:
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    cluster = Cluster()
-    cluster.add_node(num_cpus=0, object_store_memory=MEMORY, include_dashboard=False)
-    ray.init(
-        address=cluster.address,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        runtime_env={"env_vars": worker_environment()},
-    )
+    cluster = with_head()
     nodes = [cluster.add_node(num_cpus=1, object_store_memory=MEMORY) for _ in "ab"]
     cluster.wait_for_nodes()
     resources = TrainResourcesConfig.model_validate({"workers": [1, 2], "max_failures": 0})

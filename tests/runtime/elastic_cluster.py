@@ -231,8 +231,8 @@ def pool_between_bounds(cluster: Cluster, folder: Path) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    folder = Path(sys.argv[1])
+def with_head() -> Cluster:
+    """A cluster of a head without CPUs, to which this process is connected."""
     cluster = Cluster()
     cluster.add_node(num_cpus=0, object_store_memory=MEMORY, include_dashboard=False)
     ray.init(
@@ -241,6 +241,12 @@ def main() -> None:
         logging_level=logging.ERROR,
         runtime_env={"env_vars": worker_environment()},
     )
+    return cluster
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    cluster = with_head()
     seen = {
         "teacher": teacher_on_changing_nodes(cluster, folder / "teacher"),
         "pool": pool_between_bounds(cluster, folder / "pool"),

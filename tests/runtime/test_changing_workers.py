@@ -1,28 +1,18 @@
 """A training on a spot node: saved when that gets notice, gone on with by one worker alone."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from .own_cluster import printed_by
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(1800)
 def test_notice_makes_a_checkpoint_from_which_the_workers_that_stay_go_on(tmp_path: Path) -> None:
-    script = Path(__file__).with_name("changing_workers.py")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    ended = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=1700,
-        env=environment | {"RAY_AUTH_MODE": "disabled"},
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    (line,) = [line for line in ended.stdout.splitlines() if line.startswith('{"training": ')]
+    lines = printed_by("changing_workers.py", tmp_path)
+    (line,) = [line for line in lines if line.startswith('{"training": ')]
     seen = json.loads(line)["training"]
     assert seen["failure"] == ""
     assert not seen["alive"]

@@ -1,13 +1,11 @@
 """Pools on a changing cluster: engines share by speed, new nodes are used, lost ones replaced."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+
+from .own_cluster import printed_by
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(1800)]
 WITHIN = 60.0
@@ -16,19 +14,8 @@ WITHIN = 60.0
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    script = Path(__file__).with_name("elastic_cluster.py")
-    # What the Ray of other tests has left in the environment is not meant for this one.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    ended = subprocess.run(
-        [sys.executable, str(script), str(tmp_path_factory.mktemp("elastic"))],
-        capture_output=True,
-        text=True,
-        timeout=1700,
-        env=environment | {"RAY_AUTH_MODE": "disabled"},
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    # Ray prints what its processes say to the same place.
-    (line,) = [line for line in ended.stdout.splitlines() if line.startswith('{"teacher": ')]
+    lines = printed_by("elastic_cluster.py", tmp_path_factory.mktemp("elastic"))
+    (line,) = [line for line in lines if line.startswith('{"teacher": ')]
     return json.loads(line)
 
 

@@ -4,7 +4,6 @@ teachers share sixteen fake GPUs of a simulated cluster.
 
 import json
 import os
-import subprocess
 import sys
 import threading
 from functools import partial
@@ -23,6 +22,8 @@ from persyn_ray.runtime.session import Cluster
 from persyn_ray.runtime.teacher_scheduler import GroupProgress, cluster_nodes, run_actor_groups
 from persyn_ray.shards.units import Progress, Unit, units_of
 from persyn_ray.storage.folder import Folder
+
+from .own_cluster import printed_by
 
 pytestmark = pytest.mark.ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -112,18 +113,8 @@ def test_a_shared_pool_is_an_actor_group_too(cluster: Cluster, tmp_path: Path) -
 
 @pytest.mark.timeout(2400)
 def test_nineteen_teachers_share_sixteen_fake_gpus(tmp_path: Path) -> None:
-    script = Path(__file__).with_name("simulated_cluster.py")
-    # What the Ray of other tests has left in the environment is not meant for this one.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    ended = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=2300,
-        env=environment | {"RAY_AUTH_MODE": "disabled"},
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    seen = json.loads(ended.stdout.strip().splitlines()[-1])
+    lines = printed_by("simulated_cluster.py", tmp_path, 2300)
+    seen = json.loads(lines[-1])
     assert (seen["rows"], seen["errors"]) == (19 * 24, 0)
     assert len(seen["teachers"]) == 19
     assert 8 < seen["most_gpus"] <= 16
