@@ -133,3 +133,36 @@ def test_what_is_wanted_of_one_disk_is_added_up(
     assert "5.0 GiB left of the 6.0 GiB" in str(
         checkpoints._lack_of_room({ours: 4 << 30, theirs: 2 << 30})
     )
+
+
+def test_notices_are_looked_for_every_few_seconds_however_short_steps_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, told = [100.0], list[str]()
+    looks: list[float] = []
+
+    def notice() -> Any:
+        looks.append(now[0])
+        return SimpleNamespace(preempted_node_ids=list(told)) if told else None
+
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(checkpoints.ray.train, "get_preemption_info", notice)
+    monkeypatch.setattr(
+        checkpoints.ray.train.collective, "broadcast_from_rank_zero", lambda number: number
+    )
+    reporter, wanted = checkpoints.CheckpointReporter(MARK), list[float]()
+    for step in range(1000):  # of a tenth of a second
+        now[0] += 0.1
+        if step == 500:
+            told.append("node")
+        if reporter.is_wanted_now():
+            wanted.append(now[0])
+    assert len(looks) < 1000 / 50 + 3
+    assert len(wanted) == 1  # once for each node
+    assert 0 <= wanted[0] - 150.1 < checkpoints.LOOKS_EVERY + 0.2
+    long = checkpoints.CheckpointReporter(MARK)
+    looks.clear()
+    for _ in range(4):  # of a minute: each is followed by a look
+        now[0] += 60
+        long.is_wanted_now()
+    assert len(looks) == 4

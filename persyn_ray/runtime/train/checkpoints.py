@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray.train
+import ray.train.collective
 from pydantic import TypeAdapter
 
 from persyn_ray.errors import StepError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 MARK_FILE = "student.json"  # in a checkpoint
 LOOK_SECONDS = 0.1
+LOOKS_EVERY = 5.0  # seconds, for nodes that are going to be taken away
 GIB = 1 << 30
 
 
@@ -86,11 +88,24 @@ class CheckpointReporter:
         self._uploading: Path | None = None
         self._before: str | None = None
         self._noticed: set[str] = set()
+        self._steps = self._next_look = 0
+        self._looked_at = 0.0
 
     def is_wanted_now(self) -> bool:
         """Whether a node of this training is going to be taken away, and no checkpoint was asked
-        for since; the same on all workers, which must all ask."""
+        for since; the same on all workers, which must all ask after every step.
+
+        Ray Train's own answer makes all workers wait for one another, and changes every five
+        seconds at most: it is fetched that often, at steps that the first worker chooses for all.
+        """
+        self._steps += 1
+        if self._steps < self._next_look:
+            return False
         info = ray.train.get_preemption_info()
+        seconds = (now := time.monotonic()) - self._looked_at
+        num = max(1, int(LOOKS_EVERY * self._steps / max(seconds, 1e-3))) if self._next_look else 1
+        self._next_look = ray.train.collective.broadcast_from_rank_zero(num)
+        self._looked_at, self._steps = now, 0
         nodes = set(info.preempted_node_ids) if info else set[str]()
         is_news = not nodes <= self._noticed
         self._noticed |= nodes
