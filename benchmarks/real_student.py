@@ -2,6 +2,7 @@
 
     python benchmarks/real_student.py floor --minutes 60     # goes on where the last call stopped
     python benchmarks/real_student.py methods --minutes 600
+    python benchmarks/real_student.py mixes --seeds 1 --minutes 300
 
 The responses are Faithful-COT's: OpenAI models, each in several styles, so that style varies while
 the model stays. Only styles that end in a number are used (chain of thought, least-to-most, the
@@ -9,6 +10,8 @@ answer alone); programs would have to be run to be checked. `floor` asks whether
 anything at all: 200 problems of MultiArith with one teacher's responses, 100 held-out problems.
 `methods` compares ways to choose a teacher for each problem of SVAMP, ASDiv and MultiArith, on
 several seeds; where the time is over, the result tells of the seeds whose students are all there.
+`mixes` asks whether the mean of a signal over a data set predicts what the student gains by it
+(lab/prediction.py), over data sets of one teacher each and random mixes.
 Everything is done by the project's functions, as in the lab (`lab/`), and kept below a cache
 folder: banks chunk by chunk, and finished students.
 
@@ -42,6 +45,7 @@ from lab.measures import (
     estimate,
     rounded,
 )
+from lab.prediction import prediction
 from lab.world import Lab, Teachers
 from publishing import ROOT, known_figures, publish
 
@@ -70,9 +74,17 @@ REFERENCES = (
     "quality_only",
     "learnability_only",
 )
-SIZES = {"floor": (1, 200, 200, 100), "methods": (3, 200, 100, 200)}
+SIZES = {
+    "floor": (1, 200, 200, 100),
+    "methods": (3, 200, 100, 200),
+    "mixes": (3, 200, 100, 200),
+}
 """Seeds, problems of a seed, of which so many are parallel, and held-out problems."""
-DATASETS = {"floor": ("MultiArith",), "methods": ("MultiArith", "SVAMP", "ASDiv")}
+DATASETS = {
+    "floor": ("MultiArith",),
+    "methods": ("MultiArith", "SVAMP", "ASDiv"),
+    "mixes": ("MultiArith", "SVAMP", "ASDiv"),
+}
 CHUNK = 50
 RECIPE: dict[str, Any] = {
     "run": "nowhere",
@@ -89,7 +101,7 @@ RECIPE: dict[str, Any] = {
         "epochs": 3,
         "learning_rate": 3e-4,
         "batch_size": 16,
-        "micro_batch_size": 16,
+        "micro_batch_size": 4,  # two processes with activations of 16 would need 22 GB at times
         "max_length": 512,
         "dtype": "bfloat16",
         "lora": None,
@@ -105,23 +117,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("part", choices=list(SIZES))
     parser.add_argument("--minutes", type=float, help="begin nothing after so many minutes")
-    parser.add_argument("--seeds", type=int, default=3, help="of `methods`; more go on from fewer")
+    parser.add_argument("--seeds", type=int, default=3, help="of `methods`, `mixes`; more go on")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--cache", type=Path, default=ROOT / "runs" / "real-student")
     arguments = parser.parse_args()
     until = time.monotonic() + 60 * arguments.minutes if arguments.minutes else None
     table = pq.read_table(arguments.data / "faithful_cot_parallel.parquet")
-    folder = arguments.cache / arguments.part
+    # The two parts on many teachers share a bank and, where the data is the same, students.
+    folder = arguments.cache / ("floor" if arguments.part == "floor" else "methods")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         if arguments.part == "floor":
             found = floor(table, folder, until)
         else:
-            found = methods(table, folder, until, arguments.seeds)
+            lab = routed_lab(table, folder, until, arguments.seeds)
+            found = methods(lab) if arguments.part == "methods" else mixes(lab)
     except OutOfTime:
         raise SystemExit("real_student: out of time; the same command goes on") from None
-    other = [part for part in SIZES if part != arguments.part]
-    figures = known_figures("real_student", other) | {arguments.part: found}
+    known = known_figures("real_student", list(SIZES)) | {arguments.part: found}
+    figures = {part: known[part] for part in SIZES if part in known}
     publish({"name": "real_student", "figures": figures, **circumstances()}, is_quick=False)
 
 
@@ -146,13 +160,17 @@ def floor(table: pa.Table, folder: Path, until: float | None) -> dict[str, Any]:
     }
 
 
-def methods(table: pa.Table, folder: Path, until: float | None, num_seeds: int) -> dict[str, Any]:
-    """PerSyn and its references on several seeds."""
+def routed_lab(table: pa.Table, folder: Path, until: float | None, num_seeds: int) -> Lab:
+    """Blocks of problems, one a seed, with the responses and signals of all teachers."""
     sizes = (num_seeds, *SIZES["methods"][1:])
     prompts, heldout = problems(table, *sizes, DATASETS["methods"])
     recipe = written_recipe(table, folder, DATASETS["methods"])
     bank = fill(folder / "bank", recipe, (), prompts, CHUNK, until)
-    lab = lab_of(sizes, folder, recipe, bank, heldout, until)
+    return lab_of(sizes, folder, recipe, bank, heldout, until)
+
+
+def methods(lab: Lab) -> dict[str, Any]:
+    """PerSyn and its references on several seeds."""
     chosen, correct = of_whole_seeds(
         lab, chosen_by(lab, range(lab.num_seeds), (PERSYN, *REFERENCES, "oracle"))
     )
@@ -163,7 +181,7 @@ def methods(table: pa.Table, folder: Path, until: float | None, num_seeds: int) 
     }
     start_SP = np.tile(before(lab), (len(chosen[PERSYN]), 1))
     return {
-        "sizes": sizes,
+        "sizes": SIZES["methods"],
         "num_seeds": len(chosen[PERSYN]),
         "accuracy": {"before": estimate(start_SP)}
         | {name: estimate(of) for name, of in correct.items()},
@@ -172,6 +190,11 @@ def methods(table: pa.Table, folder: Path, until: float | None, num_seeds: int) 
         "correct_share": rounded(correct_shares(lab, chosen)),
         "seconds": seconds_of(lab, chosen),
     }
+
+
+def mixes(lab: Lab) -> dict[str, Any]:
+    """Does the mean of a signal over a data set predict the student's gain?"""
+    return {"sizes": SIZES["mixes"], "num_seeds": lab.num_seeds} | prediction(lab)
 
 
 def of_whole_seeds(
