@@ -2,7 +2,6 @@
 
     python benchmarks/real_student.py floor --minutes 60     # goes on where the last call stopped
     python benchmarks/real_student.py methods --minutes 600
-    python benchmarks/real_student.py mixes --seeds 1 --minutes 300
 
 The responses are Faithful-COT's: OpenAI models, each in several styles, so that style varies while
 the model stays. Only styles that end in a number are used (chain of thought, least-to-most, the
@@ -10,8 +9,8 @@ answer alone); programs would have to be run to be checked. `floor` asks whether
 anything at all: 200 problems of MultiArith with one teacher's responses, 100 held-out problems.
 `methods` compares ways to choose a teacher for each problem of SVAMP, ASDiv and MultiArith, on
 several seeds; where the time is over, the result tells of the seeds whose students are all there.
-`mixes` asks whether the mean of a signal over a data set predicts what the student gains by it
-(lab/prediction.py), over data sets of one teacher each and random mixes.
+Over the data sets of a seed it asks, too, whether the mean of a signal predicts what the student
+gains by them (lab/prediction.py).
 Everything is done by the project's functions, as in the lab (`lab/`), and kept below a cache
 folder: banks chunk by chunk, and finished students.
 
@@ -45,7 +44,7 @@ from lab.measures import (
     estimate,
     rounded,
 )
-from lab.prediction import prediction
+from lab.prediction import predicted_by_signals
 from lab.world import Lab, Teachers
 from publishing import ROOT, known_figures, publish
 
@@ -74,17 +73,9 @@ REFERENCES = (
     "quality_only",
     "learnability_only",
 )
-SIZES = {
-    "floor": (1, 200, 200, 100),
-    "methods": (3, 200, 100, 200),
-    "mixes": (3, 200, 100, 200),
-}
+SIZES = {"floor": (1, 200, 200, 100), "methods": (3, 200, 100, 200)}
 """Seeds, problems of a seed, of which so many are parallel, and held-out problems."""
-DATASETS = {
-    "floor": ("MultiArith",),
-    "methods": ("MultiArith", "SVAMP", "ASDiv"),
-    "mixes": ("MultiArith", "SVAMP", "ASDiv"),
-}
+DATASETS = {"floor": ("MultiArith",), "methods": ("MultiArith", "SVAMP", "ASDiv")}
 CHUNK = 50
 RECIPE: dict[str, Any] = {
     "run": "nowhere",
@@ -117,21 +108,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("part", choices=list(SIZES))
     parser.add_argument("--minutes", type=float, help="begin nothing after so many minutes")
-    parser.add_argument("--seeds", type=int, default=3, help="of `methods`, `mixes`; more go on")
+    parser.add_argument("--seeds", type=int, default=3, help="of `methods`; more go on from fewer")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--cache", type=Path, default=ROOT / "runs" / "real-student")
     arguments = parser.parse_args()
     until = time.monotonic() + 60 * arguments.minutes if arguments.minutes else None
     table = pq.read_table(arguments.data / "faithful_cot_parallel.parquet")
-    # The two parts on many teachers share a bank and, where the data is the same, students.
-    folder = arguments.cache / ("floor" if arguments.part == "floor" else "methods")
+    folder = arguments.cache / arguments.part
     folder.mkdir(parents=True, exist_ok=True)
     try:
         if arguments.part == "floor":
             found = floor(table, folder, until)
         else:
-            lab = routed_lab(table, folder, until, arguments.seeds)
-            found = methods(lab) if arguments.part == "methods" else mixes(lab)
+            found = methods(routed_lab(table, folder, until, arguments.seeds))
     except OutOfTime:
         raise SystemExit("real_student: out of time; the same command goes on") from None
     known = known_figures("real_student", list(SIZES)) | {arguments.part: found}
@@ -188,13 +177,15 @@ def methods(lab: Lab) -> dict[str, Any]:
         "persyn_minus": rounded({name: asdict(one) for name, one in differences.items()}),
         "p_after_holm": rounded(holm({name: differences[name].p_value for name in REFERENCES})),
         "correct_share": rounded(correct_shares(lab, chosen)),
+        "predicted_by": predicted_by_signals(lab, distinct(chosen), correct),
         "seconds": seconds_of(lab, chosen),
     }
 
 
-def mixes(lab: Lab) -> dict[str, Any]:
-    """Does the mean of a signal over a data set predict the student's gain?"""
-    return {"sizes": SIZES["mixes"], "num_seeds": lab.num_seeds} | prediction(lab)
+def distinct(chosen: dict[str, list[Teachers]]) -> dict[str, list[Teachers]]:
+    """One method for each way to choose: two that choose the same data have one student."""
+    names = {b"".join(of.tobytes() for of in some): name for name, some in chosen.items()}
+    return {name: chosen[name] for name in names.values()}
 
 
 def of_whole_seeds(

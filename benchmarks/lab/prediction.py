@@ -28,7 +28,17 @@ def prediction(lab: Lab) -> dict[str, Any]:
         chosen[f"constant {name}"] = [np.full(lab.block, m) for _ in seeds]
     for number in range(NUM_MIXES):
         chosen[f"mix {number}"] = [_random_mix(lab, number, seed) for seed in seeds]
-    correct = accuracies(lab, chosen, seeds)
+    return predicted_by_signals(lab, chosen, accuracies(lab, chosen, seeds))
+
+
+def predicted_by_signals(
+    lab: Lab, chosen: dict[str, list[Teachers]], correct: dict[str, Floats]
+) -> dict[str, Any]:
+    """Rank correlations of each signal's mean with the gain, over data sets by name.
+
+    `chosen` and `correct` hold what each of the lab's first seeds has.
+    """
+    seeds = range(len(next(iter(chosen.values()))))
     start = before(lab).mean()
     gain_SN = np.array([[correct[name][s].mean() - start for name in chosen] for s in seeds])
     signals_SN = _data_set_signals(lab, chosen, seeds)
