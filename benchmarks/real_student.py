@@ -40,8 +40,8 @@ from lab.measures import (
     accuracies,
     before,
     chosen_by,
-    correct_shares,
     estimate,
+    means_of_data,
     rounded,
 )
 from lab.prediction import predicted_by_signals
@@ -176,7 +176,8 @@ def methods(lab: Lab) -> dict[str, Any]:
         | {name: estimate(of) for name, of in correct.items()},
         "persyn_minus": rounded({name: asdict(one) for name, one in differences.items()}),
         "p_after_holm": rounded(holm({name: differences[name].p_value for name in REFERENCES})),
-        "correct_share": rounded(correct_shares(lab, chosen)),
+        "correct_share": rounded(means_of_data(lab, chosen, "quality")),
+        "mean_log_likelihood": rounded(means_of_data(lab, chosen, "log_likelihood")),
         "predicted_by": predicted_by_signals(lab, distinct(chosen), correct),
         "seconds": seconds_of(lab, chosen),
     }

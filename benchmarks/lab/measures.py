@@ -87,10 +87,10 @@ def before(lab: Lab) -> Floats:
     return np.load(path)
 
 
-def correct_shares(lab: Lab, chosen: dict[str, list[Teachers]]) -> dict[str, float]:
-    """Share of right answers in each method's data."""
+def means_of_data(lab: Lab, chosen: dict[str, list[Teachers]], signal: str) -> dict[str, float]:
+    """Mean of a signal over each method's data: of `quality`, the share of right answers."""
     return {
-        name: float(np.mean([of_chosen(lab, "quality", s, t).mean() for s, t in enumerate(some)]))
+        name: float(np.mean([of_chosen(lab, signal, s, t).mean() for s, t in enumerate(some)]))
         for name, some in chosen.items()
     }
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from lab.bank import OutOfTime
 from lab.main import BASELINES, compared
-from lab.measures import Floats, accuracies, chosen_by, correct_shares, of_chosen, rounded
+from lab.measures import Floats, accuracies, chosen_by, means_of_data, of_chosen, rounded
 from lab.world import Lab, Teachers
 from persyn_ray.lab.scripted import is_short
 from persyn_ray.lab.tasks import read
@@ -28,9 +28,9 @@ def routing(lab: Lab) -> dict[str, Any]:
     """What each method chooses, before any student is tuned: right or not, and how likely."""
     chosen = _chosen(lab)
     return {
-        "correct_share": rounded(correct_shares(lab, chosen)),
+        "correct_share": rounded(means_of_data(lab, chosen, "quality")),
         "right_by_length": _right_by_length(lab, chosen),
-        "mean_log_likelihood": _of_data(lab, chosen, "log_likelihood"),
+        "mean_log_likelihood": rounded(means_of_data(lab, chosen, "log_likelihood")),
         "teachers": _teachers(lab),
         "like_the_oracle": _like_the_oracle(lab, chosen),
     }
@@ -66,16 +66,6 @@ def _in_time(lab: Lab, chosen: dict[str, list[Teachers]]) -> dict[str, Floats]:
 
 def _is_tuned(lab: Lab, teachers: Sequence[Teachers]) -> bool:
     return all(lab.is_tuned(lab.tuning(seed, of)) for seed, of in enumerate(teachers))
-
-
-def _of_data(lab: Lab, chosen: dict[str, list[Teachers]], signal: str) -> dict[str, float]:
-    """Mean of a signal over each method's data."""
-    return rounded(
-        {
-            name: float(np.mean([of_chosen(lab, signal, s, t).mean() for s, t in enumerate(some)]))
-            for name, some in chosen.items()
-        }
-    )
 
 
 def _right_by_length(lab: Lab, chosen: dict[str, list[Teachers]]) -> dict[str, dict[str, float]]:

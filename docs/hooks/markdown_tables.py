@@ -9,6 +9,25 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 Rows = list[tuple[str, ...]]
 
+METHODS = {
+    "before": "before fine-tuning",
+    "random": "random teacher per prompt",
+    "strong": "strong teacher",
+    "mix": "mix, strong : weak 1 : 4",
+    "best_constant": "best constant teacher",
+    "family_strong": "strongest of the student's family",
+    "car": "CAR, β = 1",
+    "quality_only": "selected by quality alone †",
+    "learnability_only": "selected by learnability alone †",
+    "task_constant": "best teacher of each task",
+    "linear_probe": "linear probe on frozen embeddings",
+    "knn": "k-NN on frozen embeddings",
+    "stacked": "stacked predictor on frozen embeddings",
+    "persyn": "**PerSyn**",
+    "oracle": "oracle †",
+}
+"""What the tables call ways to choose a teacher for each prompt."""
+
 
 def result(name: str) -> Any:
     """One committed result."""
@@ -26,3 +45,13 @@ def interval(of: dict[str, Any], digits: int = 2, sign: str = "", key: str = "me
     form = f"{sign}.{digits}f"
     low, high = format(of["low"], form), format(of["high"], form)
     return f"{of[key]:{form}} ({low} to {high})".replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def p_value(difference: dict[str, Any] | None, after_holm: float | None) -> str:
+    """A difference's p-value, by preference that after Holm's correction, which is marked."""
+    if after_holm is not None:
+        return f"{after_holm:.3f} ‡"
+    if difference is None:
+        return "–"
+    p = difference["p_value"]
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"

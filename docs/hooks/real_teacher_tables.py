@@ -141,14 +141,3 @@ def sizes() -> str:
         *("the same less length", "p over teachers"),
     )
     return table(head, rows)
-
-
-def real_student() -> str:
-    """Students of recorded responses to word problems, beside the untuned one."""
-    rows: Rows = []
-    for part, of in result("real_student")["figures"].items():
-        differences = of.get("minus_before", {})
-        for name, accuracy in of["accuracy"].items():
-            gain = interval(differences[name], 2, "+") if name in differences else "–"
-            rows.append((part, name, str(accuracy["num"]), interval(accuracy, 2), gain))
-    return table(("part", "data from", "answers", "right", "minus before fine-tuning"), rows)

@@ -12,35 +12,18 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from markdown_tables import ROOT, Rows, interval, result, table
-from real_teacher_tables import prefill, real, real_student, screening, sizes, transfer
+from markdown_tables import METHODS, ROOT, Rows, interval, p_value, result, table
+from real_student_tables import real_floor, real_methods, real_predicted
+from real_teacher_tables import prefill, real, screening, sizes, transfer
 from student_table import student_tables
 from system_tables import systems
 from view_table import view_table
 
 MARKED = re.compile(r"(<!-- table (\w+) -->\n)(.*?)(<!-- end of table -->)", re.S)
 
-METHODS = {
-    "before": "before fine-tuning",
-    "random": "random teacher per prompt",
-    "strong": "strong teacher",
-    "mix": "mix, strong : weak 1 : 4",
-    "best_constant": "best constant teacher",
-    "family_strong": "strongest of the student's family",
-    "car": "CAR, β = 1",
-    "quality_only": "selected by quality alone †",
-    "learnability_only": "selected by learnability alone †",
-    "task_constant": "best teacher of each task",
-    "linear_probe": "linear probe on frozen embeddings",
-    "knn": "k-NN on frozen embeddings",
-    "stacked": "stacked predictor on frozen embeddings",
-    "persyn": "**PerSyn**",
-    "oracle": "oracle †",
-}
 SHORT = (
     "before",
     "random",
@@ -67,7 +50,7 @@ def evidence() -> str:
                 "–" if right is None else f"{right:.2f}",
                 interval(main["accuracy"][name], 3),
                 "–" if difference is None else interval(difference, 3, "+"),
-                _p_value(difference, main["p_after_holm"].get(name)),
+                p_value(difference, main["p_after_holm"].get(name)),
             )
         )
     head = ("data from", "share right", "student accuracy", "PerSyn minus it", "p")
@@ -92,7 +75,7 @@ def evidence_second() -> str:
             cells[4] = interval(accuracy[name], 3)
         if name in differences:
             cells[5] = interval(differences[name], 3, "+")
-            cells[6] = _p_value(differences[name], main["p_after_holm"].get(name))
+            cells[6] = p_value(differences[name], main["p_after_holm"].get(name))
         rows.append(tuple(cells))
     head = (
         "data from",
@@ -120,15 +103,6 @@ def both_worlds() -> str:
         rows.append(tuple(cells))
     head = ("data from", "first world", "PerSyn minus it", "second world", "PerSyn minus it")
     return table(head, rows)
-
-
-def _p_value(difference: dict[str, Any] | None, after_holm: float | None) -> str:
-    if after_holm is not None:
-        return f"{after_holm:.3f} ‡"
-    if difference is None:
-        return "–"
-    p = difference["p_value"]
-    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def quickstart() -> str:
@@ -166,7 +140,9 @@ TABLES: dict[str, Callable[[], str]] = {
         ),
     ),
     "prefill": prefill,
-    "real_student": real_student,
+    "real_floor": real_floor,
+    "real_methods": real_methods,
+    "real_predicted": real_predicted,
     "screening": screening,
     "student": lambda: "\n".join(table(*one) for one in student_tables(result("sft"))),
     "transfer": transfer,

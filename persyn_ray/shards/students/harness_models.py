@@ -147,4 +147,6 @@ def _built(kind: Callable[..., Any], given: Mapping[str, Any]) -> Any:
     try:
         return kind(**given)
     except TypeError as error:
+        if "keyword argument" not in str(error):  # one of the engine's own start
+            raise
         raise ConfigError(f"evaluate.lm_eval.arguments: {error}.") from error

@@ -102,6 +102,8 @@ class StandIn:
             raise TypeError("EngineArgs.__init__() got an unexpected keyword argument 'no_such'")
         if given.get("max_model_len") == 1:
             raise ValueError("max_model_len is too small")
+        if given.get("max_model_len") == 2:
+            raise TypeError("unsupported operand type(s) for +: 'int' and 'NoneType'")
         self.llm_engine = self.engine_core = self
         self.has_ended = False
 
@@ -151,6 +153,8 @@ def test_what_vllm_refuses_names_the_setting(
         handed(random_llama, 0, monkeypatch, no_such=1)
     with pytest.raises(StepError, match=r"too small.*evaluate\.lm_eval\.arguments"):
         handed(random_llama, 0, monkeypatch, max_model_len=1)
+    with pytest.raises(StepError, match=r"did not start.*unsupported operand"):
+        handed(random_llama, 0, monkeypatch, max_model_len=2)
 
 
 def test_without_vllm_the_run_does_not_begin(
