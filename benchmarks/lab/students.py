@@ -93,6 +93,7 @@ def _tune(tuning: Tuning, scratch: Path) -> float | None:
     if (scratch / "trained" / "adapter_config.json").exists():
         merge_adapters(load_model, tokenizer, scratch / "trained", end_id, scratch / "student")
     else:
+        shutil.rmtree(scratch / "student", ignore_errors=True)  # of a run that ended in its answers
         (scratch / "trained").rename(scratch / "student")
     return losses[-1].train_loss if losses else None
 
