@@ -92,8 +92,8 @@ RECIPE: dict[str, Any] = {
         "epochs": 3,
         "learning_rate": 3e-4,
         "batch_size": 16,
-        "micro_batch_size": 4,  # two processes with activations of 16 would need 22 GB at times
-        "max_length": 512,
+        "micro_batch_size": 4,
+        "max_length": 1024,  # longer is one response alone, which repeats itself
         "dtype": "bfloat16",
         "lora": None,
         "save_steps": 1000,

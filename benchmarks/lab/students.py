@@ -84,6 +84,9 @@ def _tune(tuning: Tuning, scratch: Path) -> float | None:
         if response
     }
     load_model = partial(load.load_causal_lm, student.name, student.dtype, student.revision)
+    # Too long ones are left out, as the pipeline does (`finetune.too_long`).
+    longest = tuning.settings.max_length
+    examples = {name: one for name, one in examples.items() if len(one.ids) <= longest}
     table = TokenTable.of(examples, pad_of(tokenizer))
     fit, end_id, settings = scratch / "fit", end_of_turn(tokenizer), tuning.settings
     resume = _last_checkpoint(fit)
