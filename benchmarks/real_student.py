@@ -123,7 +123,9 @@ def main() -> None:
             found = methods(routed_lab(table, folder, until, arguments.seeds))
     except OutOfTime:
         raise SystemExit("real_student: out of time; the same command goes on") from None
-    known = known_figures("real_student", list(SIZES)) | {arguments.part: found}
+    config = {key: RECIPE[key] for key in ("student", "router", "finetune", "evaluate")}
+    known = known_figures("real_student", list(SIZES))
+    known |= {arguments.part: found | {"config": config}}
     figures = {part: known[part] for part in SIZES if part in known}
     publish({"name": "real_student", "figures": figures, **circumstances()}, is_quick=False)
 
@@ -308,9 +310,8 @@ def seconds_of(lab: Lab, chosen: dict[str, Any]) -> dict[str, list[float]]:
 
 
 def circumstances() -> dict[str, Any]:
-    """Settings and machine."""
+    """What all parts have in common."""
     return {
-        "config": {key: RECIPE[key] for key in ("student", "router", "finetune", "evaluate")},
         "teachers": TEACHERS,
         "hardware": {"cpus": os.cpu_count(), "machine": platform.machine()},
     }
