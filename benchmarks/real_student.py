@@ -171,6 +171,7 @@ def methods(lab: Lab) -> dict[str, Any]:
         if name != PERSYN
     }
     start_SP = np.tile(before(lab), (len(chosen[PERSYN]), 1))
+    differences["before"] = paired_difference(correct[PERSYN], start_SP, seed=0)
     return {
         "sizes": SIZES["methods"],
         "num_seeds": len(chosen[PERSYN]),
