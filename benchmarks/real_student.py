@@ -40,9 +40,11 @@ from lab.measures import (
     accuracies,
     before,
     chosen_by,
+    differences,
     estimate,
     means_of_data,
     rounded,
+    with_before,
 )
 from lab.prediction import predicted_by_signals
 from lab.world import Lab, Teachers
@@ -50,7 +52,7 @@ from publishing import ROOT, known_figures, publish
 
 from persyn_ray.data.prompt_rows import prompt_id_of
 from persyn_ray.method.allocation import draws
-from persyn_ray.statistics.significance import holm, paired_difference
+from persyn_ray.statistics.significance import paired_difference
 from persyn_ray.storage.layout import PERSYN
 from persyn_ray.storage.schemas import PROMPTS
 
@@ -165,21 +167,10 @@ def methods(lab: Lab) -> dict[str, Any]:
     chosen, correct = of_whole_seeds(
         lab, chosen_by(lab, range(lab.num_seeds), (PERSYN, *REFERENCES, "oracle"))
     )
-    differences = {
-        name: paired_difference(correct[PERSYN], of, seed=0)
-        for name, of in correct.items()
-        if name != PERSYN
-    }
-    start_SP = np.tile(before(lab), (len(chosen[PERSYN]), 1))
-    differences["before"] = paired_difference(correct[PERSYN], start_SP, seed=0)
     return {
         "sizes": SIZES["methods"],
         "num_seeds": len(chosen[PERSYN]),
-        "accuracy": {"before": estimate(start_SP)}
-        | {name: estimate(of) for name, of in correct.items()},
-        "persyn_minus": rounded({name: asdict(one) for name, one in differences.items()}),
-        "p_after_holm": rounded(holm({name: differences[name].p_value for name in REFERENCES})),
-        "correct_share": rounded(means_of_data(lab, chosen, "quality")),
+        **rounded(differences(lab, chosen, with_before(lab, correct), REFERENCES)),
         "mean_log_likelihood": rounded(means_of_data(lab, chosen, "log_likelihood")),
         "predicted_by": predicted_by_signals(lab, distinct(chosen), correct),
         "seconds": seconds_of(lab, chosen),

@@ -1,7 +1,6 @@
 """The main experiment: PerSyn beside every baseline, on all seeds."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -9,17 +8,16 @@ import numpy as np
 from lab.measures import (
     Floats,
     accuracies,
-    before,
     chosen_by,
+    differences,
     estimate,
     fits,
-    means_of_data,
     ranking,
     rounded,
+    with_before,
 )
 from lab.world import Lab, Teachers
 from persyn_ray.method.allocation import shares
-from persyn_ray.statistics.significance import holm, paired_difference
 from persyn_ray.storage.layout import PERSYN
 
 BASELINES = ("random", "best_constant", "strong", "mix", "family_strong", "car")
@@ -44,22 +42,14 @@ def compared(
     Args:
         beaten: what PerSyn is to be above; their p-values are held together (Holm).
     """
-    correct = correct | {"before": np.tile(before(lab), (lab.num_seeds, 1))}
-    differences = {
-        name: paired_difference(correct[PERSYN], values_SP, seed=0)
-        for name, values_SP in correct.items()
-        if name != PERSYN
-    }
-    adjusted = holm({name: differences[name].p_value for name in beaten})
+    correct = with_before(lab, correct)
+    told = differences(lab, chosen, correct, beaten)
     ratio = correct[PERSYN].mean() / correct["oracle"].mean() if "oracle" in correct else None
     return rounded(
         {
-            "max_p_value": max(adjusted.values()),
+            "max_p_value": max(told["p_after_holm"].values()),
             "oracle_fraction": None if ratio is None else float(ratio),
-            "accuracy": {name: estimate(values_SP) for name, values_SP in correct.items()},
-            "difference": {name: asdict(one) for name, one in differences.items()},
-            "p_after_holm": adjusted,
-            "correct_share": means_of_data(lab, chosen, "quality"),
+            **told,
             "allocation": _allocation(lab, chosen),
             "accuracy_by_task": _by_task(lab, correct),
             "routed": _routed(lab),

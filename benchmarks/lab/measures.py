@@ -17,7 +17,7 @@ from lab.students import RouterFit, answered
 from lab.world import Lab, Teachers
 from persyn_ray.method import metrics
 from persyn_ray.method.allocation import assign, tie_breaks
-from persyn_ray.statistics.significance import mean_over_seeds, paired_difference
+from persyn_ray.statistics.significance import holm, mean_over_seeds, paired_difference
 from persyn_ray.storage.layout import PERSYN
 
 Floats = NDArray[np.float64]
@@ -87,6 +87,35 @@ def before(lab: Lab) -> Floats:
     return np.load(path)
 
 
+def with_before(lab: Lab, correct: dict[str, Floats]) -> dict[str, Floats]:
+    """Correct answers by method, and those of the untuned student for every seed."""
+    return correct | {"before": np.tile(before(lab), (len(correct[PERSYN]), 1))}
+
+
+def differences(
+    lab: Lab,
+    chosen: dict[str, list[Teachers]],
+    correct: dict[str, Floats],
+    beaten: Sequence[str],
+) -> dict[str, Any]:
+    """Accuracies, PerSyn's difference from every other, and the share of right answers in the data.
+
+    Args:
+        beaten: what PerSyn is to be above; their p-values are held together (Holm).
+    """
+    minus = {
+        name: paired_difference(correct[PERSYN], values_SP, seed=0)
+        for name, values_SP in correct.items()
+        if name != PERSYN
+    }
+    return {
+        "accuracy": {name: estimate(values_SP) for name, values_SP in correct.items()},
+        "difference": {name: asdict(one) for name, one in minus.items()},
+        "p_after_holm": holm({name: minus[name].p_value for name in beaten}),
+        "correct_share": means_of_data(lab, chosen, "quality"),
+    }
+
+
 def means_of_data(lab: Lab, chosen: dict[str, list[Teachers]], signal: str) -> dict[str, float]:
     """Mean of a signal over each method's data: of `quality`, the share of right answers."""
     return {
@@ -120,15 +149,12 @@ def variants_of(lab: Lab, variants: dict[str, Callable[[int], Teachers]]) -> dic
     chosen = {PERSYN: chosen_by(lab, seeds, (PERSYN,))[PERSYN]}
     chosen |= {name: [choose(seed) for seed in seeds] for name, choose in variants.items()}
     correct = accuracies(lab, chosen, seeds)
+    right = rounded(means_of_data(lab, chosen, "quality"))
     return {
         name: {
             "accuracy": estimate(values_SP),
             "persyn_minus": rounded(asdict(paired_difference(correct[PERSYN], values_SP, seed=0))),
-            "correct_share": rounded(
-                float(
-                    np.mean([of_chosen(lab, "quality", s, chosen[name][s]).mean() for s in seeds])
-                )
-            ),
+            "correct_share": right[name],
         }
         for name, values_SP in correct.items()
     }

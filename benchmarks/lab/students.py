@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from persyn_ray.recipe.base import StudentConfig
 from persyn_ray.recipe.recipe import Recipe
 from persyn_ray.recipe.training import FinetuneConfig
 from persyn_ray.storage.records import fingerprint
+from persyn_ray.storage.schemas import EXAMPLES
 
 
 class Tuning(NamedTuple):
@@ -68,27 +70,20 @@ def answered(student: StudentConfig, recipe: Recipe, heldout: pa.Table) -> str:
 
 def _tune(tuning: Tuning, scratch: Path) -> float | None:
     from persyn_ray.models import load
-    from persyn_ray.models.chat import encode_example
     from persyn_ray.models.finetune.export import merge_adapters, save_student
     from persyn_ray.models.finetune.token_table import TokenTable
     from persyn_ray.models.finetune.train import finetune
     from persyn_ray.models.router.model import pad_of
     from persyn_ray.models.templates.end_of_turn import end_of_turn
+    from persyn_ray.stages.encode import Encoder
 
     _alone()
     student = tuning.student
     tokenizer = load.load_tokenizer(student.name, student.revision, student.chat_template)
-    examples = {
-        name: encode_example(tokenizer, [{"role": "user", "content": text}], response)
-        for name, text, response in tuning.rows
-        if response
-    }
     load_model = partial(load.load_causal_lm, student.name, student.dtype, student.revision)
-    # Too long ones are left out, as the pipeline does (`finetune.too_long`).
-    longest = tuning.settings.max_length
-    examples = {name: one for name, one in examples.items() if len(one.ids) <= longest}
-    table = TokenTable.of(examples, pad_of(tokenizer))
     fit, end_id, settings = scratch / "fit", end_of_turn(tokenizer), tuning.settings
+    encode = Encoder(tokenizer, student, settings.max_length, settings.too_long)
+    table = TokenTable(encode([_examples(tuning.rows)]), pad_of(tokenizer))
     resume = _last_checkpoint(fit)
     trainer, losses = finetune(load_model, tokenizer, table, settings, fit, resume=resume)
     save_student(trainer, tokenizer, end_id, scratch / "trained")
@@ -99,6 +94,23 @@ def _tune(tuning: Tuning, scratch: Path) -> float | None:
         shutil.rmtree(scratch / "student", ignore_errors=True)  # of a run that ended in its answers
         (scratch / "trained").rename(scratch / "student")
     return losses[-1].train_loss if losses else None
+
+
+def _examples(rows: Sequence[tuple[str, str, str]]) -> pa.Table:
+    """Rows with a response as the encoder takes them; whose it is does not matter here."""
+    said = [
+        {
+            "prompt_id": name,
+            "teacher": "",
+            "messages": [
+                {"role": "user", "content": text},
+                {"role": "assistant", "content": response},
+            ],
+        }
+        for name, text, response in rows
+        if response
+    ]
+    return pa.Table.from_pylist(said, schema=EXAMPLES)
 
 
 def _last_checkpoint(fit: Path) -> Path | None:

@@ -55,3 +55,17 @@ def p_value(difference: dict[str, Any] | None, after_holm: float | None) -> str:
         return "–"
     p = difference["p_value"]
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def compared_students(of: dict[str, Any]) -> dict[str, tuple[str, str, str, str]]:
+    """By method: share of right data, students' accuracy, PerSyn's difference from it, p-value."""
+    told: dict[str, tuple[str, str, str, str]] = {}
+    for name in (one for one in METHODS if one in of["accuracy"]):
+        right, difference = of["correct_share"].get(name), of["difference"].get(name)
+        told[name] = (
+            "–" if right is None else f"{right:.2f}",
+            interval(of["accuracy"][name], 3),
+            "–" if difference is None else interval(difference, 3, "+"),
+            p_value(difference, of["p_after_holm"].get(name)),
+        )
+    return told

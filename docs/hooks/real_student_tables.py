@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from markdown_tables import METHODS, Rows, interval, p_value, result, table
+from markdown_tables import METHODS, Rows, compared_students, interval, result, table
 
 SIGNALS = {
     "quality": "quality",
@@ -29,19 +29,10 @@ def real_methods() -> str:
     """Students of each way to choose a teacher, and PerSyn's difference from them."""
     of = _figures("methods")
     rows: Rows = []
-    for name in (one for one in METHODS if one in of["accuracy"]):
-        share, difference = of["correct_share"].get(name), of["persyn_minus"].get(name)
-        log_likelihood = of["mean_log_likelihood"].get(name)
-        rows.append(
-            (
-                METHODS[name],
-                "–" if share is None else f"{share:.2f}",
-                "–" if log_likelihood is None else f"{log_likelihood:.2f}",
-                interval(of["accuracy"][name], 3),
-                "–" if difference is None else interval(difference, 3, "+"),
-                p_value(difference, of["p_after_holm"].get(name)),
-            )
-        )
+    for name, (share, *others) in compared_students(of).items():
+        likely = of["mean_log_likelihood"].get(name)
+        told = "–" if likely is None else f"{likely:.2f}"
+        rows.append((METHODS[name], share, told, *others))
     head = ("data from", "share right", "log-likelihood", "right", "PerSyn minus it", "p")
     return table(head, rows)
 

@@ -26,7 +26,7 @@ def real(columns: tuple[str, ...]) -> str:
         kind, _, name = part.partition("_")
         if kind not in PROMPTS_OF or "signals" not in of_table:
             continue
-        if kind == "embedded" and "k-NN" not in columns:  # what embeddings are there for
+        if kind == "embedded" and "k-NN" not in columns:  # shown for its k-NN
             continue
         for signal, of in of_table["signals"].items():
             if kind == "signals" and signal == "correct":

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from markdown_tables import METHODS, ROOT, Rows, interval, p_value, result, table
+from markdown_tables import METHODS, ROOT, Rows, compared_students, interval, p_value, result, table
 from real_student_tables import real_floor, real_methods, real_predicted
 from real_teacher_tables import prefill, real, screening, sizes, transfer
 from student_table import student_tables
@@ -41,18 +41,7 @@ SHORT = (
 def evidence() -> str:
     """Students of ten seeds of the lab, and PerSyn's difference from each."""
     main = result("evidence")["experiments"]["main"]
-    rows: Rows = []
-    for name in (one for one in METHODS if one in main["accuracy"]):
-        right, difference = main["correct_share"].get(name), main["difference"].get(name)
-        rows.append(
-            (
-                METHODS[name],
-                "–" if right is None else f"{right:.2f}",
-                interval(main["accuracy"][name], 3),
-                "–" if difference is None else interval(difference, 3, "+"),
-                p_value(difference, main["p_after_holm"].get(name)),
-            )
-        )
+    rows = [(METHODS[name], *cells) for name, cells in compared_students(main).items()]
     head = ("data from", "share right", "student accuracy", "PerSyn minus it", "p")
     return table(head, rows)
 
